@@ -1,0 +1,65 @@
+"""The image's Python packages: the pinned wheels, pymirror from this checkout, third-party halves.
+
+Everything is chosen for the image's Python, whatever Python runs the build.
+"""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from pathlib import Path
+
+from shell import PIP, cached, run
+
+HERE = Path(__file__).resolve().parent
+CHECKOUT = HERE.parent.parent
+SOURCES = "core features agent runtimes layer cli setup.cfg README.md LICENSE".split()
+# The agent uses none of the native parts, and the builder's version is written into a wheel: so it is pinned.
+PYPROJECT = '[build-system]\nrequires = ["setuptools==84.2.1"]\nbuild-backend = "setuptools.build_meta"\n'
+
+
+def options(version: str) -> list[str]:
+    """pip's words for: wheels only, for this version of Python, no dependency that was not asked for."""
+    chosen = ["--python-version", version, "--implementation", "cp", "--only-binary=:all:"]
+    return [*chosen, "--no-deps", "--no-compile"]
+
+
+def install(site: Path, work: Path, version: str, extra: list[str]) -> None:
+    """Fills site; extra: third-party halves, each as pip names it: a distribution, a wheel or a folder."""
+    pinned = HERE.joinpath("requirements.txt").read_text().split()
+    done = cached(
+        "wheels", [version, *pinned], *PIP, "install", *options(version), "--target", "site", *pinned
+    )
+    shutil.copytree(done / "site", site, ignore=shutil.ignore_patterns("bin", "__pycache__"))
+    unzip(built(copy(work / "source"), work / "own"), site)
+    for number, package in enumerate(extra):
+        if Path(package).is_dir():
+            package = str(built(Path(package).resolve(), work / f"extra{number}"))
+        run(*PIP, "install", *options(version), "--upgrade", "--target", site, package)
+    shutil.rmtree(site / "bin", ignore_errors=True)
+
+
+def built(source: Path, folder: Path) -> Path:
+    """The wheel of a source folder."""
+    run(*PIP, "wheel", "--no-deps", "-w", folder, source)
+    return next(folder.glob("*.whl"))
+
+
+def unzip(wheel: Path, site: Path) -> None:
+    with zipfile.ZipFile(wheel) as packed:
+        packed.extractall(site)
+
+
+def copy(source: Path) -> Path:
+    """What the agent's pymirror is built from: this checkout's Python, without its native parts."""
+    source.mkdir()
+    ignored = shutil.ignore_patterns("__pycache__", "*.so", "*.o", "image")
+    for name in SOURCES:
+        path = CHECKOUT / name
+        if path.is_dir():
+            shutil.copytree(path, source / name, ignore=ignored)
+        else:
+            shutil.copy(path, source / name)
+    (source / "setup.py").write_text("from setuptools import setup\n\nsetup()\n")
+    (source / "pyproject.toml").write_text(PYPROJECT)
+    return source

@@ -1,0 +1,87 @@
+"""What the agent may do: everything it does not need is given up before it listens.
+
+`kept` is the ground env, fs and hostname need (measured: a Job agent reads a pod's files with
+SYS_PTRACE and its environment with DAC_OVERRIDE on top; an ephemeral one needs neither).
+Runs before any thread exists: capabilities belong to threads, not to processes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+
+from pymirror.core.errors import SupportError
+
+CAP_DAC_OVERRIDE = 1
+CAP_SETPCAP = 8
+CAP_SYS_PTRACE = 19
+
+kept: frozenset[int] = frozenset({CAP_DAC_OVERRIDE, CAP_SYS_PTRACE})
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+_PR_CAPBSET_READ = 23
+_PR_CAPBSET_DROP = 24
+_PR_SET_NO_NEW_PRIVS = 38
+_PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_CLEAR_ALL = 4
+_VERSION_3 = 0x20080522
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def confine(keep: frozenset[int] = kept) -> frozenset[int]:
+    """Give up all capabilities but `keep`, core dumps, and the right to gain any; what is left."""
+    os.umask(0o077)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    effective, permitted, _ = _capget()
+    if effective >> CAP_SETPCAP & 1:
+        for number in range(64):
+            if number not in keep and _libc.prctl(_PR_CAPBSET_READ, number, 0, 0, 0) == 1:
+                _prctl(_PR_CAPBSET_DROP, number)
+    _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+    mask = sum(1 << number for number in keep)
+    _capset(permitted & mask, permitted & mask, 0)
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    # Not dumpable: no process of the same user may trace the agent or read its key.
+    _prctl(_PR_SET_DUMPABLE, 0)
+    return frozenset(number for number in keep if permitted >> number & 1)
+
+
+def end_with(parent: int) -> None:
+    """Have the kernel send SIGTERM when `parent`, this process's parent, ends, however it ends.
+
+    SupportError when it has ended already.
+    """
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        raise SupportError(f"the process {parent} that started this agent is gone")
+
+
+def _prctl(option: int, argument: int) -> None:
+    if _libc.prctl(option, argument, 0, 0, 0) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"prctl {option}: {os.strerror(code)}")
+
+
+def _capget() -> tuple[int, int, int]:
+    """(effective, permitted, inheritable) of this thread, as bit masks."""
+    header, data = (ctypes.c_uint32 * 2)(_VERSION_3, 0), (ctypes.c_uint32 * 6)()
+    if _libc.capget(header, data) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"capget: {os.strerror(code)}")
+    return data[0] | data[3] << 32, data[1] | data[4] << 32, data[2] | data[5] << 32
+
+
+def _capset(effective: int, permitted: int, inheritable: int) -> None:
+    low, high = 0xFFFFFFFF, 32
+    header = (ctypes.c_uint32 * 2)(_VERSION_3, 0)
+    data = (ctypes.c_uint32 * 6)(
+        effective & low, permitted & low, inheritable & low,
+        effective >> high, permitted >> high, inheritable >> high,
+    )  # fmt: skip
+    if _libc.capset(header, data) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"capset: {os.strerror(code)}")

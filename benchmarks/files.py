@@ -1,0 +1,86 @@
+"""What files cost: `python benchmarks/files.py [--json FILE] [--runs N]`. Needs root or fusermount3.
+
+The same program runs natively and under `pymirror exec -t process/PID` on the same tmpfs folder; the
+target is a process of this machine, so the channel is loopback TCP with CURVE and no delay. Runs of
+the two alternate; figures are medians over the runs, the baseline is the native run's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+PROGRAM = Path(__file__).with_name("files_program.py")
+EXEC = "import sys; from pymirror.cli.main import main; sys.exit(main())"
+UNITS = {"ls -l of 1,000": "us", "sequential read": "MB/s"}
+LARGE = 256 << 20
+
+
+def lay_out(folder: Path) -> None:
+    for name, count, size in (("stat", 300, 100), ("read", 300, 4000), ("list", 1000, 10)):
+        (folder / name).mkdir()
+        for number in range(count):
+            (folder / name / str(number)).write_bytes(b"x" * size)
+    block = os.urandom(1 << 20)
+    with open(folder / "large", "wb") as file:
+        for _ in range(LARGE >> 20):
+            file.write(block)
+
+
+def native(folder: Path) -> dict[str, float]:
+    done = subprocess.run([sys.executable, str(PROGRAM), str(folder)], stdout=subprocess.PIPE, check=True)
+    return dict(json.loads(done.stdout))
+
+
+def under(folder: Path, target: int) -> dict[str, float]:
+    config = {"feature": {"fs": {"read_only": [f"^{folder}"]}, "env": False, "hostname": False}}
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", EXEC, "exec", "-f", "-", "-t", f"process/{target}", "--progress", "off"),
+            *("--", sys.executable, str(PROGRAM), str(folder)),
+        ],
+        input=json.dumps(config).encode(),
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    return dict(json.loads(done.stdout))
+
+
+def figure(name: str, pairs: list[tuple[dict[str, float], dict[str, float]]]) -> dict[str, Any]:
+    """Medians over the runs, the native one as the baseline."""
+    baseline, value = (statistics.median(pair[i][name] for pair in pairs) for i in (0, 1))
+    unit = UNITS.get(name, "us")
+    return {"name": name, "value": value, "unit": unit, "baseline": baseline, "ratio": value / baseline}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", metavar="FILE")
+    parser.add_argument("--runs", type=int, default=3)
+    order = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="bench", dir="/dev/shm"))
+    target = subprocess.Popen(["sleep", "3600"])
+    try:
+        lay_out(folder)
+        pairs = [(native(folder), under(folder, target.pid)) for _ in range(order.runs)]
+    finally:
+        target.kill()
+        target.wait()
+        shutil.rmtree(folder)
+    figures = [figure(name, pairs) for name in pairs[0][0]]
+    for name, value, unit, baseline, ratio in (found.values() for found in figures):
+        print(f"{name:24} {value:10.1f} {unit:5} baseline {baseline:10.1f} ratio {ratio:8.2f}")
+    if order.json:
+        Path(order.json).write_text(json.dumps(figures, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""What of mirrord's vocabulary pymirror does not serve yet, never will, or does not need.
+
+ABSENT   a key whose feature is not in this version: refused by name unless its value turns it off
+PAID     a key of mirrord's paid operator: refused by name unless its value turns it off
+IGNORED  a key with nothing to steer here: a warning says why
+NEUTRAL  keys of these: the one value that changes nothing, where that is not "off"
+"""
+
+from __future__ import annotations
+
+_NETWORK = "the network features come later; leave it out, or set feature.network: false"
+_TRAFFIC = "it steers traffic, and the network features come later; leave it out"
+
+
+def _below(place: str, names: str, why: str) -> dict[str, str]:
+    return {f"{place}.{name}": why for name in names.split()}
+
+
+ABSENT = {
+    **_below(
+        "feature.network.incoming",
+        "mode port_mapping ports ignore_ports listen_ports ignore_localhost tls_delivery https_delivery",
+        _NETWORK,
+    ),
+    **_below(
+        "feature.network.incoming.http_filter",
+        "header_filter path_filter method_filter header_filter_jq body_filter all_of any_of ports",
+        _NETWORK,
+    ),
+    **_below("feature.network.outgoing", "tcp udp ignore_localhost filter unix_streams", _NETWORK),
+    **_below("feature.network.dns", "enabled filter", _NETWORK),
+    "feature.network.ipv6": _NETWORK,
+    "feature.magic.auto_mount": "list the volume's path under feature.fs.read_only for now",
+    "feature.magic.aws": "set feature.env.unset and feature.fs.mapping for now",
+    "feature.magic.turbo": _NETWORK,
+    "profile": "profiles are not read; put their settings into this file",
+    **_below(
+        "container",
+        "cli_image cli_extra_args cli_prevent_cleanup cli_image_lib_path cli_tls_path override_host_ip "
+        "host_gateway_detection platform",
+        "running containers is not there; run the program itself",
+    ),
+    **_below(
+        "agent",
+        "flush_connections external_ip_fix nftables dns exclude_from_mesh inject_headers "
+        "override_cache_control max_body_buffer_size max_body_buffer_timeout http_detection_timeout "
+        "clean_iptables_on_start jaq_time_limit",
+        _TRAFFIC,
+    ),
+    "agent.metrics": "the agent has no metrics listener",
+}
+
+NEUTRAL = {"feature.network.ipv6": True, "feature.network.incoming.on_concurrent_steal": "abort"}
+
+PAID = {
+    "operator": "pymirror has no operator; false is accepted",
+    "multi_cluster": "several clusters at once",
+    "feature.network.incoming.on_concurrent_steal": "shared stealing",
+    **_below(
+        "feature.copy_target",
+        "enabled scale_down exclude_containers exclude_init_containers",
+        "a copy of the target",
+    ),
+    "feature.split_queues": "queue splitting",
+    "feature.db_branches": "database branches",
+    "feature.preview": "preview environments",
+}
+
+_NO_PROXY = "there is no such helper process; pymirror exec itself stays the program's parent"
+
+IGNORED = {
+    "api": "there is no session API",
+    "telemetry": "nothing is ever sent",
+    "skip_sip": "it is about macOS",
+    "sip_binaries": "it is about macOS",
+    "traceparent": "it is for requests to the operator",
+    "baggage": "it is for requests to the operator",
+    "ci.output_dir": "there is no background mode",
+    **_below(
+        "internal_proxy",
+        "start_idle_timeout idle_timeout socket_timeout ping_interval log_level log_destination json_log "
+        "process_logging_interval",
+        _NO_PROXY,
+    ),
+    **_below(
+        "external_proxy",
+        "tls_enable start_idle_timeout idle_timeout log_level log_destination json_log host_ip",
+        _NO_PROXY,
+    ),
+    **_below(
+        "experimental",
+        "tcp_ping4_mock enable_exec_hooks_linux use_dev_null hide_ipv6_interfaces "
+        "idle_local_http_connection_timeout guard_std_fds go_asmcgocall dlopen_cgo browser_extension_config "
+        "disable_reuseaddr trust_any_certificate ignore_system_proxy_config applev sip_log_destination "
+        "sip_utils non_blocking_tcp_connect latency",
+        "these steer how mirrord hooks; calls are caught by the kernel here",
+    ),
+}
+
+ABSENT_ENV = {
+    "OPERATOR_ENABLE": "operator",
+    "MULTI_CLUSTER": "multi_cluster",
+    "OPERATOR_ON_CONCURRENT_STEAL": "feature.network.incoming.on_concurrent_steal",
+    "PREVIEW_IMAGE": "feature.preview",
+    "AGENT_TCP_STEAL_TRAFFIC": "feature.network.incoming.mode",
+    "HTTP_HEADER_FILTER": "feature.network.incoming.http_filter.header_filter",
+    "HTTP_PATH_FILTER": "feature.network.incoming.http_filter.path_filter",
+    "HTTP_METHOD_FILTER": "feature.network.incoming.http_filter.method_filter",
+    "HTTP_HEADER_FILTER_JQ": "feature.network.incoming.http_filter.header_filter_jq",
+    "HTTP_FILTER_PORTS": "feature.network.incoming.http_filter.ports",
+    "TCP_OUTGOING": "feature.network.outgoing.tcp",
+    "UDP_OUTGOING": "feature.network.outgoing.udp",
+    "OUTGOING_REMOTE_UNIX_STREAMS": "feature.network.outgoing.unix_streams",
+    "REMOTE_DNS": "feature.network.dns.enabled",
+    "ENABLE_IPV6": "feature.network.ipv6",
+    "AGENT_STEALER_FLUSH_CONNECTIONS": "agent.flush_connections",
+    "AGENT_EXTERNAL_IP_FIX": "agent.external_ip_fix",
+    "AGENT_EXCLUDE_FROM_MESH": "agent.exclude_from_mesh",
+    "AGENT_HTTP_DETECTION_TIMEOUT": "agent.http_detection_timeout",
+    "AGENT_CLEAN_IPTABLES_ON_START": "agent.clean_iptables_on_start",
+}

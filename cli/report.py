@@ -1,0 +1,156 @@
+"""Words while starting, on stderr only: spinner, plain lines, JSON lines or silence."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+from pymirror.core.call import Call, Errno, OtherPath, Text, Verdict
+from pymirror.core.errors import UserError
+
+MODES = ("std", "standard", "dumb", "simple", "json", "off")
+
+
+def make_report(mode: str | None, stream: TextIO | None = None) -> Plain:
+    """The report for a mode; without one, a spinner on a terminal and plain lines elsewhere."""
+    out = stream or sys.stderr
+    if mode is not None and mode not in MODES:
+        raise UserError(f"progress mode {mode!r} is not known", f"use one of {', '.join(MODES)}")
+    if mode == "off":
+        return Silent(out)
+    if mode == "json":
+        return Json(out)
+    if mode in ("dumb", "simple") or not out.isatty():
+        return Plain(out)
+    return Spinner(out)
+
+
+class Plain:
+    """One line a step."""
+
+    def __init__(self, out: TextIO) -> None:
+        self.out = out
+
+    def _line(self, text: str) -> None:
+        print(text, file=self.out, flush=True)
+
+    def step(self, text: str) -> None:
+        self._line(f"pymirror: {text}")
+
+    def info(self, text: str) -> None:
+        self._line(f"pymirror:   {text}")
+
+    def warn(self, text: str) -> None:
+        self._line(f"pymirror: warning: {text}")
+
+    def ready(self, lines: Sequence[str]) -> None:
+        for line in lines:
+            self._line(f"pymirror: {line}")
+
+    def trace(self, call: Call, verdict: Verdict) -> None:
+        self._line(f"trace: {words(call, verdict)}")
+
+    def close(self) -> None:
+        """Give the terminal back; safe to call again."""
+
+
+class Silent(Plain):
+    """Only warnings and what was asked for."""
+
+    def step(self, text: str) -> None:
+        pass
+
+    info = step
+
+    def ready(self, lines: Sequence[str]) -> None:
+        pass
+
+
+class Json(Plain):
+    """One object a line, for editors and scripts."""
+
+    def _say(self, kind: str, **fields: Any) -> None:
+        self._line(json.dumps({"type": kind, **fields}))
+
+    def step(self, text: str) -> None:
+        self._say("step", text=text)
+
+    def info(self, text: str) -> None:
+        self._say("info", text=text)
+
+    def warn(self, text: str) -> None:
+        self._say("warning", text=text)
+
+    def ready(self, lines: Sequence[str]) -> None:
+        self._say("ready", summary=list(lines))
+
+    def trace(self, call: Call, verdict: Verdict) -> None:
+        self._say(
+            "trace",
+            call=call.name,
+            path=call.path.decode(errors="replace"),
+            write=call.write,
+            verdict=kind_of(verdict),
+            reason=verdict.reason,
+        )
+
+
+class Spinner(Plain):
+    """A spinner with the present step; finished steps stay as lines."""
+
+    def __init__(self, out: TextIO) -> None:
+        from rich.console import Console
+
+        super().__init__(out)
+        self._console = Console(file=out, highlight=False)
+        self._status: Any = None
+        self._text = ""
+
+    def step(self, text: str) -> None:
+        self._done()
+        self._text = text
+        self._status = self._console.status(text)
+        self._status.start()
+
+    def _done(self) -> None:
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
+            self._console.print(f"[green]✓[/green] {self._text}")
+
+    def info(self, text: str) -> None:
+        self._console.print(f"  {text}", markup=False)
+
+    def warn(self, text: str) -> None:
+        self._console.print("[yellow]![/yellow] ", end="")
+        self._console.print(text, markup=False)
+
+    def ready(self, lines: Sequence[str]) -> None:
+        self._done()
+        for line in lines:
+            self._console.print(f"  {line}", markup=False)
+
+    def close(self) -> None:
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
+
+
+def kind_of(verdict: Verdict) -> str:
+    """What happens, in a word or two."""
+    if isinstance(verdict, OtherPath):
+        return "target"
+    if isinstance(verdict, Errno):
+        import errno
+
+        return errno.errorcode.get(verdict.code, str(verdict.code))
+    return "answered" if isinstance(verdict, Text) else "this machine"
+
+
+def words(call: Call, verdict: Verdict) -> str:
+    """A decision in one line."""
+    wanted = " (to write)" if call.write else ""
+    path = call.path.decode(errors="backslashreplace")
+    return f"{call.name} {path}{wanted} -> {kind_of(verdict)} ({verdict.reason})".replace("  ", " ")

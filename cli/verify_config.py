@@ -1,0 +1,63 @@
+"""`pymirror verify-config [PATH]`: JSON with Success or Fail, or the JSON Schema of the configuration."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import attrs
+import click
+
+from pymirror.cli.common import vocabulary
+from pymirror.core.errors import PymirrorError
+
+
+@click.command("verify-config")
+@click.option("--schema", is_flag=True, help="Print the JSON Schema for editors and end.")
+@click.option("--resolved", is_flag=True, help="Include the resolved configuration.")
+@click.option("--ide", is_flag=True, help="A missing target is not worth a warning.")
+@click.argument("path", required=False)
+def command(path: str | None, schema: bool, resolved: bool, ide: bool) -> int:
+    """Check the configuration file PATH (default: as `-f` without a path) and print the result as JSON."""
+    if schema:
+        from pymirror.core.schema import schema_of
+
+        click.echo(json.dumps(schema_of(vocabulary()), indent=2))
+        return 0
+    answer = verify(path, resolved, ide)
+    click.echo(json.dumps(answer, indent=2))
+    return 0 if answer["type"] == "Success" else 1
+
+
+def verify(path: str | None, resolved: bool, ide: bool) -> dict[str, Any]:
+    """The answer as plain values: type, config, warnings or errors."""
+    from pymirror.core import configfile, registry
+    from pymirror.core.config import resolve
+
+    try:
+        file = path or configfile.discover()
+        settings = resolve(file, {}, os.environ, vocabulary())
+        if settings.target is not None:
+            registry.runtime(settings.runtime_name).cls.read_target(settings.target)
+    except PymirrorError as error:
+        return {"type": "Fail", "errors": [error.message], "hints": [error.hint] if error.hint else []}
+    warnings = list(settings.warnings)
+    if settings.target is None and not ide:
+        warnings.append("no target is set: the agent would run without one")
+    answer: dict[str, Any] = {
+        "type": "Success",
+        "config": {"path": settings.target, "namespace": settings.namespace},
+        "features": list(settings.features),
+        "warnings": warnings,
+    }
+    if resolved:
+        answer["resolved"] = {
+            "target": settings.target,
+            "namespace": settings.namespace,
+            "engine": settings.engine,
+            "key": settings.key,
+            "runtime": {settings.runtime_name: attrs.asdict(settings.runtime)},
+            "feature": {name: attrs.asdict(config) for name, config in settings.features.items()},
+        }
+    return answer

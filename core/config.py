@@ -1,0 +1,327 @@
+"""File + environment + flags → one frozen object per feature. Flags beat environment beats file.
+
+Core knows no feature's and no runtime's keys: their `Config` classes come in by the vocabulary
+(core/sieve.py). A class may have `from_short(value)` for short forms, `environment(variables)` for
+variables that need a rule, `when_off(named)` for what a variable finds where the file turned the
+feature off, and `warnings()`. Whatever is wrong names its place: the file and the dotted key, or
+the variable, or the flag.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+from attrs import frozen
+
+from pymirror.core import configfile
+from pymirror.core.errors import ConfigError
+from pymirror.core.sieve import Vocabulary, sift, unknown
+from pymirror.core.structure import (
+    build,
+    convert,
+    hints,
+    key,
+    nearest,
+    nested,
+    not_negative,
+    one_of,
+    parse,
+    positive,
+    regex,
+)
+
+__all__ = ["Settings", "Vocabulary", "key", "not_negative", "one_of", "positive", "regex", "resolve"]
+
+PREFIXES = ("PYMIRROR_", "MIRRORD_")
+
+BUILD_TOOLS = frozenset(
+    "as cc ld go air asm cc1 cgo dlv gcc git link math cargo hpack rustc compile collect2 cargo-watch "
+    "debugserver jspawnhelper bazel-real clang".split()
+)
+"""Not served, because they read what is built here (mirrord: 2.3 skip_build_tools)."""
+
+
+@frozen
+class Root:
+    """Keys at the top of the file that are core's own."""
+
+    target: str | None = key(
+        None, env="IMPERSONATED_TARGET", at="target.path", help="What to run in the context of: pod/NAME, …"
+    )
+    namespace: str | None = key(
+        None, env="TARGET_NAMESPACE", at="target.namespace", help="The target's namespace."
+    )
+    session_key: str | None = key(None, env="KEY", at="key", help="Name of this session, for templates.")
+    engine: str = key("auto", env="ENGINE", help="How calls are caught.", validator=one_of("auto", "seccomp"))
+    skip_processes: list[str] = key(factory=list, env="SKIP_PROCESSES", help="Program names to leave alone.")
+    skip_build_tools: bool = key(True, env="SKIP_BUILD_TOOLS", help="Leave compilers, linkers and git alone.")
+    skip_extra_build_tools: list[str] = key(
+        factory=list, env="SKIP_EXTRA_BUILD_TOOLS", help="More names beside the build tools."
+    )
+    heartbeat: float = key(
+        3.0, at="session.heartbeat", validator=positive, help="Seconds between signs of life."
+    )
+    lease: float = key(30.0, at="session.lease", help="Seconds of silence after which each side gives up.")
+
+    def __attrs_post_init__(self) -> None:
+        if self.lease < 3 * self.heartbeat:
+            raise ValueError("lease: must be at least three heartbeats (session.heartbeat) long")
+
+    def skip(self) -> frozenset[str]:
+        """Names of programs to leave alone."""
+        tools = BUILD_TOOLS if self.skip_build_tools else frozenset()
+        return tools.union(self.skip_processes, self.skip_extra_build_tools)
+
+
+@frozen
+class Settings:
+    """A session's configuration, whole and checked."""
+
+    target: str | None
+    namespace: str | None
+    features: dict[str, Any]
+    runtime_name: str
+    runtime: Any
+    engine: str
+    key: str
+    skip: frozenset[str]
+    heartbeat: float
+    lease: float
+    startup_timeout: float
+    warnings: tuple[str, ...] = ()
+    file: str | None = None
+
+
+@frozen
+class Given:
+    """Values from the environment or flags: env name → (text, where it came from)."""
+
+    values: Mapping[str, tuple[str, str]]
+
+    def get(self, name: str | None) -> tuple[str, str] | None:
+        return self.values.get(name) if name else None
+
+
+def given(environ: Mapping[str, str], flags: Mapping[str, tuple[str, str]]) -> Given:
+    """Flags over PYMIRROR_* over MIRRORD_*; keyed by the name without prefix."""
+    values: dict[str, tuple[str, str]] = {}
+    for prefix in reversed(PREFIXES):
+        for name, text in environ.items():
+            if name.startswith(prefix):
+                values[name.removeprefix(prefix)] = (text, name)
+    return Given({**values, **flags})
+
+
+def resolve(
+    file: str | None,
+    flags: Mapping[str, tuple[str, str]],
+    environ: Mapping[str, str],
+    vocabulary: Vocabulary,
+) -> Settings:
+    """One `Settings` from all sources. ConfigError names the place; nothing is changed.
+
+    flags: name of the variable without prefix → (text, the flag's spelling).
+    """
+    said = given(environ, flags)
+    _unserved(said, flags, vocabulary)
+    wanted = said.get("KEY")
+    values, filled = configfile.load(file, environ, wanted[0] if wanted else None) if file else ({}, None)
+    try:
+        return _settle(file, values, filled, said, vocabulary)
+    except ConfigError as error:
+        if file and error.place not in {source for _, source in said.values.values()}:
+            error.message = f"{file}: {error.message}"
+        raise
+
+
+def _settle(
+    file: str | None, values: dict[str, Any], filled: str | None, said: Given, vocabulary: Vocabulary
+) -> Settings:
+    warnings = sift(values, vocabulary)
+    root = _section(Root, _take(values, Root), said, "")
+    features = _features(values, said, vocabulary)
+    name = _runtime_of(root.target, vocabulary)
+    runtimes = {
+        each: _section(cls, _take(values, cls), said, "") for each, cls in vocabulary.runtimes.items()
+    }
+    unknown(values, known_keys(vocabulary))
+    runtime = runtimes[name]
+    for config in (runtime, *features.values()):
+        warnings += config.warnings() if hasattr(config, "warnings") else []
+    return Settings(
+        target=None if root.target in (None, "targetless") else root.target,
+        namespace=root.namespace,
+        features=features,
+        runtime_name=name,
+        runtime=runtime,
+        engine="seccomp" if root.engine == "auto" else root.engine,
+        key=filled or root.session_key or configfile.random_key(),
+        skip=root.skip(),
+        heartbeat=root.heartbeat,
+        lease=root.lease,
+        startup_timeout=float(getattr(runtime, "startup_timeout", 60)),
+        warnings=tuple(warnings),
+        file=file,
+    )
+
+
+def known_keys(vocabulary: Vocabulary) -> set[str]:
+    """Every dotted key that may stand in a file, those that are refused by name included."""
+    known = {place_of(a) for cls in (Root, *vocabulary.runtimes.values()) for a in attrs.fields(cls)}
+    for name, cls in vocabulary.features.items():
+        known |= {f"feature.{name}"} | {f"feature.{name}.{a.name}" for a in attrs.fields(cls)}
+    return known | {*vocabulary.absent, *vocabulary.paid, *vocabulary.ignored}
+
+
+def place_of(attribute: attrs.Attribute[Any]) -> str:
+    """The dotted place of a root's or runtime's key in the file."""
+    return attribute.metadata.get("at") or attribute.name
+
+
+def _unserved(said: Given, flags: Mapping[str, Any], vocabulary: Vocabulary) -> None:
+    """Refuse variables and flags that set what is not served, and flags that nobody understands."""
+    for name, path in vocabulary.absent_env.items():
+        text, source = said.get(name) or ("", "")
+        refused = None if vocabulary.installed(path) else vocabulary.refusal(path)
+        harmless = (
+            (str(vocabulary.neutral[path]).lower(),) if path in vocabulary.neutral else ("false", "off")
+        )
+        if refused and text and text not in harmless:
+            raise ConfigError(source, f"sets {path}: {refused[0]}", refused[1])
+    classes = (Root, *vocabulary.runtimes.values(), *vocabulary.features.values())
+    known = {a.metadata.get("env") for cls in classes for a in attrs.fields(cls)} | {*vocabulary.absent_env}
+    for name in flags:
+        if name not in known:
+            raise ConfigError(flags[name][1], "the feature this flag is for is not installed", "leave it out")
+
+
+def _take(values: dict[str, Any], cls: type) -> dict[str, Any]:
+    """Remove the keys of `cls` from the file's values: field name → value."""
+    target = values.get("target")
+    if "target" in {a.name for a in attrs.fields(cls)} and target is not None:
+        values["target"] = _target(target)
+    taken = {}
+    for a in attrs.fields(cls):
+        *parents, leaf = place_of(a).split(".")
+        holder: Any = values
+        for parent in parents:
+            holder = holder.get(parent) if isinstance(holder, dict) else None
+        if isinstance(holder, dict) and leaf in holder:
+            taken[a.name] = holder.pop(leaf)
+    return taken
+
+
+def _target(value: Any) -> Any:
+    """`target` in all its forms as {path: text, namespace: text} (mirrord: 2.2, 3.1)."""
+    if isinstance(value, str):
+        return {"path": value}
+    if not isinstance(value, dict):
+        raise ConfigError("target", "expected text like pod/NAME, or a mapping with path and namespace")
+    inner = value.get("path")
+    if isinstance(inner, dict):
+        return {**value, "path": _spelled(inner, "target.path")}
+    if "path" in value or set(value) <= {"namespace"}:
+        return dict(value)
+    rest = {k: v for k, v in value.items() if k != "namespace"}
+    return {
+        "path": _spelled(rest, "target"),
+        **({"namespace": value["namespace"]} if "namespace" in value else {}),
+    }
+
+
+def _spelled(value: dict[str, Any], place: str) -> str:
+    """{"pod": "x", "container": "c"} → pod/x/container/c."""
+    kinds = [k for k in value if k != "container"]
+    if len(kinds) != 1:
+        raise ConfigError(place, "expected exactly one kind (pod, deployment, …), and perhaps container")
+    kind, name = kinds[0], value[kinds[0]]
+    if kind == "labels" and isinstance(name, dict):
+        if not name or not all(isinstance(v, str) for v in name.values()):
+            raise ConfigError(f"{place}.labels", "expected at least one label, each with text as its value")
+        kind, name = "label", ",".join(f"{k}={v}" for k, v in name.items())
+    if not isinstance(name, str):
+        raise ConfigError(f"{place}.{kind}", "expected a name")
+    text = f"{str(kind).replace('_', '')}/{name}"
+    container = value.get("container")
+    if container is not None and not isinstance(container, str):
+        raise ConfigError(f"{place}.container", "expected a name")
+    return text if container is None else f"{text}/container/{container}"
+
+
+def _section(cls: type, taken: dict[str, Any], said: Given, prefix: str) -> Any:
+    """An instance of `cls` from the file's values and what the environment says."""
+    made: dict[str, Any] = {}
+    places: dict[str, str] = {}
+    extra = _extra(cls, said)
+    for a in attrs.fields(cls):
+        kind = hints(cls)[a.name]
+        places[a.name] = f"{prefix}{place_of(a)}"
+        found = said.get(a.metadata.get("env"))
+        if found is not None:
+            text, places[a.name] = found
+            made[a.name] = convert(kind, parse(kind, text, found[1]), found[1])
+        elif a.name in extra:
+            made[a.name] = convert(kind, extra[a.name], places[a.name])
+        elif taken.get(a.name) is not None:
+            made[a.name] = convert(kind, taken[a.name], places[a.name])
+        elif a.default is attrs.NOTHING:
+            raise ConfigError(places[a.name], "this key is required")
+    return build(cls, made, prefix.rstrip(".") or "configuration", places)
+
+
+def _extra(cls: type, said: Given) -> dict[str, Any]:
+    """Fields that a class reads from variables by a rule of its own."""
+    hook = getattr(cls, "environment", None)
+    return hook({name: text for name, (text, _) in said.values.items()}) if hook else {}
+
+
+def _features(values: dict[str, Any], said: Given, vocabulary: Vocabulary) -> dict[str, Any]:
+    section = values.get("feature")
+    if not isinstance(section, dict):
+        section = {}
+    made = {}
+    for name, cls in vocabulary.features.items():
+        config = _feature(cls, _pick(section, name.split(".")), said, f"feature.{name}")
+        if config is not None:
+            made[name] = config
+    return made
+
+
+def _feature(cls: type, value: Any, said: Given, place: str) -> Any:
+    """A feature's configuration; None where it is turned off."""
+    fields = {a.name: a for a in attrs.fields(cls)}
+    if value is None:
+        value = {}
+    if isinstance(value, dict):
+        for name in value:
+            if name not in fields:
+                raise ConfigError(f"{place}.{name}", "unknown key", nearest(str(name), list(fields)))
+        return _section(cls, value, said, f"{place}.")
+    if isinstance(value, bool) and not hasattr(cls, "from_short"):
+        return _section(cls, {}, said, f"{place}.") if value else None
+    short = nested(cls, value, place)
+    named = {n for n, a in fields.items() if said.get(a.metadata.get("env"))} | set(_extra(cls, said))
+    if not named:
+        return short
+    # A sub-tree given in short form still obeys its variables (mirrord: 2.2).
+    if short is None:
+        when_off = getattr(cls, "when_off", None)
+        return _section(cls, when_off(named) if when_off else {}, said, f"{place}.")
+    return _section(cls, attrs.asdict(short, recurse=False), said, f"{place}.")
+
+
+def _pick(value: dict[str, Any], names: list[str]) -> Any:
+    """Take a value out of nested mappings; None when it is not there."""
+    holder: Any = value
+    for name in names[:-1]:
+        holder = holder.get(name) if isinstance(holder, dict) else None
+    return holder.pop(names[-1], None) if isinstance(holder, dict) else None
+
+
+def _runtime_of(target: str | None, vocabulary: Vocabulary) -> str:
+    first = (target or "").partition("/")[0]
+    if first in vocabulary.runtimes and first != vocabulary.default_runtime:
+        return first
+    return vocabulary.default_runtime

@@ -1,0 +1,183 @@
+"""What a plug-in author writes: two halves, and the few things they may use.
+
+Core makes the instances, checks them at load (registry.py) and calls:
+  layer   prepare(launch) → started(process) → aclose()
+  agent   start(target) → aclose()
+`aclose()` runs exactly once, in reverse order of start, whatever happened.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, Protocol, TypeVar
+
+from attrs import define, field, frozen
+
+from pymirror.core.call import Call, Verdict
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+HANDLES = "__pymirror_handles__"
+INTERCEPTS = "__pymirror_intercepts__"
+
+
+def handles(message: type) -> Callable[[F], F]:
+    """Mark a coroutine method as the receiver of `message`; what it returns is the reply."""
+
+    def mark(method: F) -> F:
+        setattr(method, HANDLES, message)
+        return method
+
+    return mark
+
+
+def intercepts(*calls: str, pure: bool = False) -> Callable[[F], F]:
+    """Mark a method as asked when the program makes one of `calls` (names in `core.call.CALLS`).
+
+    The method takes a `Call` and returns a verdict, or None for "not mine"; it may be a
+    coroutine; an OSError it raises reaches the program as errno. `pure` promises that the
+    answer depends on the call's name, path and write flag alone, so that a later feature's
+    verdict may be kept by the engine although this one was asked first.
+    """
+
+    def mark(method: F) -> F:
+        setattr(method, INTERCEPTS, (calls, pure))
+        return method
+
+    return mark
+
+
+class Stream(Protocol):
+    """Bytes both ways with back-pressure and half-close."""
+
+    async def write(self, data: bytes) -> None:
+        """Send; waits while the other side's credit is used up. ChannelLost, BrokenPipeError."""
+
+    async def read(self, size: int = 65536) -> bytes:
+        """Up to `size` bytes; b"" after the other side closed its writing half."""
+
+    async def close_write(self) -> None:
+        """End this side's writing half; reading goes on."""
+
+    async def aclose(self) -> None:
+        """End both halves now."""
+
+
+class Peer(Protocol):
+    """The other half of the same feature."""
+
+    async def request(self, message: Any) -> Any:
+        """Send and await the one reply. OSError as raised over there; PeerError; ChannelLost."""
+
+    def send(self, message: Any) -> None:
+        """Send, without an answer. Messages of one feature keep their order."""
+
+    async def stream(self, message: Any) -> Stream:
+        """Open a stream; the other side's `@handles(type(message))` gets (message, stream)."""
+
+
+class Target(Protocol):
+    """What an agent half may see of the target."""
+
+    pid: int
+    """The target's first process as seen from the agent; 0 for a session without a target."""
+    root: int
+    """Descriptor (O_PATH) of the target's root directory."""
+    uid: int
+    gid: int
+
+    def environ(self) -> dict[bytes, bytes]:
+        """The target's environment as it was started. PermissionError names the missing right."""
+
+    def hostname(self) -> bytes:
+        """The host name the target sees."""
+
+
+@define
+class Launch:
+    """What a layer half may change before the program starts.
+
+    argv, environ: the program's, changed in place. directory: this session's private folder,
+    removed at its end. known: verdicts the engine may keep from the beginning; None means
+    "always ask", an exception below a tree. notes: lines for the summary. has_target: False
+    for a session without a target. visible(path): call it before something is mounted on
+    `path`, so that it is unmounted even if pymirror is killed.
+    """
+
+    argv: list[str]
+    environ: dict[str, str]
+    directory: str
+    known: list[tuple[Call, Verdict | None]] = field(factory=list)
+    notes: list[str] = field(factory=list)
+    has_target: bool = True
+    visible: Callable[[str], None] = lambda path: None
+
+
+@frozen
+class Process:
+    """The program, running."""
+
+    pid: int
+
+
+@frozen
+class NoConfig:
+    """The configuration of a feature that has none."""
+
+
+class _Half:
+    name: ClassVar[str] = ""
+    version: ClassVar[int] = 1
+    Config: ClassVar[type] = NoConfig
+
+    def __init__(self, config: Any, peer: Peer, log: logging.Logger | None = None) -> None:
+        self.config = config
+        self.peer = peer
+        self.log = log or logging.getLogger(f"pymirror.{self.name}")
+
+    async def aclose(self) -> None:
+        """Give everything back. Called once, also when start failed half way."""
+
+
+class LayerFeature(_Half):
+    """A feature's half on the developer's machine."""
+
+    @classmethod
+    def wanted(cls, config: Any) -> bool:
+        """False when this configuration leaves the feature nothing to do: it is then left out."""
+        return True
+
+    @classmethod
+    def check(cls, config: Any) -> None:
+        """What this feature needs on this machine; SupportError naming what is missing. No change."""
+
+    async def prepare(self, launch: Launch) -> None:
+        """Before the program starts: ask the agent, change argv and environ."""
+
+    async def started(self, process: Process) -> None:
+        """The program runs."""
+
+    @classmethod
+    def explain(cls, config: Any, call: Call) -> Verdict | None:
+        """What would happen to `call`, from the configuration alone: no cluster, no I/O."""
+        return None
+
+
+class AgentFeature(_Half):
+    """A feature's half beside the target."""
+
+    async def start(self, target: Target) -> None:
+        """Before the first message. OSError names what is missing."""
+
+
+def marked(half: type, mark: str) -> Iterable[tuple[str, Any]]:
+    """(method name, what it was marked with), in definition order, inherited ones included."""
+    seen: dict[str, Any] = {}
+    for cls in reversed(half.__mro__):
+        for name, value in vars(cls).items():
+            if hasattr(value, mark):
+                seen[name] = getattr(value, mark)
+            else:
+                seen.pop(name, None)
+    return seen.items()

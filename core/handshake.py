@@ -1,0 +1,141 @@
+"""The first exchange on a channel: who we are, which features, with which configuration.
+
+The layer says `Hello`; the agent loads the halves, starts them beside the target and says
+`Welcome`, or refuses in words that name the half and the package to install. Configurations
+travel here, inside the encrypted channel, so no secret is ever in a spec or an argument list.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from typing import Any, Protocol
+
+import msgspec
+
+from pymirror.core.errors import PeerError, PluginError
+from pymirror.core.feature import AgentFeature, LayerFeature, Peer, Target, handles
+from pymirror.core.message import message
+
+NAME = "core"
+log = logging.getLogger("pymirror.core.handshake")
+
+
+@message(NAME)
+class Hello:
+    """version: pymirror's, on the layer's side. features: name → version of the half, in order.
+
+    configs: name → the feature's Config object, msgpack.
+    """
+
+    version: str
+    features: dict[str, int]
+    configs: dict[str, bytes]
+
+
+@message(NAME)
+class Welcome:
+    """version: pymirror's, in the agent. features: name → version of the half that was started."""
+
+    version: str
+    features: dict[str, int]
+
+
+@message(NAME)
+class Goodbye:
+    """The layer is done; the agent ends without waiting for its lease."""
+
+
+class Channel(Protocol):
+    """The part of `core.channel.Channel` the handshake uses."""
+
+    def peer(self, feature: str) -> Peer: ...
+
+    def serve(self, feature: str, half: object) -> None: ...
+
+
+async def greet(channel: Channel, version: str, parts: Sequence[tuple[type[LayerFeature], Any]]) -> Welcome:
+    """Introduce the layer's halves (class, configuration) and await the agent's welcome.
+
+    PeerError when the agent is of another version or lacks a half.
+    """
+    hello = Hello(
+        version=version,
+        features={half.name: half.version for half, _ in parts},
+        configs={half.name: msgspec.msgpack.encode(config) for half, config in parts},
+    )
+    welcome: Welcome = await channel.peer(NAME).request(hello)
+    check_versions(hello, welcome.version, welcome.features)
+    return welcome
+
+
+def check_versions(hello: Hello, version: str, features: Mapping[str, int]) -> None:
+    """PeerError unless both sides are of the same pymirror version and the same halves."""
+    if hello.version != version:
+        raise PeerError(
+            f"the agent is pymirror {version}, this side is {hello.version}",
+            "use the agent image of the same version (agent.image), see docs/agent-image.md",
+        )
+    for name, wanted in hello.features.items():
+        found = features.get(name)
+        if found is None:
+            raise PeerError(
+                f"the agent has no half of the feature {name}",
+                "install the package that brings it in the agent image, see docs/agent-image.md",
+            )
+        if found != wanted:
+            raise PeerError(
+                f"feature {name}: version {wanted} on this side, {found} in the agent",
+                "install the same version of its package in the agent image",
+            )
+
+
+class Desk:
+    """The agent's side: answers the one `Hello` of a session and starts the halves it names.
+
+    load: names → agent half classes; raises PluginError for what is not installed. `stack`
+    gets every half's `aclose`. `left()` is called at the layer's goodbye.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        version: str,
+        load: Callable[[Sequence[str]], Mapping[str, type[AgentFeature]]],
+        target: Target,
+        stack: AsyncExitStack,
+        left: Callable[[], None],
+    ) -> None:
+        self.channel, self.version, self.load, self.target = channel, version, load, target
+        self.stack, self.left = stack, left
+        self.greeted = False
+
+    @handles(Hello)
+    async def hello(self, hello: Hello) -> Welcome:
+        if self.greeted:
+            raise PeerError("this session was greeted already")
+        self.greeted = True
+        check_versions(hello, self.version, hello.features)
+        halves = self.load(list(hello.features))
+        check_versions(hello, self.version, {name: half.version for name, half in halves.items()})
+        for name, half in halves.items():
+            await self._start(name, half, hello.configs[name])
+        return Welcome(self.version, {name: half.version for name, half in halves.items()})
+
+    async def _start(self, name: str, half: type[AgentFeature], encoded: bytes) -> None:
+        try:
+            config: Any = msgspec.msgpack.decode(encoded, type=half.Config)
+        except msgspec.MsgspecError as error:
+            raise PluginError(
+                "", f"feature {name}: the agent cannot read its configuration: {error}"
+            ) from error
+        made = half(config, self.channel.peer(name))
+        self.stack.push_async_callback(made.aclose)
+        await made.start(self.target)
+        self.channel.serve(name, made)
+
+    @handles(Goodbye)
+    async def goodbye(self, _: Goodbye) -> None:
+        log.info("the layer said goodbye")
+        self.left()

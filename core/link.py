@@ -1,0 +1,284 @@
+"""A connection between two sides, without saying what carries it: mux, handlers, heartbeat, end.
+
+What carries it (channel.py: ZeroMQ; testing.py: memory) sends one message when `_transmit` says so
+and hands over what came with `_arrived`. The first frame of a turn of the loop leaves at once, for a
+lone request must not wait a turn; whatever else comes in that turn leaves together at its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from typing import Any
+
+from pymirror.core import arrivals
+from pymirror.core.errors import ChannelLost, PeerError
+from pymirror.core.message import feature_of, tag_of
+from pymirror.core.mux import Mux
+from pymirror.core.serving import Serving
+from pymirror.core.streams import ChannelStream
+
+log = logging.getLogger("pymirror.core.channel")
+
+FAREWELL = 0.5
+"""Seconds `aclose` waits for the other side to have all that was sent, a goodbye for one."""
+UNWIND = 0.4
+"""Seconds `aclose` gives cancelled handlers to end; with FAREWELL it stays below one second."""
+
+
+class Link:
+    """One end of a connection; see `core.channel.Channel`."""
+
+    def __init__(self, initiator: bool, heartbeat: float, lease: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._heartbeat, self._lease = heartbeat, lease
+        self.mux = Mux(initiator)
+        self.streams: dict[int, ChannelStream] = {}
+        self.writers: set[ChannelStream] = set()
+        self.counters: Counter[str] = Counter()
+        self._serving = Serving(self)
+        self._answers: dict[int, asyncio.Future[Any]] = {}
+        self._heard = time.monotonic()
+        self._sign = asyncio.Event()  # set at each message that arrives
+        self._pong: asyncio.Future[None] = self._loop.create_future()
+        self._lost: asyncio.Future[ChannelLost] = self._loop.create_future()
+        self._ended: asyncio.Future[None] | None = None
+        self._beat: asyncio.Task[None] | None = None
+        self._pongs = 0
+        self._turn = False
+        self._unsent: list[Any] = []
+
+    # For the halves -------------------------------------------------------------------------
+
+    def peer(self, feature: str) -> LinkPeer:
+        """The other half of `feature`."""
+        return LinkPeer(self, feature)
+
+    def serve(self, feature: str, half: object) -> None:
+        """Messages of `feature` go to the methods of `half` marked with `@handles`."""
+        self._serving.serve(feature, half)
+
+    @property
+    def round_trips(self) -> int:
+        """Requests sent so far."""
+        return self.counters["requests"]
+
+    async def wait_closed(self) -> ChannelLost:
+        """The reason, once the channel is gone."""
+        return await asyncio.shield(self._lost)
+
+    async def aclose(self) -> None:
+        """End now: what waits fails with ChannelLost, what was sent arrives if the other side is there.
+
+        Never hangs (one second at most); may be called again, also while it runs.
+        """
+        if self._ended is not None:
+            await asyncio.shield(self._ended)
+            return
+        self._ended = self._loop.create_future()
+        try:
+            await self._farewell()
+        finally:
+            self._lose(ChannelLost("closed on this side"))
+            try:
+                await self._unwind()
+            finally:
+                self._close()
+                self._ended.set_result(None)
+
+    # For what carries it --------------------------------------------------------------------
+
+    def _transmit(self, parts: list[Any]) -> bool:
+        """Send one message; False if there is no room now: then call `_flush` when there is."""
+        raise NotImplementedError
+
+    def _close(self) -> None:
+        """Give back what carries the link; must not block."""
+        raise NotImplementedError
+
+    def _arrived(self, parts: list[bytes]) -> None:
+        """One message came."""
+        self._heard = time.monotonic()
+        self._sign.set()
+        try:
+            for event in self.mux.receive(parts):
+                self._event(event)
+        except PeerError as error:
+            log.error("the peer broke the protocol: %s", error)
+            self._lose(ChannelLost(f"the peer broke the protocol: {error.message}"))
+        self.soon()
+
+    def _start(self) -> None:
+        self._beat = self._loop.create_task(self._beating())
+
+    # Going out ------------------------------------------------------------------------------
+
+    def soon(self) -> None:
+        """Something is to be sent, now or at the end of this turn of the loop."""
+        if self.mux.pending and not self._turn and not self._lost.done():
+            self._turn = True
+            self._loop.call_soon(self._rest)
+            self._flush()
+
+    def _rest(self) -> None:
+        self._turn = False
+        if self.mux.pending or self._unsent:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._lost.done():
+            return
+        while parts := self._unsent or self.mux.take():
+            self._unsent = []
+            if not self._transmit(parts):
+                self._unsent = parts
+                break
+            self.counters["messages"] += 1
+        self._serving.release()
+        for stream in self.writers:
+            stream.wake_writer()
+        self.writers.clear()
+
+    # Coming in ------------------------------------------------------------------------------
+
+    def _event(self, event: arrivals.Event) -> None:
+        if isinstance(event, arrivals.Answered):
+            self._settle(event)
+        elif isinstance(event, arrivals.Requested):
+            self._serving.requested(event.id, event.message)
+        elif isinstance(event, arrivals.Happened):
+            self._serving.happened(event.message)
+        elif isinstance(event, arrivals.Cancelled):
+            self._serving.cancelled(event.id)
+        elif isinstance(event, arrivals.Opened):
+            stream = self.streams[event.stream] = ChannelStream(self, event.stream)
+            self._serving.opened(event.message, stream)
+        elif isinstance(event, (arrivals.Received, arrivals.Credited, arrivals.Ended, arrivals.Broken)):
+            if event.stream in self.streams:
+                self.streams[event.stream].happened(event)
+        elif isinstance(event, arrivals.Ponged):
+            self._pongs += 1
+            if not self._pong.done():
+                self._pong.set_result(None)
+        elif isinstance(event, arrivals.Refused):
+            self._lose(ChannelLost(str(event.error)))
+        else:
+            log.error("an event is dropped: %s", event.error)
+
+    def _settle(self, event: arrivals.Answered) -> None:
+        future = self._answers.pop(event.id, None)
+        if future is None or future.done():
+            return
+        if event.error is not None:
+            future.set_exception(event.error)
+        else:
+            future.set_result(event.message)
+
+    # Life -----------------------------------------------------------------------------------
+
+    async def _beating(self) -> None:
+        pause = min(self._heartbeat, self._lease / 3)
+        while not self._lost.done():
+            before = time.monotonic()
+            await asyncio.sleep(pause)
+            if time.monotonic() - before > pause + self._lease / 2:
+                self._heard = time.monotonic()  # this process was stopped or asleep: ask before judging
+            silent = time.monotonic() - self._heard
+            if silent > self._lease:
+                self._lose(ChannelLost(f"nothing heard from the other side for {silent:.1f} s"))
+                return
+            self.mux.ping()
+            self.soon()
+
+    async def _farewell(self) -> None:
+        """Wait until each side has what the other sent, and knows it; a ping carries our half of that."""
+        until, before, owed = self._loop.time() + FAREWELL, self._pongs, self.mux.owes
+        while not self.mux.settled or (owed and self._pongs == before):
+            self._sign.clear()
+            self.mux.ping()
+            self._flush()
+            sign: asyncio.Future[Any] = asyncio.ensure_future(self._sign.wait())
+            either: set[asyncio.Future[Any]] = {sign, self._lost}
+            left = max(0.0, until - self._loop.time())
+            await asyncio.wait(either, timeout=left, return_when="FIRST_COMPLETED")
+            sign.cancel()
+            if self._lost.done() or self._loop.time() >= until:
+                return
+
+    async def _unwind(self) -> None:
+        """Cancel the handlers that still run and wait for them, but not for ever."""
+        current = asyncio.current_task()
+        tasks = {*self._serving.running, *({self._beat} if self._beat else ())}
+        tasks = {task for task in tasks if task is not current and not task.done()}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=UNWIND)
+
+    def _lose(self, reason: ChannelLost) -> None:
+        if self._lost.done():
+            return
+        self._lost.set_result(reason)
+        for future in self._answers.values():
+            if not future.done():
+                future.set_exception(ChannelLost(reason.message))
+        self._answers.clear()
+        for stream in list(self.streams.values()):
+            stream.happened(arrivals.Broken(stream.id, ChannelLost(reason.message)))
+        self._sign.set()
+
+    def _check(self) -> None:
+        if self._lost.done():
+            raise ChannelLost(self._lost.result().message)
+
+
+class LinkPeer:
+    """`core.feature.Peer` over a link."""
+
+    def __init__(self, link: Link, feature: str) -> None:
+        self._link, self._feature = link, feature
+
+    def _own(self, message: Any) -> None:
+        if feature_of(tag_of(type(message))) != self._feature:
+            raise TypeError(f"{type(message).__name__} is not a message of {self._feature}")
+        self._link._check()
+
+    async def request(self, message: Any, timeout: float | None = None) -> Any:
+        """Send and await the reply. asyncio.TimeoutError after `timeout` seconds.
+
+        Cancelled, it tells the other side, whose handler is then cancelled too.
+        """
+        link = self._link
+        self._own(message)
+        while link.mux.full:
+            link._sign.clear()
+            await link._sign.wait()
+            link._check()
+        number = link.mux.request(message)
+        future = link._answers[number] = link._loop.create_future()
+        link.counters["requests"] += 1
+        link.counters[f"requests {type(message).__name__}"] += 1
+        link.soon()
+        try:
+            return await (future if timeout is None else asyncio.wait_for(future, timeout))
+        finally:
+            if link._answers.pop(number, None) is not None:
+                link.mux.cancel(number)
+                link.soon()
+
+    def send(self, message: Any) -> None:
+        """Send without an answer. ChannelLost when the channel is gone."""
+        self._own(message)
+        self._link.mux.event(message)
+        self._link.soon()
+
+    async def stream(self, message: Any) -> ChannelStream:
+        """Open a stream; the other side's handler of the message gets (message, stream)."""
+        link = self._link
+        self._own(message)
+        number = link.mux.open(message)
+        stream = link.streams[number] = ChannelStream(link, number)
+        link.soon()
+        return stream

@@ -1,0 +1,400 @@
+"""The multiplexer: requests, events and byte streams over one ordered connection. No I/O, no clock.
+
+Frames are numbered from the start: what arrives twice is dropped, a gap is the peer's error, and
+each header says what was received last. A session that resumes will keep what is not acknowledged
+and send it again; the numbers are all it needs, so nothing else changes on the wire for it.
+Bulk never delays control: it leaves by lanes of its own, one frame of each in turn, bounded per
+message. What a peer may make us keep is bounded: an answer counts as open until it has left.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from attrs import define, field
+
+from pymirror.core import wire
+from pymirror.core.arrivals import (
+    Answered,
+    Broken,
+    Cancelled,
+    Credited,
+    Ended,
+    Event,
+    Happened,
+    Opened,
+    Ponged,
+    Received,
+    Refused,
+    Requested,
+    Unknown,
+)
+from pymirror.core.errors import PeerError
+from pymirror.core.wire import Frame
+
+WINDOW = 1 << 20
+"""Bytes a stream's writer may be ahead of its reader: fills 100 MB/s at 10 ms, bounds memory per stream."""
+CHUNK = 128 << 10
+LANE_ROOM = 4 * CHUNK
+"""Bytes of one stream that wait to leave; its writer waits beyond."""
+BULK_PER_TURN = 1 << 20
+"""Bytes of bulk put into one ZeroMQ message, so that a small request waits for no more than that."""
+CONTROL_PER_TURN = 2 << 20
+BULK_FROM = 32 << 10
+MAX_PARTS = wire.MAX_BLOBS // 2
+MUCH = 16 << 20
+"""Bytes waiting to leave from which on nobody should add more (see `Mux.congested`)."""
+MAX_OPEN = 8192
+"""Requests, and streams, that one side may have open at the other at once."""
+ANSWERS = 0
+"""The lane of large requests and replies; the others are named by their stream."""
+
+
+@define
+class _Stream:
+    credit: int = WINDOW  # bytes we may still send
+    taken: int = 0  # bytes the reader took and we have not credited back
+    ahead: int = 0  # bytes received since the last credit we gave; never above WINDOW
+    ours_open: bool = True
+    end_left: bool = False  # our end is on its way, not only in its lane
+    theirs_open: bool = True
+
+
+@define
+class _Lane:
+    frames: deque[Frame] = field(factory=deque)
+    size: int = 0
+
+
+@define
+class Mux:
+    """One side. `initiator`: the layer; its streams are odd, the agent's even."""
+
+    initiator: bool
+    queued: int = field(default=0, init=False)  # bytes that wait to leave
+    _sent: int = field(default=0, init=False)
+    _received: int = field(default=0, init=False)
+    _acknowledged: int = field(default=0, init=False)
+    _told: int = field(default=0, init=False)
+    _last_request: int = field(default=0, init=False)
+    _next_stream: int = field(init=False)
+    _waiting: set[int] = field(factory=set, init=False)
+    _late: set[int] = field(factory=set, init=False)  # cancelled here, not answered yet
+    _asked: dict[int, bool] = field(factory=dict, init=False)  # True: its answer is queued
+    _streams: dict[int, _Stream] = field(factory=dict, init=False)
+    _theirs: set[int] = field(factory=set, init=False)  # opened by the peer, not wholly gone
+    _control: deque[Frame] = field(factory=deque, init=False)
+    _lanes: dict[int, _Lane] = field(factory=dict, init=False)
+    _ping: bool = field(default=False, init=False)
+    _pong: bool = field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._next_stream = 1 if self.initiator else 2
+
+    # Requests and events going out ----------------------------------------------------------
+
+    @property
+    def full(self) -> bool:
+        """The peer takes no further request until one is answered."""
+        return len(self._waiting) + len(self._late) >= MAX_OPEN
+
+    def request(self, message: Any) -> int:
+        """Queue a request; the id that its `Answered` will carry."""
+        if self.full:
+            raise PeerError(f"more than {MAX_OPEN} requests are open")
+        number = self._last_request % 0xFFFFFFFF + 1
+        while number in self._waiting or number in self._late:
+            number = number % 0xFFFFFFFF + 1
+        self._put(Frame(wire.REQUEST, number, *wire.encode(message)))
+        self._last_request = number
+        self._waiting.add(number)
+        return number
+
+    def cancel(self, number: int) -> None:
+        """Stop waiting for a request; a late answer is dropped."""
+        if number in self._waiting:
+            self._waiting.discard(number)
+            self._late.add(number)
+            self._put(Frame(wire.CANCEL, number))
+
+    def event(self, message: Any) -> None:
+        self._put(Frame(wire.EVENT, 0, *wire.encode(message)))
+
+    def reply(self, number: int, message: Any) -> None:
+        """Answer a request. TypeError, ValueError for what cannot be sent: then it is still open."""
+        if self._asked.get(number) is False:
+            self._put(Frame(wire.REPLY, number, *wire.encode(message)))
+            self._asked[number] = True
+
+    def fail(self, number: int, error: BaseException, feature: str) -> None:
+        if self._asked.get(number) is False:
+            self._put(Frame(wire.ERROR, number, "", wire.encode_error(error, feature)))
+            self._asked[number] = True
+
+    def ping(self) -> None:
+        """Ask for a sign of life."""
+        self._ping = True
+
+    # Streams going out ----------------------------------------------------------------------
+
+    def open(self, message: Any) -> int:
+        """Open a stream that begins with `message`; its id."""
+        if len(self._streams) - len(self._theirs & self._streams.keys()) >= MAX_OPEN:
+            raise PeerError(f"more than {MAX_OPEN} streams are open")
+        number = self._next_stream
+        while number in self._streams:
+            number = (number + 2) & 0xFFFFFFFF
+        self._put(Frame(wire.OPEN, number, *wire.encode(message)))
+        self._next_stream = (number + 2) & 0xFFFFFFFF or 2
+        self._streams[number] = _Stream()
+        return number
+
+    def room(self, number: int) -> int:
+        """Bytes that may be written to a stream now; 0 also when its writing half is closed."""
+        stream = self._streams.get(number)
+        if stream is None or not stream.ours_open:
+            return 0
+        waiting = self._lanes[number].size if number in self._lanes else 0
+        if waiting and self.congested:
+            return 0
+        return max(0, min(stream.credit, LANE_ROOM - waiting))
+
+    def write(self, number: int, data: bytes) -> None:
+        """Queue bytes of a stream; no more than `room` allows. BrokenPipeError when closed."""
+        stream = self._streams.get(number)
+        if stream is None or not stream.ours_open:
+            raise BrokenPipeError(f"stream {number} is closed for writing")
+        if len(data) > stream.credit:
+            raise ValueError(f"stream {number}: {len(data)} bytes with a credit of {stream.credit}")
+        stream.credit -= len(data)
+        for at in range(0, len(data), CHUNK):
+            self._put(Frame(wire.DATA, number, blobs=(data[at : at + CHUNK],)))
+
+    def consumed(self, number: int, size: int) -> None:
+        """The reader took `size` bytes; credit goes back in halves of the window, not byte by byte."""
+        stream = self._streams.get(number)
+        if stream is None:
+            return
+        stream.taken += size
+        if stream.theirs_open and stream.taken >= WINDOW // 2:
+            self._put(Frame(wire.CREDIT, number, body=stream.taken.to_bytes(8, "little")))
+            stream.ahead -= stream.taken
+            stream.taken = 0
+
+    def end(self, number: int) -> None:
+        """Close our writing half of a stream, behind what is queued."""
+        stream = self._streams.get(number)
+        if stream and stream.ours_open:
+            stream.ours_open = False
+            self._put(Frame(wire.END, number))
+
+    def reset(self, number: int, error: BaseException | None = None, feature: str = "") -> None:
+        """End both halves now; what is queued of it is dropped."""
+        if self._streams.pop(number, None) is None:
+            return
+        if wire.OPEN not in (frame.kind for frame in self._drop(number)):
+            self._put(Frame(wire.RESET, number, "", wire.encode_error(error, feature) if error else b""))
+
+    def _drop(self, number: int) -> deque[Frame]:
+        lane = self._lanes.pop(number, None) or _Lane()
+        self.queued -= lane.size
+        return lane.frames
+
+    # Leaving --------------------------------------------------------------------------------
+
+    @property
+    def pending(self) -> bool:
+        return bool(self._control or self._lanes or self._ping or self._pong)
+
+    @property
+    def congested(self) -> bool:
+        """So much waits to leave that new work should wait too."""
+        return self.queued > MUCH
+
+    @property
+    def settled(self) -> bool:
+        """All that was queued has left, and the peer said that it has it."""
+        return self._acknowledged == self._sent and not self._control and not self._lanes
+
+    @property
+    def owes(self) -> bool:
+        """The peer was not told yet that we have all it sent."""
+        return self._told != self._received
+
+    def take(self) -> list[Any]:
+        """The parts of the next ZeroMQ message: control, and bulk, each up to its bound."""
+        batch: list[bytes] = []
+        blobs: list[Any] = []
+        for wanted, kind in ((self._ping, wire.PING), (self._pong, wire.PONG)):
+            if wanted:
+                batch.append(wire.pack(Frame(kind), 0, self._received))
+        self._ping = self._pong = False
+        size = bulk = 0
+        while self._control and size < CONTROL_PER_TURN and len(blobs) < MAX_PARTS:
+            size += self._leave(self._control.popleft(), batch, blobs)
+        while self._lanes and bulk < BULK_PER_TURN and size < CONTROL_PER_TURN and len(blobs) < MAX_PARTS:
+            number = next(iter(self._lanes))
+            lane = self._lanes.pop(number)
+            frame = lane.frames.popleft()
+            lane.size -= _weight(frame)
+            if lane.frames:
+                self._lanes[number] = lane  # behind the others
+            bulk += self._leave(frame, batch, blobs)
+        if not batch:
+            return []
+        self._told = self._received
+        return [b"".join(batch), *blobs]
+
+    def _leave(self, frame: Frame, batch: list[bytes], blobs: list[Any]) -> int:
+        """Number a frame and put it into the message."""
+        self._sent += 1
+        batch.append(wire.pack(frame, self._sent, self._received))
+        blobs += frame.blobs
+        self.queued -= _weight(frame)
+        if frame.kind in (wire.REPLY, wire.ERROR):
+            self._asked.pop(frame.id, None)
+        elif frame.kind == wire.RESET:
+            self._theirs.discard(frame.id)
+        elif frame.kind == wire.END and frame.id in self._streams:
+            self._streams[frame.id].end_left = True
+            self._forget(frame.id)
+        return _weight(frame)
+
+    def _put(self, frame: Frame) -> None:
+        if (
+            len(frame.body) > wire.MAX_BODY
+            or frame.size > wire.MAX_FRAME
+            or any(len(blob) > wire.MAX_BLOB for blob in frame.blobs)
+        ):
+            raise ValueError(f"the message {frame.tag} of {frame.size} bytes is larger than the wire allows")
+        weight = _weight(frame)
+        self.queued += weight
+        if frame.kind in (wire.OPEN, wire.DATA, wire.END):
+            name = frame.id
+        elif weight >= BULK_FROM and frame.kind in (wire.REQUEST, wire.REPLY):
+            name = ANSWERS
+        else:  # events whatever their size: those of one feature keep their order
+            self._control.append(frame)
+            return
+        lane = self._lanes.setdefault(name, _Lane())
+        lane.frames.append(frame)
+        lane.size += weight
+
+    # Coming in ------------------------------------------------------------------------------
+
+    def receive(self, parts: Sequence[bytes]) -> list[Event]:
+        """What a ZeroMQ message means. PeerError ends the connection: the peer broke the protocol."""
+        events: list[Event] = []
+        for frame, sequence, acknowledged in wire.unpack(parts):
+            if acknowledged > self._sent:
+                raise PeerError(f"frame {acknowledged} is acknowledged and was never sent")
+            self._acknowledged = max(self._acknowledged, acknowledged)
+            event: Event | None = None
+            if frame.kind == wire.PING:
+                self._pong = True
+            elif frame.kind == wire.PONG:
+                event = Ponged()
+            elif frame.kind == wire.REFUSED:
+                event = Refused(wire.decode_error(frame.body))
+            elif sequence > self._received + 1:
+                raise PeerError(f"frame {self._received + 1} is missing: {sequence} came in its place")
+            elif sequence == self._received + 1:
+                self._received = sequence
+                event = self._one(frame)
+            if event is not None:
+                events.append(event)
+        return events
+
+    def _one(self, frame: Frame) -> Event | None:
+        if frame.kind == wire.EVENT:
+            try:
+                return Happened(wire.decode(frame))
+            except PeerError as error:
+                return Unknown(error)
+        if frame.kind == wire.REQUEST:
+            return self._request(frame)
+        if frame.kind == wire.CANCEL:
+            return Cancelled(frame.id) if self._asked.get(frame.id) is False else None
+        if frame.kind in (wire.REPLY, wire.ERROR):
+            return self._answer(frame)
+        if frame.kind == wire.OPEN:
+            return self._opened(frame)
+        stream = self._streams.get(frame.id)
+        return self._stream_frame(frame, stream) if stream else None  # reset here meanwhile
+
+    def _request(self, frame: Frame) -> Event | None:
+        if frame.id in self._asked or len(self._asked) >= MAX_OPEN:
+            raise PeerError(f"request {frame.id} is open already, or more than {MAX_OPEN} are")
+        self._asked[frame.id] = False
+        try:
+            return Requested(frame.id, wire.decode(frame))
+        except PeerError as error:  # one unknown message does not end the session
+            self.fail(frame.id, error, frame.tag)
+            return None
+
+    def _answer(self, frame: Frame) -> Event | None:
+        if frame.id in self._late:
+            self._late.discard(frame.id)
+            return None
+        if frame.id not in self._waiting:
+            raise PeerError(f"an answer to request {frame.id}, which is not open")
+        self._waiting.discard(frame.id)
+        if frame.kind == wire.ERROR:
+            return Answered(frame.id, error=wire.decode_error(frame.body))
+        try:
+            return Answered(frame.id, wire.decode(frame))
+        except PeerError as error:
+            return Answered(frame.id, error=error)
+
+    def _opened(self, frame: Frame) -> Event | None:
+        number = frame.id
+        ours = number % 2 == self._next_stream % 2
+        if ours or number in self._streams or number in self._theirs or len(self._theirs) >= MAX_OPEN:
+            raise PeerError(f"stream {number} cannot be opened, or more than {MAX_OPEN} are")
+        self._streams[number] = _Stream()
+        self._theirs.add(number)
+        try:
+            return Opened(number, wire.decode(frame))
+        except PeerError as error:
+            self.reset(number, error, frame.tag)
+            return None
+
+    def _stream_frame(self, frame: Frame, stream: _Stream) -> Event | None:
+        number = frame.id
+        if frame.kind == wire.DATA:
+            data = frame.blobs[0] if len(frame.blobs) == 1 else frame.body
+            stream.ahead += len(data)
+            if not stream.theirs_open or stream.ahead > WINDOW:
+                raise PeerError(f"stream {number}: bytes after its end, or beyond its window")
+            return Received(number, data)
+        if frame.kind == wire.CREDIT:
+            stream.credit += int.from_bytes(frame.body[:8], "little")
+            if stream.credit > WINDOW:
+                raise PeerError(f"stream {number}: more credit than the window")
+            return Credited(number)
+        if frame.kind == wire.END:
+            stream.theirs_open = False
+            self._forget(number)
+            return Ended(number)
+        self._streams.pop(number)
+        self._theirs.discard(number)
+        self._drop(number)
+        return Broken(number, wire.decode_error(frame.body) if frame.body else None)
+
+    def _forget(self, number: int) -> None:
+        stream = self._streams[number]
+        if stream.end_left and not stream.theirs_open:
+            del self._streams[number]
+            self._theirs.discard(number)
+
+
+def refusal(error: Exception) -> list[bytes]:
+    """The message that turns a second connection away."""
+    return [wire.pack(Frame(wire.REFUSED, body=wire.encode_error(error, "")), 0, 0)]
+
+
+def _weight(frame: Frame) -> int:
+    """Bytes on the wire, so that what waits is measured with its headers."""
+    return wire.HEADER.size + len(frame.tag) + frame.size

@@ -1,0 +1,238 @@
+"""A session on one page: check, plan, act.
+
+check  changes nothing anywhere; whatever can be refused is refused here
+plan   every part says what it would do
+act    done in order; each undo is registered at the line that makes it necessary
+
+Core knows no runtime, engine or feature by name: they arrive as the protocols below.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from typing import Any, Protocol
+
+from attrs import frozen
+
+from pymirror.core.call import Call, Verdict
+from pymirror.core.channel import Channel, Keys
+from pymirror.core.errors import ChannelLost, PymirrorError
+from pymirror.core.feature import INTERCEPTS, Launch, LayerFeature, Process, marked
+from pymirror.core.handshake import NAME as HANDSHAKE
+from pymirror.core.handshake import Goodbye, greet
+
+log = logging.getLogger("pymirror.core.session")
+
+Dispatch = Callable[[Call], Awaitable[Verdict]]
+
+
+@frozen
+class Found:
+    """A target as the runtime found it: `title` in words for the summary; `notes` are warnings."""
+
+    title: str
+    has_target: bool = True
+    notes: tuple[str, ...] = ()
+    detail: Any = None  # the runtime's own
+
+
+@frozen
+class AgentOrder:
+    """What an agent is started with. Nothing in it is secret.
+
+    layer_key: the layer's CURVE public key, Z85 text. features: entry-point names in order.
+    lease: seconds without a sign of life from the layer after which the agent ends.
+    """
+
+    layer_key: str
+    features: tuple[str, ...]
+    lease: float = 30.0
+
+
+@frozen
+class Endpoint:
+    """Where a started agent is reached: a ZeroMQ address and the agent's public key (Z85 text)."""
+
+    address: str
+    agent_key: str
+
+
+class Report(Protocol):
+    """Words for the person at the terminal; on stderr only."""
+
+    def step(self, text: str) -> None:
+        """The next step of starting begins (the one before is done)."""
+
+    def info(self, text: str) -> None: ...
+
+    def warn(self, text: str) -> None: ...
+
+    def ready(self, lines: Sequence[str]) -> None:
+        """Starting is over: the summary of what is remote. The terminal is the program's now."""
+
+    def trace(self, call: Call, verdict: Verdict) -> None: ...
+
+
+class Runtime(Protocol):
+    """Where targets live and how an agent gets beside one (entry point `pymirror.runtime`)."""
+
+    async def check(self, features: Sequence[str]) -> Found:
+        """Find the target and see that an agent for `features` may be started. Changes nothing."""
+
+    async def start(self, found: Found, order: AgentOrder, undo: AsyncExitStack) -> Endpoint:
+        """Start an agent; every change's undo goes on the stack at once."""
+
+
+class Running(Protocol):
+    """The program, running under an engine."""
+
+    pid: int
+
+    async def wait(self) -> int:
+        """The shell's exit status: the program's own, or 128 + the signal that ended it."""
+
+    def end(self, message: str) -> None:
+        """Say why on stderr, then TERM, and KILL after a grace, the program and its children."""
+
+
+class Engine(Protocol):
+    """How calls are caught and verdicts carried out (entry point `pymirror.engine`)."""
+
+    def check(self, calls: frozenset[str]) -> None:
+        """SupportError naming the part this machine lacks. Changes nothing."""
+
+    async def start(
+        self, argv: Sequence[str], environ: Mapping[str, str], calls: frozenset[str], dispatch: Dispatch
+    ) -> Running:
+        """Start the program with `calls` caught. ProgramError if it cannot be started."""
+
+    def learn(self, call: Call, verdict: Verdict | None) -> None:
+        """Keep a verdict whose scope is not ONCE, so that the call is not asked again.
+
+        None: always ask for this call, also below a tree that is known.
+        """
+
+    async def aclose(self) -> None: ...
+
+
+@frozen
+class Part:
+    """One feature of the session: its layer half and its configuration."""
+
+    half: type[LayerFeature]
+    config: Any
+
+
+class Dispatcher(Protocol):
+    """Answers calls from the halves (layer/calls.py)."""
+
+    @property
+    def calls(self) -> frozenset[str]: ...
+
+    def sound(self, call: str) -> bool: ...
+
+    async def __call__(self, call: Call) -> Verdict: ...
+
+
+@frozen
+class Plan:
+    """A whole session, decided: what `check` looked at and `act` will do."""
+
+    version: str
+    launch: Launch
+    parts: Sequence[Part]
+    runtime: Runtime
+    engine: Engine
+    make_dispatcher: Callable[[Sequence[LayerFeature]], Dispatcher]
+    report: Report
+    keys: Keys
+    heartbeat: float = 3.0
+    lease: float = 30.0
+    startup_timeout: float = 60.0
+
+
+async def run(plan: Plan, undo: AsyncExitStack) -> int:
+    """Check, then act; the program's exit status. What was changed is undone when `undo` closes."""
+    try:
+        found = await asyncio.wait_for(check(plan), plan.startup_timeout)
+        channel, halves = await asyncio.wait_for(start(plan, found, undo), plan.startup_timeout)
+    except asyncio.TimeoutError:
+        raise PymirrorError(
+            f"the session was not ready after {plan.startup_timeout:g} s",
+            "raise agent.startup_timeout if the cluster is only slow;"
+            " --trace and PYMIRROR_LOG=debug say where",
+        ) from None
+    return await carry(plan, channel, halves)
+
+
+async def check(plan: Plan) -> Found:
+    """Whatever can be refused is refused here; nothing has changed anywhere when it raises."""
+    plan.engine.check(frozenset(calls_of(plan.parts)))
+    for part in plan.parts:
+        part.half.check(part.config)
+    found = await plan.runtime.check([part.half.name for part in plan.parts])
+    for note in found.notes:
+        plan.report.warn(note)
+    return found
+
+
+def calls_of(parts: Sequence[Part]) -> set[str]:
+    """Every call that some half of `parts` intercepts."""
+    return {call for part in parts for _, (calls, _pure) in marked(part.half, INTERCEPTS) for call in calls}
+
+
+async def start(plan: Plan, found: Found, undo: AsyncExitStack) -> tuple[Channel, list[LayerFeature]]:
+    """Agent, channel, halves, in this order."""
+    plan.report.step(f"starting an agent for {found.title}")
+    order = AgentOrder(plan.keys.public, tuple(part.half.name for part in plan.parts), plan.lease)
+    endpoint = await plan.runtime.start(found, order, undo)
+    plan.report.step("connecting")
+    channel = await Channel.connect(
+        endpoint.address, plan.keys, endpoint.agent_key, heartbeat=plan.heartbeat, lease=plan.lease
+    )
+    undo.push_async_callback(leave, channel)
+    await greet(channel, plan.version, [(part.half, part.config) for part in plan.parts])
+    plan.report.step("preparing the program's context")
+    plan.launch.has_target = found.has_target
+    plan.launch.notes.insert(0, f"target: {found.title}")
+    halves: list[LayerFeature] = []
+    for part in plan.parts:
+        half = part.half(part.config, channel.peer(part.half.name))
+        undo.push_async_callback(half.aclose)
+        channel.serve(part.half.name, half)
+        await half.prepare(plan.launch)
+        halves.append(half)
+    return channel, halves
+
+
+async def carry(plan: Plan, channel: Channel, halves: Sequence[LayerFeature]) -> int:
+    """Run the program to its end; a lost channel ends it, in words."""
+    launch, dispatch = plan.launch, plan.make_dispatcher(halves)
+    for call, verdict in launch.known:
+        if dispatch.sound(call.name):
+            plan.engine.learn(call, verdict)
+    plan.report.ready(launch.notes)
+    running = await plan.engine.start(launch.argv, launch.environ, dispatch.calls, dispatch)
+    for half in halves:
+        await half.started(Process(running.pid))
+    ended = asyncio.ensure_future(running.wait())
+    lost = asyncio.ensure_future(channel.wait_closed())
+    await asyncio.wait({ended, lost}, return_when=asyncio.FIRST_COMPLETED)
+    if not ended.done():
+        running.end(f"pymirror: the connection to the agent is lost ({lost.result()}): ending the program")
+        await ended
+        return PymirrorError.exit_status
+    lost.cancel()
+    return ended.result()
+
+
+async def leave(channel: Channel) -> None:
+    """Say goodbye, so that the agent need not wait for its lease, and close."""
+    try:
+        channel.peer(HANDSHAKE).send(Goodbye())
+    except ChannelLost as gone:
+        log.debug("no goodbye: %s", gone)
+    await channel.aclose()

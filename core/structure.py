@@ -1,0 +1,243 @@
+"""Plain values to attrs classes, with errors that name the key. Pure.
+
+cattrs was measured and set aside: every message here (path, nearest known key, what was expected
+and what was there) and the one-or-many rule for lists would have replaced its own.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import math
+import re
+import types
+import typing
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, Literal, TypeVar
+
+import attrs
+
+from pymirror.core.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def key(
+    default: Any = attrs.NOTHING,
+    *,
+    env: str | None = None,
+    help: str = "",
+    at: str | None = None,
+    factory: Callable[[], Any] | None = None,
+    validator: Any = None,
+    converter: Any = None,
+) -> Any:
+    """A key of a configuration class: `attrs.field` and what the loader needs.
+
+    env: the variable without its prefix ("FILE_MODE": PYMIRROR_FILE_MODE, or MIRRORD_FILE_MODE).
+    help: one line for docs and editors. at: dotted place in the file where it is not
+    `<section>.<field name>` (runtimes only). Lists take one value or many.
+    """
+    return attrs.field(
+        default=attrs.Factory(factory) if factory is not None else default,
+        validator=validator,
+        converter=converter,
+        metadata={"env": env, "help": help, "at": at},
+    )
+
+
+def regex(_instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    """Validator: each item (a dict's keys) is a regular expression of Python's `re`."""
+    for pattern in [value] if isinstance(value, str) else value or ():
+        try:
+            re.compile(pattern)
+        except (re.error, RecursionError, OverflowError) as error:
+            raise ValueError(f"{attribute.name}: {pattern!r} is not a regular expression: {error}") from error
+
+
+def positive(_instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    """Validator: a number above 0; None is left alone."""
+    if value is not None and value <= 0:
+        raise ValueError(f"{attribute.name}: must be above 0, got {value}")
+
+
+def not_negative(_instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    """Validator: 0 or a number above; None is left alone."""
+    if value is not None and value < 0:
+        raise ValueError(f"{attribute.name}: must not be negative, got {value}")
+
+
+@attrs.frozen
+class OneOf:
+    """Made by `one_of`; the schema reads `allowed`."""
+
+    allowed: tuple[str, ...]
+
+    def __call__(self, _instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if value not in self.allowed:
+            raise ValueError(f"{attribute.name}: {value!r} is not one of {', '.join(self.allowed)}")
+
+
+def one_of(*allowed: str) -> OneOf:
+    """Validator: the value is one of `allowed`."""
+    return OneOf(allowed)
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """The hint for an unknown key."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"known here: {', '.join(sorted(known))}" if known else ""
+
+
+def hints(cls: type) -> dict[str, Any]:
+    """Field name → resolved type of an attrs class."""
+    return _hints(cls)
+
+
+@functools.cache
+def _hints(cls: Hashable) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def structure(cls: type[T], value: Mapping[str, Any], place: str) -> T:
+    """An instance of the attrs class `cls` from a mapping. ConfigError names the key below `place`."""
+    fields = {a.name: a for a in attrs.fields(cls) if a.init}  # type: ignore[arg-type]
+    for name in value:
+        if name not in fields:
+            raise ConfigError(f"{place}.{name}", "unknown key", nearest(str(name), list(fields)))
+    made = {
+        name: convert(hints(cls)[name], item, f"{place}.{name}")
+        for name, item in value.items()
+        if item is not None
+    }
+    missing = [n for n, a in fields.items() if a.default is attrs.NOTHING and n not in made]
+    if missing:
+        raise ConfigError(f"{place}.{missing[0]}", "this key is required")
+    return build(cls, made, place)
+
+
+def build(cls: type[T], values: Mapping[str, Any], place: str, places: Mapping[str, str] | None = None) -> T:
+    """Call `cls`; what its validators say becomes a ConfigError.
+
+    A message that begins with a field's name and a colon is about that field: its place is
+    `places[name]`, or the name below `place`.
+    """
+    try:
+        return cls(**values)
+    except ConfigError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise worded(cls, error, place, places) from error
+
+
+def worded(cls: type, error: Exception, place: str, places: Mapping[str, str] | None = None) -> ConfigError:
+    """What a validator of `cls` said, at the field it is about."""
+    text = error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
+    name, colon, rest = text.partition(": ")
+    if not colon or name not in {a.name for a in attrs.fields(cls)}:
+        return ConfigError(place, text)
+    return ConfigError((places or {}).get(name) or (f"{place}.{name}" if place else name), rest)
+
+
+def convert(kind: Any, value: Any, place: str) -> Any:
+    """`value` as `kind` (a type or a typing form); ConfigError names what was expected."""
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return value
+    if origin in (typing.Union, types.UnionType):
+        return _union(inner, value, place)
+    if origin is Literal:
+        if value not in inner:
+            raise ConfigError(place, f"expected one of {', '.join(map(str, inner))}, got {value!r}")
+        return value
+    if origin in (list, tuple) and inner:
+        many = value if isinstance(value, list) else [value]
+        items = [convert(inner[0], item, f"{place}[{i}]") for i, item in enumerate(many)]
+        return tuple(items) if origin is tuple else items
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise ConfigError(place, f"expected a mapping, got {said(value)}")
+        return {str(name): convert(inner[1], item, f"{place}.{name}") for name, item in value.items()}
+    if isinstance(kind, type) and attrs.has(kind):
+        return nested(kind, value, place)
+    return _plain(kind, value, place)
+
+
+def nested(kind: type, value: Any, place: str) -> Any:
+    """An attrs class from a mapping, or from its short form where it has one."""
+    if isinstance(value, Mapping):
+        return structure(kind, value, place)
+    short = getattr(kind, "from_short", None)
+    if short is None:
+        raise ConfigError(place, f"expected a mapping, got {said(value)}")
+    allowed = typing.get_type_hints(short).get("value", Any)
+    given = convert(allowed, value, place)
+    try:
+        return short(given)
+    except ConfigError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise worded(kind, error, place) from error
+
+
+def _union(inner: tuple[Any, ...], value: Any, place: str) -> Any:
+    if value is None and type(None) in inner:
+        return None
+    errors = []
+    # A plain type that fits exactly comes first, so that 3 stays a number beside `str`.
+    for kind in sorted((k for k in inner if k is not type(None)), key=lambda k: type(value) is not k):
+        try:
+            return convert(kind, value, place)
+        except ConfigError as error:
+            errors.append(error)
+    raise errors[0] if len(errors) == 1 else ConfigError(place, f"cannot use {said(value)} here")
+
+
+def _plain(kind: Any, value: Any, place: str) -> Any:
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(place, f"expected a finite number, got {value}")
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ConfigError(place, f"expected {_NAMES.get(kind, kind)}, got {said(value)}")
+    return value
+
+
+_NAMES: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+
+
+def said(value: Any) -> str:
+    """A value for an error message: its kind, and itself when it is short."""
+    kind = {
+        bool: "",
+        int: "the number ",
+        float: "the number ",
+        str: "the text ",
+        list: "a list ",
+        dict: "a mapping ",
+    }
+    text = repr(value)
+    return kind.get(type(value), "") + (text if len(text) <= 60 else text[:57] + "…")
+
+
+def parse(kind: Any, text: str, place: str) -> Any:
+    """The text of an environment variable or flag as `kind`; lists are separated by `;`."""
+    inner = [k for k in typing.get_args(kind) if k is not type(None)]
+    origin = typing.get_origin(kind)
+    if origin in (typing.Union, types.UnionType):
+        kind, origin = inner[0], typing.get_origin(inner[0])
+        inner = list(typing.get_args(kind))
+    if origin in (list, tuple):
+        return [parse(inner[0], item, place) for item in text.split(";") if item]
+    if kind is bool:
+        if text not in ("true", "false"):
+            raise ConfigError(place, f"expected exactly true or false, got {text!r}")
+        return text == "true"
+    if kind in (int, float):
+        try:
+            return convert(kind, kind(text), place)
+        except ValueError:
+            raise ConfigError(place, f"expected {_NAMES[kind]}, got {text!r}") from None
+    return text

@@ -1,0 +1,131 @@
+"""Attributes of a file as they cross the channel and as FUSE wants them. Pure.
+
+Packed, not a message of its own: a listing of 100,000 entries carries as many.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+from typing import NamedTuple
+
+_PACKED = struct.Struct("<IIIIQQQQIqqqQ")
+SIZE = _PACKED.size
+
+FUSE_ATTR = struct.Struct("<QQQQQQIIIIIIIIII")
+"""struct fuse_attr, 88 bytes (include/uapi/linux/fuse.h)."""
+
+NS = 1_000_000_000
+
+
+class Attr(NamedTuple):
+    """What stat(2) says; times in nanoseconds, rdev as the kernel's dev_t."""
+
+    mode: int
+    uid: int
+    gid: int
+    nlink: int
+    ino: int
+    dev: int
+    size: int
+    blocks: int
+    blksize: int
+    atime: int
+    mtime: int
+    ctime: int
+    rdev: int
+
+    @classmethod
+    def of(cls, st: os.stat_result) -> Attr:
+        return cls(
+            st.st_mode,
+            st.st_uid,
+            st.st_gid,
+            st.st_nlink,
+            st.st_ino,
+            st.st_dev,
+            st.st_size,
+            st.st_blocks,
+            st.st_blksize,
+            st.st_atime_ns,
+            st.st_mtime_ns,
+            st.st_ctime_ns,
+            st.st_rdev,
+        )
+
+    def pack(self) -> bytes:
+        return _PACKED.pack(*self)
+
+    @classmethod
+    def unpack(cls, data: bytes, at: int = 0) -> Attr:
+        return cls(*_PACKED.unpack_from(data, at))
+
+    @property
+    def is_link(self) -> bool:
+        return stat.S_ISLNK(self.mode)
+
+    @property
+    def is_dir(self) -> bool:
+        return stat.S_ISDIR(self.mode)
+
+    @property
+    def is_file(self) -> bool:
+        return stat.S_ISREG(self.mode)
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """The same file as long as this is the same."""
+        return self.dev, self.ino
+
+    def fuse(self) -> bytes:
+        """As struct fuse_attr. A device number is given in the kernel's 32-bit form."""
+        return FUSE_ATTR.pack(
+            self.ino,
+            self.size,
+            self.blocks,
+            self.atime // NS & 0xFFFFFFFFFFFFFFFF,
+            self.mtime // NS & 0xFFFFFFFFFFFFFFFF,
+            self.ctime // NS & 0xFFFFFFFFFFFFFFFF,
+            self.atime % NS,
+            self.mtime % NS,
+            self.ctime % NS,
+            self.mode,
+            self.nlink & 0xFFFFFFFF,
+            self.uid,
+            self.gid,
+            _rdev32(self.rdev),
+            self.blksize & 0xFFFFFFFF,
+            0,
+        )
+
+
+def _rdev32(device: int) -> int:
+    """new_encode_dev() of the kernel: minor's low byte, major, minor's rest."""
+    major, minor = os.major(device), os.minor(device)
+    return (minor & 0xFF) | (major << 8) | ((minor & ~0xFF) << 12) & 0xFFFFFFFF
+
+
+_ENTRY = struct.Struct("<HH")
+
+
+def pack_entry(name: bytes, attr: Attr, link: bytes) -> bytes:
+    """One entry of a listing: attributes, both lengths, link target, name."""
+    return attr.pack() + _ENTRY.pack(len(link), len(name)) + link + name
+
+
+def unpack_entries(data: bytes, count: int) -> list[tuple[bytes, Attr, bytes]]:
+    """(name, attributes, link target) of a listing; ValueError when it is cut short."""
+    found, at = [], 0
+    for _ in range(count):
+        if at + SIZE + _ENTRY.size > len(data):
+            raise ValueError("a listing ends inside an entry")
+        attr = Attr.unpack(data, at)
+        link_size, name_size = _ENTRY.unpack_from(data, at + SIZE)
+        at += SIZE + _ENTRY.size
+        link, name = data[at : at + link_size], data[at + link_size : at + link_size + name_size]
+        at += link_size + name_size
+        if len(name) != name_size or not name or b"/" in name or b"\0" in name:
+            raise ValueError("a listing has an entry without a usable name")
+        found.append((name, attr, link))
+    return found

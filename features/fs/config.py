@@ -1,0 +1,91 @@
+"""The keys of `feature.fs` (mirrord: 2.4 fs, part 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import frozen
+
+from pymirror.core.config import key, one_of, regex
+
+MODES = ("local", "localwithoverrides", "read", "write")
+
+
+def _buffer(_: object, attribute: Any, value: int) -> None:
+    if not 0 <= value <= 15 << 20:
+        raise ValueError(f"{attribute.name}: at most 15 MiB, and not negative")
+
+
+@frozen
+class Config:
+    """Which files are the target's. Patterns are regular expressions, searched without regard to case."""
+
+    mode: str = key(
+        "read",
+        env="FILE_MODE",
+        validator=one_of(*MODES),
+        help="What happens to paths no list decides: read (read the target's, write here), "
+        "localwithoverrides, local (no list counts).",
+    )
+    read_write: list[str] = key(
+        factory=list,
+        env="FILE_READ_WRITE_PATTERN",
+        validator=regex,
+        help="Not in this version: refused unless empty.",
+    )
+    read_only: list[str] = key(
+        factory=list,
+        env="FILE_READ_ONLY_PATTERN",
+        validator=regex,
+        help="Paths read from the target and written here.",
+    )
+    local: list[str] = key(
+        factory=list, env="FILE_LOCAL_PATTERN", validator=regex, help="Paths that stay on this machine."
+    )
+    not_found: list[str] = key(factory=list, validator=regex, help="Paths that do not exist for the program.")
+    mapping: dict[str, str] = key(
+        factory=dict,
+        validator=regex,
+        help="Pattern: replacement ($1, ${name}); rewrites the path before it is decided. The first counts.",
+    )
+    readonly_file_buffer: int = key(
+        128_000, validator=_buffer, help="Bytes fetched ahead; 0 turns reading ahead off."
+    )
+
+    def __attrs_post_init__(self) -> None:
+        if self.mode == "write":
+            raise ValueError(
+                "mode: 'write' is not in this version of pymirror: writing in the target comes later; "
+                "mode read reads the target's files and writes here"
+            )
+        if self.read_write:
+            raise ValueError(
+                "read_write: not in this version of pymirror: writing in the target comes later; "
+                "the same patterns under read_only read the target's files"
+            )
+
+    @classmethod
+    def from_short(cls, value: bool | str) -> Config:
+        """`true`: mode read; `false`: mode local; or the mode itself."""
+        if isinstance(value, bool):
+            return cls(mode="read" if value else "local")
+        return cls(mode=value)
+
+    @classmethod
+    def environment(cls, values: Mapping[str, str]) -> dict[str, Any]:
+        """The older FILE_OPS and FILE_RO_OPS, where FILE_MODE is not set (mirrord: 2.4 fs)."""
+        ops, reading = values.get("FILE_OPS"), values.get("FILE_RO_OPS")
+        if ops == "true":
+            return {"mode": "write"}
+        if reading == "true":
+            return {"mode": "read"}
+        return {"mode": "local"} if (ops, reading) == ("false", "false") else {}
+
+    def warnings(self) -> list[str]:
+        """Allowed, but hardly meant (mirrord: 2.6)."""
+        if self.readonly_file_buffer <= 1 << 20:
+            return []
+        return [
+            "feature.fs.readonly_file_buffer is above 1 MiB: every first read of a file fetches that much"
+        ]

@@ -1,0 +1,147 @@
+"""The layer's half of `fs`: decides each path by the rules and shows the target's tree.
+
+One request fetches what an open or a stat of a path needs; what is known and watched needs none.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+
+from pymirror.core.call import PATH_CALLS, Call, Errno, OtherPath, Scope, Text, Untouched, Verdict
+from pymirror.core.feature import Launch, LayerFeature, handles, intercepts
+from pymirror.features.fs import config as keys
+from pymirror.features.fs import messages as m
+from pymirror.features.fs import mount
+from pymirror.features.fs.defaults import Here
+from pymirror.features.fs.rules import Decision, Place, Rules
+from pymirror.features.fs.tree import Tree
+
+
+class Layer(LayerFeature):
+    """Rules → verdicts; the FUSE tree."""
+
+    name = "fs"
+    Config = keys.Config
+    config: keys.Config
+    _tree: Tree | None = None
+    _mount: mount.Mount | None = None
+    _top = -1
+
+    @classmethod
+    def wanted(cls, config: keys.Config) -> bool:
+        return config.mode != "local"
+
+    @classmethod
+    def check(cls, config: keys.Config) -> None:
+        mount.check()
+
+    @classmethod
+    def explain(cls, config: keys.Config, call: Call) -> Verdict | None:
+        if call.name not in PATH_CALLS:
+            return None
+        decision = Rules(config, here([])).decide(call.path, call.write)
+        if decision.place is Place.HERE:
+            return Untouched(decision.reason)
+        if decision.place is Place.NOWHERE:
+            return Errno(decision.reason, code=errno.ENOENT)
+        return OtherPath(decision.reason, root=-1, path=decision.path)
+
+    async def prepare(self, launch: Launch) -> None:
+        self._rules = Rules(self.config, here(launch.argv), launch.has_target)
+        self._top = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._mount = mount.mount(launch.directory, launch.visible)
+        self._tree = Tree(
+            self._mount, self.peer, m.MOST_INLINE, read_ahead=self.config.readonly_file_buffer > 0
+        )
+        for tree in self._rules.stable_trees():
+            for name in PATH_CALLS:
+                for write in (False, True):
+                    verdict = Untouched(
+                        f"fs.local default: tree {os.fsdecode(tree)}", scope=Scope.TREE, tree=tree
+                    )
+                    launch.known.append((Call(name, tree, write=write), verdict))
+        launch.notes.append(f"files: {_summary(self.config, self._rules)}")
+
+    async def aclose(self) -> None:
+        tree, mounted = self._tree, self._mount
+        self._tree = self._mount = None
+        if tree is not None:
+            await tree.aclose()
+        if mounted is not None:
+            mount.unmount(mounted)
+        if self._top >= 0:
+            os.close(self._top)
+            self._top = -1
+
+    @handles(m.Changed)
+    async def changed(self, news: m.Changed) -> None:
+        if self._tree is not None:
+            self._tree.changed(news)
+
+    @intercepts(*PATH_CALLS)
+    async def path(self, call: Call) -> Verdict | None:
+        decision = self._rules.decide(call.path, call.write)
+        if decision.place is Place.NOWHERE:
+            return Errno(decision.reason, code=errno.ENOENT, scope=Scope.CALL)
+        if decision.place is Place.HERE:
+            if decision.path == call.path:
+                return Untouched(decision.reason, scope=Scope.CALL)
+            return self._below(self._top, decision, Scope.CALL)
+        return await self._in_target(call, decision)
+
+    async def _in_target(self, call: Call, decision: Decision) -> Verdict:
+        tree, mounted = self._tree, self._mount
+        if tree is None or mounted is None:
+            return Errno("fs: the session is over", code=errno.EIO)
+        if call.name == "readlink":
+            node = await tree.seed(decision.path, follow=False, content=False)
+            if node.attr is None or not node.attr.is_link:
+                return Errno(f"{decision.reason}; not a link", code=errno.EINVAL)
+            return Text(decision.reason, value=node.link)
+        await tree.seed(decision.path, call.follow, content=call.name == "open")
+        return self._below(mounted.root, decision, Scope.CALL)
+
+    @staticmethod
+    def _below(root: int, decision: Decision, scope: Scope) -> OtherPath:
+        return OtherPath(decision.reason, root=root, path=decision.path.lstrip(b"/") or b".", scope=scope)
+
+
+def here(argv: Sequence[str]) -> Here:
+    """What the default lists depend on, as it is now in this process."""
+    found = shutil.which(argv[0]) if argv else None
+    return Here(
+        home=os.path.expanduser("~").rstrip("/") if os.path.isabs(os.path.expanduser("~")) else "",
+        temp=tempfile.gettempdir(),
+        directory=os.getcwd(),
+        programs=programs(os.path.abspath(found)) if found else (),
+    )
+
+
+def programs(path: str) -> list[str]:
+    """The program's file, and the installation it belongs to, with and without links resolved."""
+    trees = []
+    for file in dict.fromkeys((path, os.path.realpath(path))):
+        folder = os.path.dirname(file)
+        trees.append(file)
+        if os.path.basename(folder) in ("bin", "sbin") and os.path.dirname(folder) != "/":
+            trees.append(os.path.dirname(folder))
+    return trees
+
+
+def _summary(config: keys.Config, rules: Rules) -> str:
+    if rules.mode == "localwithoverrides":
+        text = "from this machine, except what the lists give to the target"
+    else:
+        text = "read from the target where no list keeps them here; written here"
+    lists = {
+        "read_only": config.read_only,
+        "local": config.local,
+        "not_found": config.not_found,
+        "mapping": config.mapping,
+    }
+    named = ", ".join(f"{len(entries)} {name}" for name, entries in lists.items() if entries)
+    return f"{text} ({named})" if named else text

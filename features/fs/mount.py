@@ -1,0 +1,145 @@
+"""A FUSE file system mounted, as a descriptor of its top.
+
+With CAP_SYS_ADMIN it is attached nowhere: fsmount(2) gives a descriptor, no path of it exists, and
+the kernel drops it with the last descriptor, however pymirror ends. Without, fusermount3 mounts it
+on a private folder, which the guard unmounts should pymirror be killed.
+"""
+
+from __future__ import annotations
+
+import array
+import ctypes
+import errno
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable
+
+from attrs import frozen
+
+from pymirror.core.errors import SupportError
+
+_FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432  # one number on every architecture (Linux 5.2)
+_FLAG, _STRING, _CREATE = 0, 1, 6
+_CLOEXEC = 1
+_MOUNT_ATTR = 0x2 | 0x4 | 0x10  # nosuid, nodev, noatime
+DEVICE = "/dev/fuse"
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@frozen
+class Mount:
+    """device: where requests come from. root: of the tree's top. path: where it is visible, or empty."""
+
+    device: int
+    root: int
+    path: str = ""
+
+
+def check() -> None:
+    """SupportError naming what this machine lacks for a FUSE mount. Changes nothing."""
+    if not os.path.exists(DEVICE):
+        raise SupportError(
+            f"files need {DEVICE}, which is not here",
+            "in a container start it with --device /dev/fuse; or set feature.fs to false",
+        )
+    if not os.access(DEVICE, os.R_OK | os.W_OK):
+        raise SupportError(
+            f"files need {DEVICE}, which this user may not open", f"chmod 666 {DEVICE} as root"
+        )
+    if not _may_mount() and shutil.which("fusermount3") is None:
+        raise SupportError(
+            "files need fusermount3, which is not installed",
+            "install the package fuse3, or set feature.fs to false",
+        )
+
+
+def mount(folder: str, visible: Callable[[str], None]) -> Mount:
+    """Mount; `visible` is told the path first when there will be one. SupportError, OSError."""
+    if _may_mount():
+        return _detached()
+    return _by_helper(folder, visible)
+
+
+def unmount(made: Mount) -> None:
+    """End it at once: requests still waiting fail, descriptors of files in it become useless."""
+    os.close(made.device)
+    if made.path:
+        subprocess.run(["fusermount3", "-u", "-z", made.path], capture_output=True, timeout=10, check=False)
+    os.close(made.root)
+
+
+def _may_mount() -> bool:
+    fd = _libc.syscall(_FSOPEN, b"fuse", _CLOEXEC)
+    if fd < 0:
+        return False
+    os.close(fd)
+    return True
+
+
+def _call(number: int, *args: object) -> int:
+    made = _libc.syscall(number, *args)
+    if made < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return int(made)
+
+
+def _detached() -> Mount:
+    device = os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+    context = -1
+    try:
+        context = _call(_FSOPEN, b"fuse", _CLOEXEC)
+        options = {
+            "source": "pymirror",
+            "fd": device,
+            "rootmode": "40000",
+            "user_id": os.getuid(),
+            "group_id": os.getgid(),
+        }
+        for name, value in options.items():
+            _call(_FSCONFIG, context, _STRING, name.encode(), str(value).encode(), 0)
+        # The program may change its user (gunicorn, nginx) and still reads what the target shows.
+        _call(_FSCONFIG, context, _FLAG, b"allow_other", None, 0)
+        _call(_FSCONFIG, context, _CREATE, None, None, 0)
+        return Mount(device, _call(_FSMOUNT, context, _CLOEXEC, _MOUNT_ATTR))
+    except OSError:
+        os.close(device)
+        raise
+    finally:
+        if context >= 0:
+            os.close(context)
+
+
+def _by_helper(folder: str, visible: Callable[[str], None]) -> Mount:
+    path = os.path.join(folder, "target")
+    os.mkdir(path, 0o700)
+    visible(path)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        done = subprocess.run(
+            ["fusermount3", "-o", "ro,nosuid,nodev,fsname=pymirror,subtype=pymirror", "--", path],
+            env={**os.environ, "_FUSE_COMMFD": str(theirs.fileno())},
+            pass_fds=[theirs.fileno()],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise SupportError(f"fusermount3 could not mount: {done.stderr.strip()}", "its package is fuse3")
+        device = _received(ours)
+    os.set_blocking(device, False)
+    os.set_inheritable(device, False)
+    return Mount(device, os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC), path)
+
+
+def _received(ours: socket.socket) -> int:
+    ours.settimeout(10)
+    size = array.array("i").itemsize
+    _, extra, _, _ = ours.recvmsg(1, socket.CMSG_SPACE(size))
+    for level, kind, data in extra:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            return int.from_bytes(data[:size], "little", signed=True)
+    raise OSError(errno.EPROTO, "fusermount3 sent no descriptor")

@@ -1,0 +1,75 @@
+/* The face of the C part towards Python, and the only header cffi reads: so no #include and no guard
+   (parts.h adds both). Rules: integers and flat structs only; a function that can fail returns 0 or a
+   positive errno; nothing here decides what a path means, that is Python's, once, and then the table's. */
+
+enum pm_kind { PM_OPEN_READ, PM_OPEN_WRITE, PM_STAT, PM_ACCESS_READ, PM_ACCESS_WRITE, PM_READLINK,
+               PM_STATFS, PM_HOSTNAME, PM_KINDS };
+enum pm_call { PM_CALL_OPEN = 1, PM_CALL_STAT = 2, PM_CALL_ACCESS = 4, PM_CALL_READLINK = 8,
+               PM_CALL_STATFS = 16, PM_CALL_HOSTNAME = 32 };
+enum pm_verdict { PM_ASK, PM_CONTINUE, PM_ERRNO, PM_TREE_PATH, PM_TEXT };
+enum pm_counter { PM_RECEIVED, PM_ANSWERED_LOCAL, PM_ASKED, PM_CARRIED, PM_COUNTERS };
+
+typedef struct pm_pump pm_pump;
+
+/* value: the path below root for PM_TREE_PATH, the text for PM_TEXT. code: for PM_ERRNO. */
+typedef struct {
+    int verdict;
+    int code;
+    int root;
+    int size;
+    const char *value;
+} pm_answer;
+
+/* A call the table does not know. path stays valid until pm_reply(cookie). */
+typedef struct {
+    unsigned long long cookie;
+    int kind;
+    int follow;
+    unsigned int pid;
+    int size;
+    const char *path;
+} pm_question;
+
+/* envp and argv end with NULL; shell_argv is argv for /bin/sh, used when the file is no binary and has
+   no #! line; ignored: bits of signal numbers the program starts with ignored. Out: pid, listener,
+   stage (what failed, a word of spawn.c). */
+typedef struct {
+    const char *path;
+    char **argv;
+    char **shell_argv;
+    char **envp;
+    unsigned int calls;
+    unsigned long long ignored;
+    int pid;
+    int listener;
+    const char *stage;
+} pm_order;
+
+/* A signal as it came; from_user: by kill() and the like, not by the terminal or the kernel. */
+typedef struct {
+    int number;
+    int from_user;
+    int sender;
+} pm_signal;
+
+int pm_probe(const char **stage);
+int pm_spawn(pm_order *order);
+
+pm_pump *pm_pump_new(const char **skip, int skips);
+int pm_pump_start(pm_pump *pump, int listener);
+int pm_pump_stop(pm_pump *pump, int milliseconds);
+void pm_pump_free(pm_pump *pump);
+int pm_pump_event(pm_pump *pump);
+int pm_pump_next(pm_pump *pump, pm_question *question);
+int pm_pump_reply(pm_pump *pump, unsigned long long cookie, const pm_answer *answer);
+long long pm_pump_count(pm_pump *pump, int counter);
+
+/* follow: 0, 1, or -1 for both; tree: also for everything below path. */
+int pm_learn(pm_pump *pump, int kind, int follow, int tree, const char *path, int size, const pm_answer *answer);
+
+/* For tests, as tables: what is known of a path (an enum pm_verdict); a path's normal form. */
+int pm_known(pm_pump *pump, int kind, int follow, const char *path);
+int pm_normalise(const char *raw, char *into, int *slash);
+
+int pm_signals_take(int write_end, unsigned long long numbers);
+void pm_signals_give_back(void);

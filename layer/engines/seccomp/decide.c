@@ -1,0 +1,181 @@
+/* From a notification to its verdict. Rules: what the kernel can do alone goes on untouched, a relative
+   path above all; the program's path is read once; what a tree holds is shown under the target's names,
+   never under the place where our mount is. */
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "pump.h"
+
+static void leave_alone(struct worker *worker)
+{
+    worker->pump->counters[PM_ANSWERED_LOCAL]++;
+    pm_job_continue(&worker->job);
+}
+
+/* job.found for kind, follow and path. 0: nobody waits for it any more, or the process is left alone. */
+static int find(struct worker *worker)
+{
+    struct pm_pump *pump = worker->pump;
+    struct pm_job *job = &worker->job;
+
+    pm_table_find(pump->table, job->kind, job->follow, job->path, &job->found);
+    if (job->found.verdict == PM_CONTINUE)
+        return 1;
+    if (pm_skipped((pid_t)job->request->pid, pump->skip, pump->skips)) {
+        job->found.verdict = PM_CONTINUE;
+        return 1;
+    }
+    if (!pm_job_valid(job)) /* what was read may have been another's */
+        return 0;
+    pm_leave_door(worker);
+    if (job->found.verdict == PM_ASK)
+        pm_ask(worker);
+    return 1;
+}
+
+/* "/data/.." with /data in a tree and / untouched: the kernel would look for a /data of ours, so the
+   path without its dots is taken below our own root instead. */
+static int climbs_out_of_a_tree(struct worker *worker)
+{
+    struct pm_job *job = &worker->job;
+    const char *dots = strstr(job->raw, "/..");
+    int kind = job->kind, follow = job->follow, slash = job->slash, ignored, found;
+    char path[PM_PATH];
+
+    while (dots && dots[3] && dots[3] != '/')
+        dots = strstr(dots + 1, "/..");
+    if (!dots || dots == job->raw)
+        return 0;
+    memcpy(path, job->path, sizeof path);
+    job->raw[dots - job->raw] = 0;
+    pm_normalise(job->raw, job->path, &ignored);
+    job->kind = PM_STAT;
+    job->follow = 1;
+    found = find(worker) && job->found.verdict == PM_TREE_PATH;
+    job->kind = kind;
+    job->follow = follow;
+    job->slash = slash;
+    if (found) {
+        job->found.root = worker->pump->root;
+        snprintf(job->found.value, sizeof job->found.value, "%s", path[1] ? path + 1 : ".");
+    }
+    return found;
+}
+
+/* kind, follow and path are known: find the verdict and carry it out. */
+static void decide(struct worker *worker)
+{
+    struct pm_pump *pump = worker->pump;
+    struct pm_job *job = &worker->job;
+
+    if (!find(worker))
+        return;
+    if (job->found.verdict == PM_CONTINUE && job->path[0] && !climbs_out_of_a_tree(worker)) {
+        leave_alone(worker);
+        return;
+    }
+    pump->counters[PM_CARRIED] += job->found.verdict != PM_CONTINUE;
+    pm_job_carry_out(job);
+}
+
+/* The working directory is inside a tree: say where in the target's words. */
+static void answer_getcwd(struct worker *worker)
+{
+    struct pm_job *job = &worker->job;
+    char link[32];
+
+    snprintf(link, sizeof link, "/proc/%u/cwd", job->request->pid);
+    if (pm_trees_any(worker->pump->trees, 0) && pm_trees_inside(worker->pump->trees, link, job->path) &&
+        !strstr(job->path, " (deleted)"))
+        pm_job_text(job, job->path, (int)strlen(job->path));
+    else
+        leave_alone(worker);
+}
+
+/* A relative readlink: the tree holds absolute targets as relative ones, so inside a tree the true
+   target must be asked for. Leaves raw absolute; 0: not inside a tree. */
+static int make_absolute(struct worker *worker)
+{
+    struct pm_job *job = &worker->job;
+    char link[48], place[PM_PATH], joined[2 * PM_PATH];
+    int directory = job->caught->op == OP_READLINKAT ? (int)job->request->data.args[0] : AT_FDCWD;
+
+    if (job->kind != PM_READLINK || !pm_trees_any(worker->pump->trees, 0))
+        return 0;
+    if (directory == AT_FDCWD)
+        snprintf(link, sizeof link, "/proc/%u/cwd", job->request->pid);
+    else
+        snprintf(link, sizeof link, "/proc/%u/fd/%d", job->request->pid, directory);
+    if (!pm_trees_inside(worker->pump->trees, link, place))
+        return 0;
+    if (snprintf(joined, sizeof joined, "%s%s%s", place, *job->raw ? "/" : "", job->raw) >= PATH_MAX)
+        return 0;
+    memcpy(job->raw, joined, strlen(joined) + 1);
+    return 1;
+}
+
+/* readlink of /proc/…/fd/N, cwd, exe where the link leads into a tree whose place can be seen. */
+static int answer_proc_link(struct worker *worker)
+{
+    struct pm_job *job = &worker->job;
+    char link[PM_PATH + 32], inside[PM_PATH];
+    const char *rest = job->path;
+
+    if (job->kind != PM_READLINK || !pm_below(job->path, "/proc") || !pm_trees_any(worker->pump->trees, 1))
+        return 0;
+    if (pm_below(rest, "/proc/self"))
+        snprintf(link, sizeof link, "/proc/%u%s", job->request->pid, rest + strlen("/proc/self"));
+    else if (pm_below(rest, "/proc/thread-self"))
+        snprintf(link, sizeof link, "/proc/%u%s", job->request->pid, rest + strlen("/proc/thread-self"));
+    else
+        snprintf(link, sizeof link, "%s", rest);
+    if (!pm_trees_inside(worker->pump->trees, link, inside))
+        return 0;
+    pm_job_text(job, inside, (int)strlen(inside));
+    return 1;
+}
+
+/* Whether job.path names something to decide on; 0: the kernel does this one alone. */
+static int read_path(struct worker *worker)
+{
+    struct pm_job *job = &worker->job;
+    int opens = job->caught->calls & PM_CALL_OPEN;
+    int size = pm_read_string((pid_t)job->request->pid, job->request->data.args[job->caught->path], job->raw, PATH_MAX);
+
+    if (size < 0 || (opens && pm_job_read_open(job)))
+        return 0;
+    if (opens && job->resolve & (RESOLVE_IN_ROOT | RESOLVE_BENEATH)) /* relative whatever it looks like */
+        return 0;
+    pm_job_classify(job);
+    if (job->raw[0] != '/' && !make_absolute(worker))
+        return 0;
+    pm_normalise(job->raw, job->path, &job->slash);
+    return 1;
+}
+
+void pm_serve(struct worker *worker)
+{
+    struct pm_job *job = &worker->job;
+
+    job->caught = pm_caught(job->request->data.nr);
+    job->slash = 0;
+    job->resolve = 0;
+    if (!job->caught) {
+        leave_alone(worker);
+    } else if (job->caught->op == OP_GETCWD) {
+        answer_getcwd(worker);
+    } else if (job->caught->op == OP_UNAME) {
+        pm_job_classify(job);
+        job->path[0] = 0;
+        decide(worker);
+    } else if (!read_path(worker)) {
+        leave_alone(worker);
+    } else if (!answer_proc_link(worker)) {
+        if (pm_is_own_proc(job->path))
+            leave_alone(worker);
+        else
+            decide(worker);
+    }
+}

@@ -1,0 +1,136 @@
+/* The filter: which system calls are handed to us. Installed in the child between fork and exec, so
+   everything here is async-signal-safe. Rules: another architecture or ABI is allowed untouched; the
+   AT_EMPTY_PATH forms name a descriptor, so they never leave the kernel; io_uring would go round the
+   filter, so it is answered "not here" and runtimes fall back. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "parts.h"
+
+#if defined(__x86_64__)
+#define OUR_ARCH AUDIT_ARCH_X86_64
+#elif defined(__aarch64__)
+#define OUR_ARCH AUDIT_ARCH_AARCH64
+#else
+#error "the seccomp engine knows x86-64 and arm64"
+#endif
+#ifndef SYS_faccessat2
+#define SYS_faccessat2 439
+#endif
+#ifndef SYS_openat2
+#define SYS_openat2 437
+#endif
+#ifndef SYS_io_uring_setup
+#define SYS_io_uring_setup 425
+#endif
+#define X32_BIT 0x40000000u
+
+static const struct caught CAUGHT[] = {
+    {SYS_openat, OP_OPENAT, PM_CALL_OPEN, 1, -1},
+    {SYS_newfstatat, OP_FSTATAT, PM_CALL_STAT, 1, 3},
+    {SYS_statx, OP_STATX, PM_CALL_STAT, 1, 2},
+    {SYS_readlinkat, OP_READLINKAT, PM_CALL_READLINK, 1, -1},
+    {SYS_faccessat, OP_FACCESSAT, PM_CALL_ACCESS, 1, -1},
+    {SYS_faccessat2, OP_FACCESSAT2, PM_CALL_ACCESS, 1, 3},
+    {SYS_openat2, OP_OPENAT2, PM_CALL_OPEN, 1, -1},
+    {SYS_statfs, OP_STATFS, PM_CALL_STATFS, 0, -1},
+    {SYS_getxattr, OP_GETXATTR, PM_CALL_STAT, 0, -1},
+    {SYS_lgetxattr, OP_LGETXATTR, PM_CALL_STAT, 0, -1},
+    {SYS_listxattr, OP_LISTXATTR, PM_CALL_STAT, 0, -1},
+    {SYS_llistxattr, OP_LLISTXATTR, PM_CALL_STAT, 0, -1},
+    {SYS_getcwd, OP_GETCWD, PM_CALL_OPEN | PM_CALL_STAT, -1, -1},
+    {SYS_uname, OP_UNAME, PM_CALL_HOSTNAME, -1, -1},
+#ifdef SYS_open
+    {SYS_open, OP_OPEN, PM_CALL_OPEN, 0, -1},
+    {SYS_creat, OP_CREAT, PM_CALL_OPEN, 0, -1},
+    {SYS_stat, OP_STAT, PM_CALL_STAT, 0, -1},
+    {SYS_lstat, OP_LSTAT, PM_CALL_STAT, 0, -1},
+    {SYS_access, OP_ACCESS, PM_CALL_ACCESS, 0, -1},
+    {SYS_readlink, OP_READLINK, PM_CALL_READLINK, 0, -1},
+#endif
+};
+#define COUNT (sizeof CAUGHT / sizeof *CAUGHT)
+
+const struct caught *pm_caught(int nr)
+{
+    for (size_t i = 0; i < COUNT; i++)
+        if (CAUGHT[i].nr == nr)
+            return &CAUGHT[i];
+    return NULL;
+}
+
+struct program {
+    struct sock_filter code[9 + 5 * COUNT];
+    unsigned short size;
+};
+
+static void add(struct program *program, unsigned short code, unsigned char yes, unsigned char no, uint32_t k)
+{
+    program->code[program->size++] = (struct sock_filter){code, yes, no, k};
+}
+
+static void load(struct program *program, size_t offset)
+{
+    add(program, BPF_LD | BPF_W | BPF_ABS, 0, 0, (uint32_t)offset);
+}
+
+static void answer(struct program *program, uint32_t action)
+{
+    add(program, BPF_RET | BPF_K, 0, 0, action);
+}
+
+static void catch_one(struct program *program, const struct caught *caught)
+{
+    const unsigned short equal = BPF_JMP | BPF_JEQ | BPF_K, any = BPF_JMP | BPF_JSET | BPF_K;
+
+    if (caught->flags < 0) {
+        add(program, equal, 0, 1, (uint32_t)caught->nr);
+    } else {
+        add(program, equal, 0, 4, (uint32_t)caught->nr);
+        load(program, offsetof(struct seccomp_data, args) + 8u * (unsigned)caught->flags); /* little endian */
+        add(program, any, 0, 1, AT_EMPTY_PATH);
+        answer(program, SECCOMP_RET_ALLOW);
+    }
+    answer(program, SECCOMP_RET_USER_NOTIF);
+}
+
+static void build(struct program *program, unsigned int calls)
+{
+    const unsigned short equal = BPF_JMP | BPF_JEQ | BPF_K, least = BPF_JMP | BPF_JGE | BPF_K;
+
+    load(program, offsetof(struct seccomp_data, arch));
+    add(program, equal, 1, 0, OUR_ARCH);
+    answer(program, SECCOMP_RET_ALLOW);
+    load(program, offsetof(struct seccomp_data, nr));
+    add(program, least, 0, 1, X32_BIT);
+    answer(program, SECCOMP_RET_ALLOW);
+    add(program, equal, 0, 1, SYS_io_uring_setup);
+    answer(program, SECCOMP_RET_ERRNO | ENOSYS);
+    for (size_t i = 0; i < COUNT; i++)
+        if (CAUGHT[i].calls & calls)
+            catch_one(program, &CAUGHT[i]);
+    answer(program, SECCOMP_RET_ALLOW);
+}
+
+/* The listener's number, or -errno. Every caught call of this process stops from here on. */
+int pm_filter_install(unsigned int calls)
+{
+    struct program program = {.size = 0};
+    struct sock_fprog fprog;
+    long listener;
+
+    build(&program, calls);
+    fprog = (struct sock_fprog){.len = program.size, .filter = program.code};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+        return -errno;
+    listener = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
+                       SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, &fprog);
+    if (listener < 0 && errno == EINVAL) /* before 5.19 */
+        listener = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &fprog);
+    return listener < 0 ? -errno : (int)listener;
+}

@@ -1,0 +1,101 @@
+/* What the C files share. Rules: threads of the pump never hold the table's lock over a system call;
+   everything read from the program may change under our hands, so it is copied once and then used;
+   an id is checked again before anything but CONTINUE (a stale CONTINUE fails by itself). */
+#ifndef PYMIRROR_PARTS_H
+#define PYMIRROR_PARTS_H
+
+#include <limits.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "api.h"
+
+#ifndef SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+#define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (1UL << 5)
+#endif
+#ifndef SECCOMP_ADDFD_FLAG_SEND
+#define SECCOMP_ADDFD_FLAG_SEND (1UL << 1)
+#endif
+#ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS
+#define SECCOMP_IOCTL_NOTIF_SET_FLAGS SECCOMP_IOW(4, __u64)
+#define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (1UL << 0)
+#endif
+
+/* The longest path plus a trailing slash and the NUL. */
+#define PM_PATH (PATH_MAX + 2)
+
+/* filter.c: the system calls behind each call */
+enum op { OP_NONE, OP_OPEN, OP_CREAT, OP_OPENAT, OP_OPENAT2, OP_STAT, OP_LSTAT, OP_FSTATAT, OP_STATX,
+          OP_ACCESS, OP_FACCESSAT, OP_FACCESSAT2, OP_READLINK, OP_READLINKAT, OP_STATFS, OP_GETXATTR,
+          OP_LGETXATTR, OP_LISTXATTR, OP_LLISTXATTR, OP_GETCWD, OP_UNAME };
+struct caught {
+    int nr;
+    enum op op;
+    unsigned int calls; /* caught when one of these is wanted */
+    int path;           /* which argument is the path, -1: none */
+    int flags;          /* which argument may hold AT_EMPTY_PATH, -1: none */
+};
+const struct caught *pm_caught(int nr);
+int pm_filter_install(unsigned int calls);
+
+/* memory.c: the program's memory; 0 or -errno, strings: length or -errno */
+int pm_read(pid_t pid, uint64_t address, void *into, size_t size);
+int pm_write(pid_t pid, uint64_t address, const void *from, size_t size);
+int pm_read_string(pid_t pid, uint64_t address, char *into, size_t size);
+
+/* path.c: pure (and pm_normalise of api.h) */
+int pm_is_own_proc(const char *path);
+int pm_below(const char *path, const char *prefix);
+
+/* trees.c: the trees verdicts have named, so that their inside is recognised */
+struct pm_trees;
+struct pm_trees *pm_trees_new(void);
+void pm_trees_free(struct pm_trees *trees);
+void pm_trees_note(struct pm_trees *trees, int root);
+int pm_trees_any(struct pm_trees *trees, int visible);
+int pm_trees_inside(struct pm_trees *trees, const char *link, char *path);
+
+/* table.c: what is known */
+struct pm_found {
+    int verdict;
+    int code;
+    int root;
+    int size;
+    char value[PM_PATH];
+};
+struct pm_table;
+struct pm_table *pm_table_new(void);
+void pm_table_free(struct pm_table *table);
+int pm_table_put(struct pm_table *table, int kind, int follow, int tree, const char *path, int size,
+                 const pm_answer *answer);
+void pm_table_find(struct pm_table *table, int kind, int follow, const char *path, struct pm_found *found);
+
+/* carry.c: one notification, from its arguments to its answer */
+struct pm_job {
+    int listener;
+    struct seccomp_notif *request;
+    const struct caught *caught;
+    int kind;
+    int follow;
+    int slash;            /* the path ended in a slash: only a directory will do */
+    uint64_t open_flags;  /* of the open family */
+    uint64_t open_mode;
+    uint64_t resolve;
+    char raw[PM_PATH];
+    char path[PM_PATH];
+    struct pm_found found;
+};
+int pm_job_valid(const struct pm_job *job);
+void pm_job_continue(const struct pm_job *job);
+void pm_job_return(const struct pm_job *job, long long value);
+int pm_job_read_open(struct pm_job *job);
+void pm_job_classify(struct pm_job *job);
+void pm_job_carry_out(struct pm_job *job);
+void pm_job_text(struct pm_job *job, const char *text, int size);
+
+/* skip.c: processes that are left alone */
+int pm_skipped(pid_t pid, char **names, int count);
+
+#endif

@@ -1,0 +1,331 @@
+/* The threads that answer notifications. One at a time stands at the door: the kernel wakes all that wait
+   there, which doubles the cost of a call. It answers what stays local itself; before anything that may
+   take long it lets the next one to the door, so a slow file delays only its own caller. What the table
+   does not know is put to Python: a queue, an event descriptor, and the thread waits for the reply. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "pump.h"
+
+#define FIRST_WORKERS 2
+#define STACK (256u * 1024)
+#define WAKE (SIGRTMAX - 1) /* gets a worker out of its ioctl; nobody else's */
+
+static void tell(struct pm_pump *pump)
+{
+    uint64_t one = 1;
+    ssize_t done = write(pump->event, &one, sizeof one);
+
+    (void)done; /* EAGAIN: the counter is full, so it is readable already */
+}
+
+/* Put the question to Python and wait; the answer is in job.found. */
+void pm_ask(struct worker *worker)
+{
+    struct pm_pump *pump = worker->pump;
+    struct pm_job *job = &worker->job;
+    unsigned int index = 0;
+
+    pump->counters[PM_ASKED]++;
+    pthread_mutex_lock(&pump->lock);
+    while (pump->workers[index] != worker)
+        index++;
+    worker->turn++;
+    worker->question = (pm_question){((uint64_t)worker->turn << 16) | index, job->kind, job->follow,
+                                     job->request->pid, (int)strlen(job->path), job->path};
+    worker->open = 1;
+    worker->next = NULL;
+    if (pump->last)
+        pump->last->next = worker;
+    else
+        pump->first = worker;
+    pump->last = worker;
+    tell(pump);
+    while (worker->open && !pump->stopping)
+        pthread_cond_wait(&worker->replied, &pump->lock);
+    if (worker->open) {
+        worker->open = 0;
+        job->found.verdict = PM_ERRNO;
+        job->found.code = EIO;
+    }
+    pthread_mutex_unlock(&pump->lock);
+}
+
+int pm_pump_next(pm_pump *pump, pm_question *question)
+{
+    struct worker *worker;
+
+    pthread_mutex_lock(&pump->lock);
+    worker = pump->first;
+    if (worker) {
+        pump->first = worker->next;
+        if (!pump->first)
+            pump->last = NULL;
+        *question = worker->question;
+    }
+    pthread_mutex_unlock(&pump->lock);
+    return worker != NULL;
+}
+
+/* ESRCH: that question is not open (the pump is stopping). */
+int pm_pump_reply(pm_pump *pump, unsigned long long cookie, const pm_answer *answer)
+{
+    unsigned int index = cookie & 0xffff;
+    struct worker *worker;
+    int failed = ESRCH;
+
+    if (answer->size < 0 || answer->size >= PATH_MAX)
+        return ENAMETOOLONG;
+    if (answer->verdict == PM_TREE_PATH)
+        pm_trees_note(pump->trees, answer->root);
+    pthread_mutex_lock(&pump->lock);
+    worker = index < (unsigned)pump->count ? pump->workers[index] : NULL;
+    if (worker && worker->open && worker->question.cookie == cookie) {
+        struct pm_found *found = &worker->job.found;
+
+        found->verdict = answer->verdict;
+        found->code = answer->code;
+        found->root = answer->root;
+        found->size = answer->size;
+        memcpy(found->value, answer->value, (size_t)answer->size);
+        found->value[answer->size] = 0;
+        worker->open = 0;
+        pthread_cond_signal(&worker->replied);
+        failed = 0;
+    }
+    pthread_mutex_unlock(&pump->lock);
+    return failed;
+}
+
+static int grow(struct pm_pump *pump);
+
+/* Before something that may take long: the door is another's. */
+void pm_leave_door(struct worker *worker)
+{
+    struct pm_pump *pump = worker->pump;
+    int short_of_workers;
+
+    if (!worker->at_door)
+        return;
+    worker->at_door = 0;
+    pthread_mutex_lock(&pump->lock);
+    pump->door = 0;
+    short_of_workers = pump->waiting == 0;
+    pthread_cond_signal(&pump->free);
+    pthread_mutex_unlock(&pump->lock);
+    if (short_of_workers)
+        grow(pump); /* with as many as may be, the first to be done takes the door */
+}
+
+static void take_door(struct worker *worker)
+{
+    struct pm_pump *pump = worker->pump;
+
+    if (worker->at_door)
+        return;
+    pthread_mutex_lock(&pump->lock);
+    pump->waiting++;
+    while (pump->door && !pump->stopping)
+        pthread_cond_wait(&pump->free, &pump->lock);
+    pump->waiting--;
+    pump->door = worker->at_door = 1;
+    pthread_mutex_unlock(&pump->lock);
+}
+
+/* Are all processes under the filter gone? (From 6.11 the kernel says ENOENT then, without waiting.) */
+static int deserted(int listener)
+{
+    struct pollfd poll_fd = {.fd = listener, .events = POLLIN};
+
+    return poll(&poll_fd, 1, 0) > 0 && poll_fd.revents & (POLLHUP | POLLERR | POLLNVAL);
+}
+
+static void *work(void *given)
+{
+    struct worker *worker = given;
+    struct pm_pump *pump = worker->pump;
+
+    while (!pump->stopping) {
+        int received;
+
+        take_door(worker);
+        if (pump->stopping)
+            break;
+        memset(&worker->request, 0, sizeof worker->request);
+        received = ioctl(pump->listener, SECCOMP_IOCTL_NOTIF_RECV, &worker->request) == 0;
+        if (received) {
+            pump->counters[PM_RECEIVED]++;
+            pm_serve(worker);
+        } else if (errno != EINTR && (errno != ENOENT || deserted(pump->listener))) {
+            pump->stopping = 1; /* nobody is left to ask */
+        }
+    }
+    pm_leave_door(worker);
+    pump->alive--;
+    return NULL;
+}
+
+static void woken(int number)
+{
+    (void)number;
+}
+
+static int start_thread(struct worker *worker)
+{
+    pthread_attr_t attributes;
+    sigset_t ours, before;
+    int failed;
+
+    sigfillset(&ours);
+    sigdelset(&ours, WAKE);
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, STACK);
+    pthread_sigmask(SIG_SETMASK, &ours, &before);
+    failed = pthread_create(&worker->thread, &attributes, work, worker);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    return failed;
+}
+
+/* One more worker; EAGAIN when there are as many as may be. */
+static int grow(struct pm_pump *pump)
+{
+    struct worker *worker = calloc(1, sizeof *worker);
+    int failed = worker ? 0 : ENOMEM;
+
+    if (failed)
+        return failed;
+    worker->pump = pump;
+    worker->job.request = &worker->request;
+    worker->job.listener = pump->listener;
+    pthread_cond_init(&worker->replied, NULL);
+    pthread_mutex_lock(&pump->lock);
+    if (pump->count == MOST_WORKERS || pump->stopping)
+        failed = EAGAIN;
+    if (!failed) {
+        pump->workers[pump->count] = worker;
+        pump->alive++;
+        failed = start_thread(worker);
+        if (failed)
+            pump->alive--;
+        else
+            pump->count++;
+    }
+    pthread_mutex_unlock(&pump->lock);
+    if (failed)
+        free(worker);
+    return failed;
+}
+
+pm_pump *pm_pump_new(const char **skip, int skips)
+{
+    pm_pump *pump = calloc(1, sizeof *pump);
+
+    if (!pump)
+        return NULL;
+    pump->listener = -1;
+    pump->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    pump->root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    pump->table = pm_table_new();
+    pump->trees = pm_trees_new();
+    pump->skip = calloc((size_t)skips + 1, sizeof *pump->skip);
+    pthread_mutex_init(&pump->lock, NULL);
+    pthread_cond_init(&pump->free, NULL);
+    if (pump->event < 0 || pump->root < 0 || !pump->table || !pump->trees || !pump->skip) {
+        pm_pump_free(pump);
+        return NULL;
+    }
+    for (; pump->skips < skips; pump->skips++)
+        pump->skip[pump->skips] = strdup(skip[pump->skips]);
+    return pump;
+}
+
+/* The pump owns the listener from here on. */
+int pm_pump_start(pm_pump *pump, int listener)
+{
+    struct sigaction action = {.sa_handler = woken}; /* without SA_RESTART: that is its use */
+    int failed = 0;
+
+    pump->listener = listener;
+    ioctl(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP); /* from 6.6 */
+    sigaction(WAKE, &action, NULL);
+    for (int i = 0; i < FIRST_WORKERS && !failed; i++)
+        failed = grow(pump);
+    return failed;
+}
+
+/* Every thread out of its call. EBUSY: one is still inside a file operation after that time. */
+int pm_pump_stop(pm_pump *pump, int milliseconds)
+{
+    struct timespec tick = {0, 1000000};
+
+    pthread_mutex_lock(&pump->lock);
+    pump->stopping = 1;
+    pthread_cond_broadcast(&pump->free);
+    for (int i = 0; i < pump->count; i++)
+        pthread_cond_signal(&pump->workers[i]->replied);
+    pthread_mutex_unlock(&pump->lock);
+    for (; pump->alive > 0 && milliseconds > 0; milliseconds--) {
+        for (int i = 0; i < pump->count; i++) /* again and again: a signal before the ioctl is lost */
+            pthread_kill(pump->workers[i]->thread, WAKE);
+        nanosleep(&tick, NULL);
+    }
+    return pump->alive > 0 ? EBUSY : 0;
+}
+
+/* After pm_pump_stop has returned 0, or without a start. */
+void pm_pump_free(pm_pump *pump)
+{
+    for (int i = 0; i < pump->count; i++) {
+        pthread_join(pump->workers[i]->thread, NULL);
+        pthread_cond_destroy(&pump->workers[i]->replied);
+        free(pump->workers[i]);
+    }
+    for (int i = 0; i < pump->skips; i++)
+        free(pump->skip[i]);
+    free(pump->skip);
+    pm_table_free(pump->table);
+    pm_trees_free(pump->trees);
+    pthread_cond_destroy(&pump->free);
+    pthread_mutex_destroy(&pump->lock);
+    if (pump->event >= 0)
+        close(pump->event);
+    if (pump->root >= 0)
+        close(pump->root);
+    if (pump->listener >= 0)
+        close(pump->listener);
+    free(pump);
+}
+
+int pm_pump_event(pm_pump *pump)
+{
+    return pump->event;
+}
+
+long long pm_pump_count(pm_pump *pump, int counter)
+{
+    return counter >= 0 && counter < PM_COUNTERS ? pump->counters[counter] : -1;
+}
+
+int pm_learn(pm_pump *pump, int kind, int follow, int tree, const char *path, int size, const pm_answer *answer)
+{
+    if (answer->verdict == PM_TREE_PATH)
+        pm_trees_note(pump->trees, answer->root);
+    return pm_table_put(pump->table, kind, follow, tree, path, size, answer);
+}
+
+int pm_known(pm_pump *pump, int kind, int follow, const char *path)
+{
+    struct pm_found found;
+
+    pm_table_find(pump->table, kind, follow, path, &found);
+    return found.verdict;
+}

@@ -1,0 +1,48 @@
+/* The pump's inside, for the two files that share it: pump.c (threads, the door, questions) and decide.c
+   (from a notification to its verdict). A worker belongs to one thread; what others touch is under lock. */
+#ifndef PYMIRROR_PUMP_H
+#define PYMIRROR_PUMP_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "parts.h"
+
+#define MOST_WORKERS 256
+
+struct worker {
+    struct pm_pump *pump;
+    pthread_t thread;
+    pthread_cond_t replied;
+    struct worker *next; /* in the queue of questions */
+    pm_question question;
+    unsigned int turn; /* tells a late reply from a fresh one */
+    int open;          /* a question that waits for its reply */
+    int at_door;
+    struct seccomp_notif request;
+    struct pm_job job;
+};
+
+struct pm_pump {
+    int listener;
+    int event;
+    int root; /* our own */
+    char **skip;
+    int skips;
+    struct pm_table *table;
+    struct pm_trees *trees;
+    pthread_mutex_t lock; /* workers, the queue, questions */
+    struct worker *workers[MOST_WORKERS];
+    int count;
+    struct worker *first, *last;
+    pthread_cond_t free; /* nobody is at the door */
+    int door, waiting;
+    atomic_int alive, stopping;
+    atomic_llong counters[PM_COUNTERS];
+};
+
+void pm_ask(struct worker *worker);        /* put job's question to Python; its verdict is in job.found */
+void pm_leave_door(struct worker *worker); /* before what may take long */
+void pm_serve(struct worker *worker);      /* one notification, to its answer */
+
+#endif

@@ -1,0 +1,134 @@
+"""The supervisor: turns settings into a plan, runs the session, undoes everything.
+
+The order matters: the guard is forked before any thread exists; until the program runs,
+Ctrl-C and TERM cancel the start, and the clean-up stack still runs to its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
+from importlib.metadata import version
+from typing import Any
+
+from pymirror.core import registry, session
+from pymirror.core.channel import Keys
+from pymirror.core.feature import Launch, LayerFeature
+from pymirror.core.session import Part, Plan, Report
+from pymirror.layer.calls import Dispatch
+from pymirror.layer.guard import Guard
+from pymirror.layer.launch import IGNORED
+
+log = logging.getLogger("pymirror.layer")
+
+SESSION = "PYMIRROR_SESSION"
+"""In the program's environment; a nested `pymirror exec` is refused by it, the guard finds by it."""
+
+
+async def run(settings: Any, argv: Sequence[str], executable: str, report: Report, trace: bool) -> int:
+    """Run `argv` (its file is `executable`) in the target's context; its exit status.
+
+    settings: `core.config.Settings`. Raises the tree of core.errors; whatever happens, all
+    that was changed is undone before this returns.
+    """
+    guard = Guard.start()
+    with _stoppable() as stop:
+        async with AsyncExitStack() as undo:
+            undo.callback(guard.close)
+            try:
+                plan = _plan(settings, argv, executable, report, trace, guard, undo)
+                return await session.run(plan, undo)
+            finally:
+                stop.armed = False  # from here on everything is undone, whoever is impatient
+
+
+def _plan(
+    settings: Any,
+    argv: Sequence[str],
+    executable: str,
+    report: Report,
+    trace: bool,
+    guard: Guard,
+    undo: AsyncExitStack,
+) -> Plan:
+    halves = registry.layer_halves()
+    parts = [
+        Part(halves[name].cls, config)
+        for name, config in settings.features.items()
+        if halves[name].cls.wanted(config)
+    ]
+    identity = secrets.token_hex(8)
+    folder = tempfile.mkdtemp(prefix="pymirror-")
+    undo.callback(shutil.rmtree, folder, ignore_errors=True)
+    guard.remove(folder)
+    guard.session(identity)
+    environ = {**os.environ, SESSION: identity}
+    runtime = registry.runtime(settings.runtime_name).cls(
+        settings.runtime, settings.target, settings.namespace, report
+    )
+    engine = registry.engine(settings.engine).cls(skip=settings.skip, executable=executable, guard=guard)
+    undo.push_async_callback(engine.aclose)
+    return Plan(
+        version=version("pymirror"),
+        launch=Launch(list(argv), environ, folder, visible=guard.unmount),
+        parts=parts,
+        runtime=runtime,
+        engine=engine,
+        make_dispatcher=_dispatcher(report if trace else None),
+        report=report,
+        keys=Keys.generate(),
+        heartbeat=settings.heartbeat,
+        lease=settings.lease,
+        startup_timeout=settings.startup_timeout,
+    )
+
+
+def _dispatcher(report: Report | None) -> Callable[[Sequence[LayerFeature]], Dispatch]:
+    return lambda halves: Dispatch(halves, report.trace if report else None)
+
+
+class _Stop:
+    """A signal while starting cancels the start, once."""
+
+    def __init__(self, task: asyncio.Task[object]) -> None:
+        self.task, self.armed, self.number = task, True, 0
+
+    def __call__(self, number: int) -> None:
+        if self.armed:
+            self.armed, self.number = False, number
+            self.task.cancel()
+
+
+@contextmanager
+def _stoppable() -> Iterator[_Stop]:
+    """INT, TERM and HUP cancel the start; while the program runs the engine has them, later nobody."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    stop = _Stop(task)
+    numbers = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if n not in IGNORED]
+    for number in numbers:
+        loop.add_signal_handler(number, stop, number)
+    try:
+        yield stop
+    except asyncio.CancelledError:
+        if not stop.number:
+            raise
+        raise Interrupted(stop.number) from None
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+class Interrupted(Exception):
+    """Starting was ended by a signal; everything is undone. `exit_status` is 128 + its number."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.exit_status = 128 + number

@@ -1,0 +1,257 @@
+"""The API server as a few coroutines over plain JSON.
+
+Single requests run in worker threads (urllib3); what streams (watch, log, port-forward) is a
+WebSocket in the event loop, so that leaving it is a cancellation and never a stuck thread.
+Every foreign exception is translated here; refusals.py holds the words.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncGenerator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+from urllib.parse import urlencode
+
+import msgspec
+from attrs import frozen
+
+from pymirror.core.errors import PymirrorError
+from pymirror.runtimes.kubernetes.connection import Connection, KubeSettings, connect
+from pymirror.runtimes.kubernetes.refusals import (
+    Busy,
+    Conflict,
+    NotFound,
+    Unreachable,
+    translate,
+    unreachable,
+)
+from pymirror.runtimes.kubernetes.resources import Place
+
+Json = dict[str, Any]
+T = TypeVar("T")
+
+TIMEOUT = 15.0  # seconds for one request: kubectl waits for ever, a session's start must not
+OPEN_TIMEOUT = 15.0  # seconds for a WebSocket to open
+PAGE = 500  # objects per list request, as kubectl
+READS = ("get", "list", "watch")
+METHODS = {"get": "GET", "list": "GET", "create": "POST", "patch": "PATCH", "delete": "DELETE"}
+log = logging.getLogger("pymirror.kubernetes.api")
+
+LONGEST_LINE = 65536  # of a log; what is longer is not ours and is cut
+
+
+@frozen
+class Retry:
+    """Exponential backoff with jitter, for what is safe to repeat. Seconds."""
+
+    least: float = 0.5
+    most: float = 5.0
+    times: int = 2
+
+    def wait(self, attempt: int, jitter: float) -> float:
+        """The pause after failed attempt number `attempt` (from 0); jitter in 0..1."""
+        full = min(self.most, self.least * float(2**attempt))
+        return full * (1 + jitter) / 2
+
+
+def repeatable(verb: str, error: PymirrorError) -> bool:
+    """Whether asking again can help and cannot do anything twice."""
+    if isinstance(error, Unreachable):
+        return error.retry and (verb in READS or not error.sent)
+    return isinstance(error, Busy) and verb in READS
+
+
+class Api:
+    """One API server, as one user. `aclose` when done."""
+
+    def __init__(self, connection: Connection, retry: Retry | None = None) -> None:
+        self.connection = connection
+        self.retry = retry or Retry()
+        self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="pymirror-api")
+
+    @classmethod
+    async def open(cls, settings: KubeSettings, retry: Retry | None = None) -> Api:
+        """Read the kubeconfig and load its keys; nothing is asked yet. UserError."""
+        return cls(await asyncio.get_running_loop().run_in_executor(None, connect, settings), retry)
+
+    async def aclose(self) -> None:
+        self._threads.shutdown(wait=False)
+        self.connection.pool.clear()
+
+    async def get(self, place: Place) -> Json:
+        return await self.ask("get", place)
+
+    async def items(self, place: Place, **selectors: str) -> list[Json]:
+        """All objects, page by page. selectors: labelSelector, fieldSelector."""
+        return (await self.listing(place, **selectors))[0]
+
+    async def listing(self, place: Place, **selectors: str) -> tuple[list[Json], str]:
+        """All objects and the resource version to watch from."""
+        found: list[Json] = []
+        query: dict[str, str] = {"limit": str(PAGE), **selectors}
+        while True:
+            page = await self.ask("list", place, query=query)
+            found += page.get("items") or []
+            meta = page.get("metadata") or {}
+            if not meta.get("continue"):
+                return found, str(meta.get("resourceVersion") or "")
+            query = {**query, "continue": meta["continue"]}
+
+    async def create(self, place: Place, body: Json) -> Json:
+        return await self.ask("create", place, body=body)
+
+    async def patch(self, place: Place, body: Json) -> Json:
+        """A strategic merge: lists of named things grow, the rest stays."""
+        return await self.ask("patch", place, body=body, kind="application/strategic-merge-patch+json")
+
+    async def delete(self, place: Place, **options: Any) -> None:
+        """Delete; an object that is gone already is fine."""
+        try:
+            await self.ask("delete", place, body=options)
+        except NotFound:
+            return
+
+    async def ask(
+        self,
+        verb: str,
+        place: Place,
+        query: dict[str, str] | None = None,
+        body: Json | None = None,
+        kind: str = "application/json",
+    ) -> Json:
+        """One request, repeated where that is safe. ClusterError, UserError (NotFound)."""
+        attempt = 0
+        while True:
+            try:
+                return await self._thread(lambda: self._ask(verb, place, query, body, kind))
+            except PymirrorError as error:
+                if attempt >= self.retry.times or not repeatable(verb, error):
+                    raise
+            await asyncio.sleep(self.retry.wait(attempt, random.random()))
+            attempt += 1
+
+    async def follow(self, place: Place, **selectors: str) -> AsyncGenerator[tuple[str, Json], None]:
+        """(ADDED|MODIFIED|DELETED, object) for ever: what is there first, then every change.
+
+        A watch that ends is resumed where it was; one that is too old starts with a new list.
+        """
+        while True:
+            items, version = await self.listing(place, **selectors)
+            for item in items:
+                yield "ADDED", item
+            while version:
+                before = version
+                async for change, item in self._watch(place, version, selectors):
+                    version = item.get("metadata", {}).get("resourceVersion", version)
+                    if change == "ERROR":  # 410 Gone: too old to resume
+                        version = ""
+                    elif change != "BOOKMARK":
+                        yield change, item
+                if version == before:  # ended at once: do not spin
+                    await asyncio.sleep(self.retry.least)
+
+    async def _watch(
+        self, place: Place, version: str, selectors: dict[str, str]
+    ) -> AsyncGenerator[tuple[str, Json], None]:
+        query = {"watch": "true", "resourceVersion": version, "allowWatchBookmarks": "true", **selectors}
+        async for frame in frames(await self.dial("watch", place, query, ())):
+            event = msgspec.json.decode(frame)
+            yield event["type"], event["object"]
+
+    async def lines(self, place: Place, **query: str) -> AsyncGenerator[bytes, None]:
+        """The lines of a log as they come. `place` is a pod's `log`."""
+        rest = b""
+        socket = await self.dial("get", place, {"follow": "true", **query}, ("binary.k8s.io",))
+        async for frame in frames(socket):
+            *lines, rest = (rest + frame).split(b"\n")
+            rest = rest[:LONGEST_LINE]
+            for line in lines:
+                yield line
+        if rest:
+            yield rest
+
+    async def dial(self, verb: str, place: Place, query: dict[str, str], protocols: Sequence[str]) -> Any:
+        """An open WebSocket (`websockets.asyncio.client.ClientConnection`) to `place`."""
+        from websockets.asyncio.client import connect as open_socket
+        from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI
+
+        made = self.connection
+        url = f"ws{made.host[4:]}{place.path}?{urlencode(query)}"
+        extra: dict[str, Any] = {"ssl": made.tls} if made.tls else {}
+        if made.tls and made.server_name:
+            extra["server_hostname"] = made.server_name
+        try:
+            return await open_socket(
+                url,
+                origin=made.host,  # type: ignore[arg-type]  # the watch handler wants one
+                subprotocols=list(protocols) or None,  # type: ignore[arg-type]
+                additional_headers=await self._thread(made.headers),
+                user_agent_header=None,  # ours is among the headers
+                compression=None,  # mostly ciphertext, and the API server does not offer it
+                proxy=made.proxy,
+                open_timeout=OPEN_TIMEOUT,
+                ping_interval=20,
+                ping_timeout=20,
+                close_timeout=1,
+                max_size=2**24,
+                max_queue=8,
+                write_limit=2**20,
+                **extra,
+            )
+        except InvalidStatus as error:
+            status, body = error.response.status_code, bytes(error.response.body or b"")
+            raise translate(verb, place, status, body, made.context) from error
+        except (InvalidHandshake, InvalidURI, OSError, asyncio.TimeoutError) as error:
+            raise unreachable(made.host, made.context, error) from error
+
+    async def _thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    def _ask(
+        self, verb: str, place: Place, query: dict[str, str] | None, body: Json | None, kind: str
+    ) -> Json:
+        """The blocking half of `ask`."""
+        from urllib3 import Timeout
+        from urllib3.exceptions import HTTPError, NewConnectionError
+
+        made = self.connection
+        headers = {"Accept": "application/json", **made.headers()}
+        if body is not None:
+            headers["Content-Type"] = kind
+        try:
+            answer = made.pool.request(
+                METHODS[verb],
+                f"{made.host}{place.path}" + (f"?{urlencode(query)}" if query else ""),
+                body=None if body is None else msgspec.json.encode(body),
+                headers=headers,
+                timeout=Timeout(connect=TIMEOUT, read=TIMEOUT),
+                retries=False,
+            )
+        except (HTTPError, OSError) as error:
+            sent = not isinstance(error, NewConnectionError)
+            raise unreachable(made.host, made.context, error, sent) from error
+        if not 200 <= answer.status < 300:
+            raise translate(verb, place, answer.status, answer.data, made.context)
+        try:
+            found: Json = msgspec.json.decode(answer.data)
+        except msgspec.DecodeError as error:
+            raise unreachable(made.host, made.context, error) from error
+        return found
+
+
+async def frames(socket: Any) -> AsyncGenerator[bytes, None]:
+    """What a WebSocket brings until it ends, in whichever way; closed when left."""
+    from websockets.exceptions import ConnectionClosed
+
+    async with socket:
+        try:
+            async for frame in socket:
+                yield frame.encode() if isinstance(frame, str) else frame
+        except ConnectionClosed as error:
+            log.debug("a stream of the API server ended: %s", error)
+
+
+__all__ = ["Api", "Conflict", "Json", "NotFound", "Retry", "repeatable"]

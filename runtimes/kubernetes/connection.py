@@ -1,0 +1,188 @@
+"""The kubeconfig, read: where the API server is and how to be let in.
+
+The only importer of the official client, which knows kubeconfig merging, contexts, exec plug-ins,
+OIDC and in-cluster accounts; it is imported late, it costs a quarter of a second. Its models and API
+classes are not used. Client keys that it unpacks into files are deleted as soon as they are loaded,
+so that a killed session leaves none behind. Everything here blocks: call it from a worker thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import ssl
+import tempfile
+from typing import Any, Protocol
+
+from attrs import frozen
+
+from pymirror.core.errors import ClusterError, UserError
+
+
+class KubeSettings(Protocol):
+    """The keys of runtimes/kubernetes/config.py that say how the API server is reached."""
+
+    @property
+    def kubeconfig(self) -> str | None: ...
+    @property
+    def kube_context(self) -> str | None: ...
+    @property
+    def accept_invalid_certificates(self) -> bool | None: ...
+    @property
+    def use_proxy(self) -> bool: ...
+
+
+@frozen
+class Connection:
+    """A way to one API server. host: its URL. namespace: the context's. proxy: URL or None."""
+
+    host: str
+    context: str
+    namespace: str
+    tls: ssl.SSLContext | None
+    server_name: str | None
+    proxy: str | None
+    pool: Any  # urllib3.PoolManager
+    configuration: Any  # kubernetes.client.Configuration: holds the token and renews it
+
+    def headers(self) -> dict[str, str]:
+        """Who we are; an expired token is renewed first, which may run an exec plug-in (blocks)."""
+        found = {"User-Agent": "pymirror"}
+        token = self.configuration.get_api_key_with_prefix("BearerToken", "authorization")
+        if token:
+            found["Authorization"] = token
+        return found
+
+
+class _Complaints(logging.Handler):
+    """The official client logs a failed exec plug-in and goes on without credentials: keep its words."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.words: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.words.append(record.getMessage())
+
+
+def connect(settings: KubeSettings) -> Connection:
+    """Load the kubeconfig (else the pod's own account). UserError naming what is wrong with it."""
+    from kubernetes.client.configuration import Configuration
+    from kubernetes.config import ConfigException
+
+    configuration = Configuration()
+    configuration.retries = False  # urllib3 then raises what happened; api.py repeats where that is safe
+    with tempfile.TemporaryDirectory(prefix="pymirror-kube-") as folder:
+        complaints = _Complaints()
+        logging.getLogger().addHandler(complaints)
+        try:
+            context, namespace = _load(settings, configuration, folder)
+        except ConfigException as error:
+            raise UserError(f"the kubeconfig cannot be used: {error}", _way_out(settings)) from error
+        finally:
+            logging.getLogger().removeHandler(complaints)
+        if complaints.words:
+            raise UserError(
+                f"context {context}: no credentials: {'; '.join(complaints.words)}",
+                "the command under users[].user.exec of the kubeconfig must be on PATH and log in",
+            )
+        if settings.accept_invalid_certificates is not None:
+            configuration.verify_ssl = not settings.accept_invalid_certificates
+        if not settings.use_proxy:
+            configuration.proxy = None
+        tls = _tls(configuration)
+    return _made(configuration, context, namespace, tls)
+
+
+def _load(settings: KubeSettings, configuration: Any, folder: str) -> tuple[str, str]:
+    from kubernetes.config import incluster_config, kube_config
+
+    path = expand(settings.kubeconfig) or kube_config.KUBE_CONFIG_DEFAULT_LOCATION
+    existing = any(os.path.exists(os.path.expanduser(part)) for part in path.split(os.pathsep))
+    if not existing and not settings.kubeconfig and os.path.exists(incluster_config.SERVICE_TOKEN_FILENAME):
+        incluster_config.load_incluster_config(  # type: ignore[no-untyped-call]
+            client_configuration=configuration
+        )
+        namespace = os.path.join(os.path.dirname(incluster_config.SERVICE_TOKEN_FILENAME), "namespace")
+        with open(namespace, encoding="utf-8") as file:
+            return "in-cluster", file.read().strip() or "default"
+    if not existing:
+        raise UserError(f"there is no kubeconfig at {path}", _way_out(settings))
+    contexts, current = kube_config.list_kube_config_contexts(  # type: ignore[no-untyped-call]
+        config_file=path
+    )
+    name = settings.kube_context or current["name"]
+    chosen = next((entry for entry in contexts if entry["name"] == name), None)
+    if chosen is None:
+        names = ", ".join(sorted(entry["name"] for entry in contexts))
+        raise UserError(f"the kubeconfig has no context {name}", f"its contexts: {names}")
+    kube_config.load_kube_config(  # type: ignore[no-untyped-call]
+        config_file=path,
+        context=name,
+        client_configuration=configuration,
+        persist_config=False,
+        temp_file_path=folder,
+    )
+    return name, chosen["context"].get("namespace") or "default"
+
+
+def expand(path: str | None) -> str | None:
+    """`~` and `$VAR` in each part of a colon list."""
+    if not path:
+        return None
+    return os.pathsep.join(os.path.expandvars(os.path.expanduser(part)) for part in path.split(os.pathsep))
+
+
+def _way_out(settings: KubeSettings) -> str:
+    given = "the key kubeconfig" if settings.kubeconfig else "KUBECONFIG or ~/.kube/config"
+    return f"check {given}: `kubectl config view` and `kubectl get pods` must work"
+
+
+def _tls(configuration: Any) -> ssl.SSLContext | None:
+    """One TLS context for plain requests and WebSockets alike."""
+    import urllib3
+
+    if not configuration.host.startswith("https"):
+        return None
+    try:
+        tls = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
+        if hasattr(ssl, "VERIFY_X509_STRICT"):  # Python 3.13's default refuses many clusters' CAs
+            tls.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        if not configuration.verify_ssl:
+            # asked for by name: urllib3's warning for each request would only litter the terminal
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+            tls.check_hostname = False
+            tls.verify_mode = ssl.CERT_NONE
+        if configuration.cert_file:
+            tls.load_cert_chain(configuration.cert_file, configuration.key_file)
+    except (ssl.SSLError, OSError) as error:
+        raise UserError(
+            f"the kubeconfig's certificates cannot be loaded: {error}",
+            "look at certificate-authority, client-certificate and client-key in it",
+        ) from error
+    return tls
+
+
+def _made(configuration: Any, context: str, namespace: str, tls: ssl.SSLContext | None) -> Connection:
+    from kubernetes.client import rest
+
+    paths = configuration.ssl_ca_cert, configuration.cert_file, configuration.key_file
+    configuration.ssl_ca_cert = configuration.cert_file = configuration.key_file = None  # loaded, and deleted
+    pool = rest.RESTClientObject(configuration).pool_manager  # knows proxies, no_proxy and SNI
+    configuration.ssl_ca_cert, configuration.cert_file, configuration.key_file = paths
+    bypass = rest.should_bypass_proxies(configuration.host, configuration.no_proxy or "")
+    if tls is not None:
+        pool.connection_pool_kw["ssl_context"] = tls
+        pool.connection_pool_kw.pop("ca_certs", None)
+    if not configuration.host:
+        raise ClusterError(f"context {context} names no API server", "add `server` to its cluster entry")
+    return Connection(
+        host=configuration.host.rstrip("/"),
+        context=context,
+        namespace=namespace,
+        tls=tls,
+        server_name=configuration.tls_server_name or None,
+        proxy=None if bypass else configuration.proxy,
+        pool=pool,
+        configuration=configuration,
+    )

@@ -1,0 +1,5 @@
+"""The native parts; everything else is in setup.cfg."""
+
+from setuptools import setup
+
+setup(cffi_modules=["layer/engines/seccomp/build.py:ffibuilder"])

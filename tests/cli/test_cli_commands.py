@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pymirror.cli import main as entry
+from pymirror.cli.main import COMMANDS, main
+from pymirror.core import configfile
+from pymirror.core.errors import ClusterError
+from pymirror.runtimes.kubernetes import listing
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in list(os.environ):
+        if name.startswith(("PYMIRROR_", "MIRRORD_")):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def answer(capsys: Any, *args: str) -> tuple[int, Any]:
+    status = main(["verify-config", *args])
+    return status, json.loads(capsys.readouterr().out)
+
+
+def test_verify_success(capsys: Any) -> None:
+    Path("c.yaml").write_text("target: {deployment: api, namespace: shop}\ntelemetry: true\n")
+    status, said = answer(capsys, "c.yaml")
+    assert status == 0
+    assert said["type"] == "Success"
+    assert said["config"] == {"path": "deployment/api", "namespace": "shop"}
+    assert {"env", "hostname", "fs"} <= set(said["features"])
+    assert said["warnings"] == ["telemetry has no effect: nothing is ever sent"]
+    assert "resolved" not in said
+
+
+def test_verify_shows_the_resolved_values(capsys: Any) -> None:
+    Path("c.json").write_text('{"agent": {"ttl": 7}, "feature": {"hostname": false, "fs": "local"}}')
+    _, said = answer(capsys, "c.json", "--resolved", "--ide")
+    assert said["warnings"] == []
+    assert said["resolved"]["runtime"]["kubernetes"]["ttl"] == 7
+    assert said["resolved"]["feature"]["fs"]["mode"] == "local"
+    assert "hostname" not in said["resolved"]["feature"]
+
+
+def test_verify_without_a_target_warns(capsys: Any) -> None:
+    Path("c.json").write_text("{}")
+    assert answer(capsys, "c.json")[1]["warnings"] == ["no target is set: the agent would run without one"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "hint"),
+    [
+        ("{", "c.json: is not JSON: line 1", "comments"),
+        ('{"agnt": {}}', "c.json: agnt: unknown key", "did you mean 'agent'?"),
+        ('{"target": "api"}', "target 'api' names no kind", "write pod/api"),
+        ('{"target": "process/x"}', "target process/x: a process is named process/PID", "for example"),
+        ('{"target": "podd/x"}', "target 'podd/x': unknown kind 'podd'", "did you mean pod?"),
+    ],
+)
+def test_verify_fail(capsys: Any, text: str, words: str, hint: str) -> None:
+    Path("c.json").write_text(text)
+    status, said = answer(capsys, "c.json")
+    assert (status, said["type"]) == (1, "Fail")
+    assert said["errors"][0].startswith(words)
+    assert said["hints"][0].startswith(hint)
+
+
+def test_verify_without_a_path_looks_as_a_bare_f_does(capsys: Any) -> None:
+    assert answer(capsys)[0] == 1
+    Path(".mirrord").mkdir()
+    Path(configfile.DISCOVERED[-1]).write_text('{"target": "pod/x"}')
+    assert answer(capsys)[1]["config"]["path"] == "pod/x"
+
+
+def test_verify_prints_the_schema(capsys: Any) -> None:
+    status, said = answer(capsys, "--schema")
+    assert status == 0
+    assert {"target", "feature", "agent", "key"} <= set(said["properties"])
+
+
+@pytest.mark.parametrize(
+    ("args", "lines"),
+    [
+        (
+            ["path", "/etc/hosts"],
+            [
+                "read /etc/hosts: target (fs.read_only default: /etc/hosts)",
+                "write /etc/hosts: this machine (fs.local default: tree /etc)",
+            ],
+        ),
+        (
+            ["path", "/data/x/../y"],
+            ["read /data/y: target (fs.mode read)", "write /data/y: this machine (fs.mode read)"],
+        ),
+        (["--fs-mode", "local", "path", "/data/x"], None),
+        (
+            ["-f", "c.json", "path", "/data/gone"],
+            [
+                "read /data/gone: ENOENT (fs.not_found ^/data/gone)",
+                "write /data/gone: ENOENT (fs.not_found ^/data/gone)",
+            ],
+        ),
+        (["env", "PATH"], ["env PATH: this machine (env default exclude PATH)"]),
+        (["-f", "c.json", "env", "A"], ["env A: answered (env.override)"]),
+        (["-f", "c.json", "hostname"], ["hostname: this machine (no feature claims it)"]),
+    ],
+)
+def test_explain(args: list[str], lines: list[str] | None, capsys: Any) -> None:
+    Path("c.json").write_text(
+        '{"feature": {"hostname": false, "env": {"override": {"A": "1"}}, '
+        '"fs": {"not_found": "^/data/gone"}}}'
+    )
+    assert main(["explain", *args]) == 0
+    said = capsys.readouterr().out.splitlines()
+    if lines is None:
+        assert all(": this machine (" in line for line in said)
+    else:
+        assert said == lines
+
+
+def test_explain_needs_a_name(capsys: Any) -> None:
+    assert main(["explain", "path"]) == 125
+    assert "explain path needs at least one name" in capsys.readouterr().err
+    assert main(["explain", "moon", "x"]) == 125
+
+
+@pytest.fixture
+def listed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    calls: list[Any] = []
+
+    async def list_targets(
+        config: Any, namespace: str | None, kinds: tuple[str, ...]
+    ) -> list[dict[str, Any]]:
+        calls.append((config, namespace, kinds))
+        return [{"path": "pod/a", "available": True}, {"path": "deployment/b", "available": False}]
+
+    monkeypatch.setattr(listing, "list_targets", list_targets)
+    return calls
+
+
+def test_ls(listed: list[Any], capsys: Any) -> None:
+    assert main(["ls", "-o", "json", "-n", "shop", "--target-type", "pod", "--context", "kind"]) == 0
+    assert json.loads(capsys.readouterr().out)[0] == {"path": "pod/a", "available": True}
+    config, namespace, kinds = listed[0]
+    assert (config.kube_context, namespace, kinds) == ("kind", "shop", ("pod",))
+    assert main(["ls"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines == [["TARGET", "AVAILABLE"], ["pod/a", "yes"], ["deployment/b", "no"]]
+
+
+def test_ls_asks_the_cluster_whatever_the_target_is(
+    listed: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setenv("PYMIRROR_IMPERSONATED_TARGET", "process/1")
+    assert main(["ls", "-o", "json"]) == 0
+    assert hasattr(listed[0][0], "kube_context")
+
+
+def test_ls_shows_the_clusters_words(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    async def list_targets(*_: Any) -> Any:
+        raise ClusterError("no answer", "look")
+
+    monkeypatch.setattr(listing, "list_targets", list_targets)
+    assert main(["ls"]) == 125
+    assert capsys.readouterr().err == "pymirror: error: no answer\n  look\n"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completions(shell: str, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    if shell == "bash":  # click asks the installed bash for its version
+        monkeypatch.setattr(
+            "click.shell_completion.BashComplete._check_version", staticmethod(lambda: None), raising=False
+        )
+    assert main(["completions", shell]) == 0
+    assert "_PYMIRROR_COMPLETE" in capsys.readouterr().out
+    assert main(["completions", "tcsh"]) == 125
+
+
+def test_help_lists_the_commands_and_imports_none(capsys: Any) -> None:
+    assert main(["--help"]) == 0
+    said = capsys.readouterr().out
+    assert all(name in said for name in COMMANDS)
+    for name in COMMANDS:
+        assert main([name, "--help"]) == 0
+
+
+def test_version_and_wrong_usage(capsys: Any) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("pymirror 0")
+    assert main(["moon"]) == 125
+    assert main([]) == 125
+
+
+def test_the_log_level_is_checked(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setenv("PYMIRROR_LOG", "loud")
+    assert main(["explain", "hostname"]) == 125
+    assert "PYMIRROR_LOG=loud: not a level" in capsys.readouterr().err
+
+
+def test_a_fault_of_ours_is_125_with_its_traceback(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("here")
+
+    monkeypatch.setattr(entry.group, "main", broken)
+    assert main(["ls"]) == 125
+    said = capsys.readouterr().err
+    assert "ZeroDivisionError: here" in said
+    assert "a fault in pymirror" in said
+
+
+def test_the_installed_command(tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["pymirror", "exec", "no-such-program"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PATH": f"{Path(os.sys.executable).parent}:{os.environ['PATH']}"},  # type: ignore[attr-defined]
+    )
+    assert (done.returncode, done.stdout) == (127, "")
+    assert done.stderr.splitlines() == [
+        "pymirror: error: no-such-program: not found in PATH",
+        "  nothing was created; check the program's name",
+    ]

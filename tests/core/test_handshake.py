@@ -1,0 +1,83 @@
+"""Versions are compared on both sides, halves are started once and closed in reverse."""
+
+from contextlib import AsyncExitStack
+from typing import ClassVar
+
+import pytest
+from attrs import frozen
+
+from pymirror.core.errors import PeerError, PluginError
+from pymirror.core.feature import AgentFeature
+from pymirror.core.handshake import Desk, Goodbye, Hello, check_versions
+
+
+@frozen
+class Config:
+    word: str = "x"
+
+
+class Half(AgentFeature):
+    name = "half"
+    Config = Config
+    log_of_events: ClassVar[list] = []
+
+    async def start(self, target):
+        self.log_of_events.append(("start", self.config, target))
+
+    async def aclose(self):
+        self.log_of_events.append("close")
+
+
+class FakeChannel:
+    def __init__(self):
+        self.served = {}
+
+    def peer(self, feature):
+        return f"peer of {feature}"
+
+    def serve(self, feature, half):
+        self.served[feature] = half
+
+
+HELLO = Hello("1", {"half": 1}, {"half": b"\x81\xa4word\xa1y"})
+
+
+@pytest.mark.parametrize(
+    ("version", "features", "words"),
+    [
+        ("2", {"half": 1}, "agent is pymirror 2"),
+        ("1", {}, "no half of the feature half"),
+        ("1", {"half": 7}, "version 1 on this side, 7 in the agent"),
+    ],
+)
+def test_a_mismatch_is_refused_by_name(version, features, words):
+    with pytest.raises(PeerError, match=words) as caught:
+        check_versions(HELLO, version, features)
+    assert caught.value.hint
+
+
+async def test_halves_start_with_the_layers_configuration_and_are_closed():
+    Half.log_of_events.clear()
+    channel = FakeChannel()
+    async with AsyncExitStack() as stack:
+        desk = Desk(channel, "1", lambda names: {"half": Half}, "target", stack, lambda: None)
+        welcome = await desk.hello(HELLO)
+        assert welcome.features == {"half": 1}
+        assert isinstance(channel.served["half"], Half)
+        with pytest.raises(PeerError, match="greeted already"):
+            await desk.hello(HELLO)
+    assert Half.log_of_events == [("start", Config("y"), "target"), "close"]
+
+
+async def test_a_configuration_that_does_not_fit_is_refused():
+    async with AsyncExitStack() as stack:
+        desk = Desk(FakeChannel(), "1", lambda names: {"half": Half}, None, stack, lambda: None)
+        with pytest.raises(PluginError, match="half: the agent cannot read"):
+            await desk.hello(Hello("1", {"half": 1}, {"half": b"\x81\xa4word\x07"}))
+
+
+async def test_goodbye_is_passed_on():
+    left = []
+    async with AsyncExitStack() as stack:
+        await Desk(FakeChannel(), "1", dict, None, stack, lambda: left.append(1)).goodbye(Goodbye())
+    assert left == [1]

@@ -1,0 +1,348 @@
+"""Two muxes and their transcript: requests, streams, credit, order, and a peer that cheats."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pymirror.core import arrivals, mux, wire
+from pymirror.core.errors import PeerError
+from pymirror.core.message import message
+from pymirror.core.mux import Mux
+from pymirror.core.testing import Transcript
+from pymirror.core.wire import Frame
+
+
+@message("test-mux")
+class Ask:
+    number: int
+
+
+@message("test-mux")
+class Data:
+    data: bytes
+
+
+class Raw:
+    """A peer that says what it likes to a mux (the agent's side, unless told otherwise)."""
+
+    def __init__(self, initiator: bool = False) -> None:
+        self.mux, self.sequence = Mux(initiator), 0
+
+    def say(self, kind: int, number: int = 0, tag: str = "", body: bytes = b"", *blobs: bytes) -> list[Any]:
+        self.sequence += 1
+        return self.send(Frame(kind, number, tag, body, blobs), self.sequence)
+
+    def send(self, frame: Frame, sequence: int, acknowledged: int = 0) -> list[Any]:
+        return list(self.mux.receive([wire.pack(frame, sequence, acknowledged), *frame.blobs]))
+
+
+def ask(number: int) -> tuple[str, bytes]:
+    return wire.encode(Ask(number))[:2]
+
+
+def opened(talk: Transcript) -> int:
+    number = talk.layer.open(Ask(0))
+    assert talk.exchange() == [("agent", arrivals.Opened(number, Ask(0)))]
+    talk.lines.clear()
+    return number
+
+
+def write_all(talk: Transcript, number: int, size: int) -> int:
+    """Write what there is room for."""
+    size = min(size, talk.layer.room(number))
+    talk.layer.write(number, bytes(size))
+    return size
+
+
+# Requests ---------------------------------------------------------------------------------------
+
+
+def test_answers_come_in_any_order() -> None:
+    talk = Transcript()
+    one, two = talk.layer.request(Ask(1)), talk.layer.request(Ask(2))
+    assert [e for _, e in talk.exchange()] == [
+        arrivals.Requested(one, Ask(1)),
+        arrivals.Requested(two, Ask(2)),
+    ]
+    talk.agent.reply(two, Ask(22))
+    talk.agent.reply(one, Ask(11))
+    assert [e for _, e in talk.exchange()] == [
+        arrivals.Answered(two, Ask(22)),
+        arrivals.Answered(one, Ask(11)),
+    ]
+    assert talk.lines == [
+        "layer: request 1 test-mux/Ask",
+        "layer: request 2 test-mux/Ask",
+        "agent: reply 2 test-mux/Ask",
+        "agent: reply 1 test-mux/Ask",
+    ]
+
+
+def test_both_sides_ask_and_the_numbers_do_not_meet() -> None:
+    talk = Transcript()
+    assert talk.layer.request(Ask(1)) == talk.agent.request(Ask(2)) == 1
+    assert len(talk.exchange()) == 2
+    talk.layer.reply(1, Ask(3))
+    assert talk.exchange() == [("agent", arrivals.Answered(1, Ask(3)))]
+
+
+def test_a_second_answer_is_not_sent() -> None:
+    talk = Transcript()
+    number = talk.layer.request(Ask(1))
+    talk.exchange()
+    talk.agent.reply(number, Ask(2))
+    talk.agent.reply(number, Ask(3))
+    talk.agent.fail(number, ValueError(), "x")
+    assert talk.exchange() == [("layer", arrivals.Answered(number, Ask(2)))]
+
+
+def test_a_cancelled_request_is_told_and_its_late_answer_dropped() -> None:
+    talk = Transcript()
+    number = talk.layer.request(Ask(1))
+    talk.exchange()
+    talk.layer.cancel(number)
+    assert talk.exchange() == [("agent", arrivals.Cancelled(number))]
+    talk.agent.reply(number, Ask(2))
+    assert talk.exchange() == []
+
+
+def test_numbers_wrap_and_skip_what_is_open() -> None:
+    talk = Transcript()
+    first = talk.layer.request(Ask(1))
+    talk.layer._last_request = 0xFFFFFFFF
+    assert (first, talk.layer.request(Ask(2))) == (1, 2)
+
+
+def test_no_more_requests_than_the_peer_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mux, "MAX_OPEN", 2)
+    talk = Transcript()
+    one, _ = talk.layer.request(Ask(1)), talk.layer.request(Ask(2))
+    talk.exchange()
+    talk.layer.cancel(one)  # the peer may still be at it
+    assert talk.layer.full
+    with pytest.raises(PeerError, match="more than 2"):
+        talk.layer.request(Ask(3))
+    talk.exchange()
+    talk.agent.fail(one, PeerError("cancelled"), "")
+    talk.exchange()
+    assert not talk.layer.full
+
+
+def test_an_answer_too_large_leaves_the_request_open_for_an_error() -> None:
+    talk = Transcript()
+    number = talk.layer.request(Ask(1))
+    talk.exchange()
+    with pytest.raises(ValueError, match="larger than the wire allows"):
+        talk.agent.reply(number, Data(bytes(wire.MAX_BLOB + 1)))
+    talk.agent.fail(number, PeerError("too large"), "")
+    ((_, answer),) = talk.exchange()
+    assert isinstance(answer, arrivals.Answered) and str(answer.error) == "too large"
+
+
+def test_an_unknown_message_costs_only_itself() -> None:
+    raw = Raw()
+    assert raw.say(wire.REQUEST, 1, "test-mux/Gone", b"\0\x80") == []
+    assert raw.say(wire.OPEN, 1, "test-mux/Gone", b"\0\x80") == []
+    (event,) = raw.say(wire.EVENT, 0, "test-mux/Gone", b"\0\x80")
+    assert isinstance(event, arrivals.Unknown)
+    kinds = [frame.kind for frame, _, _ in wire.unpack(raw.mux.take())]
+    assert kinds == [wire.ERROR, wire.RESET]
+    assert raw.say(wire.REQUEST, 1, *ask(1)) == [arrivals.Requested(1, Ask(1))]
+
+
+def test_an_answer_nobody_can_read_fails_its_request_only() -> None:
+    raw = Raw(initiator=True)
+    number = raw.mux.request(Ask(1))
+    (answer,) = raw.say(wire.REPLY, number, "test-mux/Gone", b"\0\x80")
+    assert answer.id == number and isinstance(answer.error, PeerError)
+
+
+# Order, loss ------------------------------------------------------------------------------------
+
+
+def test_what_arrives_twice_is_dropped_and_a_gap_is_an_error() -> None:
+    raw = Raw()
+    frame = Frame(wire.EVENT, 0, *ask(1))
+    assert raw.send(frame, 1) == [arrivals.Happened(Ask(1))]
+    assert raw.send(frame, 1) == []
+    with pytest.raises(PeerError, match="frame 2 is missing: 3"):
+        raw.send(frame, 3)
+
+
+def test_acknowledgements() -> None:
+    talk = Transcript()
+    assert talk.layer.settled and not talk.agent.owes
+    talk.layer.event(Ask(1))
+    talk.carry("layer")
+    assert not talk.layer.settled and talk.agent.owes
+    talk.layer.ping()
+    talk.exchange()
+    assert talk.layer.settled and not talk.agent.owes
+    with pytest.raises(PeerError, match="never sent"):
+        Raw().send(Frame(wire.PING), 0, acknowledged=1)
+
+
+def test_many_pings_are_one_pong() -> None:
+    raw = Raw()
+    for _ in range(100):
+        raw.send(Frame(wire.PING), 0)
+    assert [frame.kind for frame, _, _ in wire.unpack(raw.mux.take())] == [wire.PONG]
+    assert raw.mux.take() == []
+
+
+# Streams ----------------------------------------------------------------------------------------
+
+
+def test_a_stream_with_half_close_both_ways() -> None:
+    talk = Transcript()
+    number = opened(talk)
+    talk.layer.write(number, b"question")
+    talk.layer.end(number)
+    talk.exchange()
+    with pytest.raises(BrokenPipeError):
+        talk.layer.write(number, b"more")
+    talk.agent.write(number, b"answer")
+    talk.agent.end(number)
+    assert talk.exchange() == [
+        ("layer", arrivals.Received(number, b"answer")),
+        ("layer", arrivals.Ended(number)),
+    ]
+    assert talk.lines == [
+        f"layer: data {number} 8 bytes",
+        f"layer: end {number}",
+        f"agent: data {number} 6 bytes",
+        f"agent: end {number}",
+    ]
+    assert not talk.layer._streams and not talk.agent._streams and not talk.agent._theirs
+
+
+def test_credit_bounds_the_writer_and_comes_back() -> None:
+    talk = Transcript()
+    number = opened(talk)
+    sent = 0
+    while (size := write_all(talk, number, mux.WINDOW)) > 0:
+        sent += size
+        talk.exchange()
+    assert sent == mux.WINDOW and talk.layer.room(number) == 0
+    talk.agent.consumed(number, mux.WINDOW // 2 - 1)
+    assert talk.exchange() == []
+    talk.agent.consumed(number, 1)
+    assert talk.exchange() == [("layer", arrivals.Credited(number))]
+    assert talk.layer.room(number) == mux.WINDOW // 2
+    with pytest.raises(ValueError, match="credit"):
+        talk.layer.write(number, bytes(mux.WINDOW))
+
+
+def test_a_stalled_stream_does_not_delay_its_sibling() -> None:
+    talk = Transcript()
+    stalled, moving = opened(talk), opened(talk)
+    while write_all(talk, stalled, mux.WINDOW):
+        talk.exchange()
+    for _ in range(8):
+        assert write_all(talk, moving, mux.CHUNK) == mux.CHUNK
+        talk.exchange()
+        talk.agent.consumed(moving, mux.CHUNK)
+        talk.exchange()
+
+
+def test_lanes_take_turns_and_control_goes_first() -> None:
+    talk = Transcript()
+    one, two = opened(talk), opened(talk)
+    write_all(talk, one, 2 * mux.CHUNK)
+    write_all(talk, two, 2 * mux.CHUNK)
+    talk.layer.request(Data(bytes(mux.BULK_FROM)))
+    talk.layer.event(Ask(1))
+    talk.carry("layer")
+    data = [f"layer: data {number} {mux.CHUNK} bytes" for number in (one, two)]
+    assert talk.lines == [
+        "layer: event 0 test-mux/Ask",
+        *data,
+        "layer: request 1 test-mux/Data",
+        *data,
+    ]
+
+
+def test_a_message_holds_a_bounded_amount_of_bulk() -> None:
+    talk = Transcript()
+    for number in [opened(talk) for _ in range(8)]:
+        write_all(talk, number, mux.LANE_ROOM)
+    while parts := talk.layer.take():
+        assert sum(map(len, parts)) <= mux.BULK_PER_TURN + mux.CHUNK + 1000
+        talk.agent.receive([bytes(part) for part in parts])
+    assert talk.layer.queued == 0
+
+
+def test_messages_of_the_largest_frames_fit_the_wire() -> None:
+    talk = Transcript()
+    for _ in range(40):
+        talk.layer.event(Data(bytes(300)))
+        talk.layer.event(Ask(1))
+    for _ in range(4):
+        talk.layer.event(Data(bytes(wire.MAX_BLOB)))
+        talk.layer.request(Data(bytes(wire.MAX_BLOB)))
+    assert len(talk.exchange()) == 88
+
+
+def test_reset_drops_what_waits_and_tells_why() -> None:
+    talk = Transcript()
+    number = opened(talk)
+    talk.layer.write(number, b"x")
+    talk.layer.reset(number, PermissionError(13, "no"), "x")
+    ((side, broken),) = talk.exchange()
+    assert side == "agent" and isinstance(broken.error, PermissionError)  # type: ignore[union-attr]
+    assert talk.lines == [f"layer: reset {number}"]
+    assert talk.layer.queued == 0 and not talk.agent._theirs
+
+
+def test_a_stream_reset_before_it_left_was_never_there() -> None:
+    talk = Transcript()
+    talk.layer.reset(talk.layer.open(Ask(1)))
+    assert talk.exchange() == [] and talk.lines == []
+
+
+# A peer that cheats -----------------------------------------------------------------------------
+
+
+def test_cheating_ends_the_connection() -> None:
+    tag, body = ask(1)
+    for rows, words in (
+        ([(wire.REQUEST, 1, tag, body)] * 2, "open already"),
+        ([(wire.REPLY, 5, tag, body)], "not open"),
+        ([(wire.OPEN, 2, tag, body)], "cannot be opened"),  # an agent's number
+        ([(wire.OPEN, 1, tag, body)] * 2, "cannot be opened"),
+        (
+            [(wire.OPEN, 1, tag, body), (wire.DATA, 1, "", b"", bytes(mux.WINDOW)), (wire.DATA, 1, "", b"x")],
+            "window",
+        ),
+        ([(wire.OPEN, 1, tag, body), (wire.END, 1), (wire.DATA, 1, "", b"x")], "after its end"),
+        ([(wire.OPEN, 1, tag, body), (wire.CREDIT, 1, "", b"\1" + bytes(7))], "more credit"),
+    ):
+        raw = Raw()
+        with pytest.raises(PeerError, match=words):
+            for row in rows:
+                raw.say(*row)  # type: ignore[arg-type]
+
+
+def test_what_a_peer_that_does_not_read_may_open_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mux, "MAX_OPEN", 3)
+    raw = Raw()
+    for number in (1, 2, 3):
+        raw.say(wire.REQUEST, number, "test-mux/Gone", b"\0\x80")
+    with pytest.raises(PeerError, match="more than 3"):  # answered, but no answer has left
+        raw.say(wire.REQUEST, 4, "test-mux/Gone", b"\0\x80")
+    raw = Raw()
+    for number in (1, 3, 5):
+        raw.say(wire.OPEN, number, "test-mux/Gone", b"\0\x80")
+    with pytest.raises(PeerError, match="more than 3"):
+        raw.say(wire.OPEN, 7, "test-mux/Gone", b"\0\x80")
+    raw.mux.take()
+    assert raw.mux._theirs == set()
+
+
+def test_frames_of_streams_that_are_gone_are_dropped() -> None:
+    raw = Raw()
+    for kind in (wire.DATA, wire.CREDIT, wire.END, wire.RESET):
+        assert raw.say(kind, 9, "", b"x") == []
+    assert raw.say(wire.CANCEL, 9) == []

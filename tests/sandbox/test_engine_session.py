@@ -1,0 +1,175 @@
+"""The engine inside this process: a detached mount as the tree, ends, and features that misbehave."""
+
+import asyncio
+import ctypes
+import os
+import subprocess
+import sys
+
+import pytest
+
+from pymirror.core.call import CALLS, OtherPath, Scope, Text, Untouched
+from pymirror.core.errors import ProgramError
+from pymirror.layer.engines.seccomp import native
+from pymirror.layer.engines.seccomp.engine import Engine
+from pymirror.layer.launch import Launched
+
+pytestmark = pytest.mark.sandbox
+
+FSOPEN, FSCONFIG, FSMOUNT, CREATE = 430, 431, 432, 6
+
+
+@pytest.fixture
+def detached():
+    """A tmpfs that is mounted nowhere, as the fs feature's tree."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    context = libc.syscall(FSOPEN, b"tmpfs", 1)
+    libc.syscall(FSCONFIG, context, CREATE, None, None, 0)
+    mount = libc.syscall(FSMOUNT, context, 1, 0)
+    assert mount >= 0, os.strerror(ctypes.get_errno())
+    os.close(context)
+    os.mkdir("data", dir_fd=mount)
+    with open(os.open("data/file", os.O_CREAT | os.O_WRONLY, dir_fd=mount), "w") as file:
+        file.write("in the tree\n")
+    os.symlink("../data/file", "data/link", dir_fd=mount)
+    yield mount
+    os.close(mount)
+
+
+async def run(dispatch, script, tmp_path):
+    """What a Python script prints under the engine, its status, the pump's counters."""
+    output = tmp_path / "output"
+    engine = Engine(executable="/bin/sh")
+    command = ["sh", "-c", 'exec "$0" -c "$1" > "$2"', sys.executable, script, str(output)]
+    try:
+        running = await engine.start(command, dict(os.environ), CALLS, dispatch)
+        status = await running.wait()
+        return output.read_text(), status
+    finally:
+        await engine.aclose()
+
+
+async def test_a_detached_tree_shows_no_place_of_ours(detached, tmp_path):
+    async def dispatch(call):
+        if not call.path.startswith(b"/data"):
+            return Untouched("local", scope=Scope.CALL)
+        if call.name == "readlink":
+            return Text("true target", value=b"/data/file")
+        return OtherPath("tree", root=detached, path=call.path[1:], scope=Scope.CALL)
+
+    script = (
+        "import os\n"
+        "folder = os.open('/data', os.O_RDONLY); os.fchdir(folder)\n"
+        "print(os.getcwd(), os.readlink('/proc/self/cwd'), os.readlink(f'/proc/self/fd/{folder}'))\n"
+        "print(os.readlink('link'), os.readlink('/data/link'), os.path.realpath('link'))\n"
+        "print(open('/data/link').read(), open('link').read(), sorted(os.listdir('/data')))\n"
+        "print(os.stat('/data/link').st_size, os.lstat('/data/link').st_size)\n"
+        "print(os.stat('/data/..') == os.stat('/'))\n"
+    )
+    out, status = await run(dispatch, script, tmp_path)
+    text = "in the tree\n"
+    assert status == 0
+    assert out == (
+        f"/data /data /data\n/data/file /data/file /data/file\n{text} {text} ['file', 'link']\n12 12\nTrue\n"
+    )
+
+
+async def test_a_dispatch_that_breaks_is_eio_and_no_hang(tmp_path):
+    async def dispatch(call):
+        if call.path == b"/broken":
+            raise asyncio.CancelledError
+        if call.path == b"/text":
+            return Text("no answer to an open", value=b"x")
+        return Untouched("local", scope=Scope.CALL)
+
+    script = (
+        "for name in ('/broken', '/text'):\n  try: open(name)\n  except OSError as error: print(error.errno)"
+    )
+    assert await run(dispatch, script, tmp_path) == ("5\n5\n", 0)
+
+
+async def test_slow_answers_do_not_delay_other_calls(tmp_path):
+    """300 threads wait for Python, more than the pump has; local calls go on, and all are answered."""
+    waiting, all_there = 0, asyncio.Event()
+
+    async def dispatch(call):
+        nonlocal waiting
+        if call.path.startswith(b"/slow/"):
+            waiting += 1
+            if waiting >= 200:
+                all_there.set()
+            await all_there.wait()
+        return Untouched("local", scope=Scope.CALL)
+
+    script = (
+        "import os, threading\n"
+        "def look(n):\n  os.path.exists('/etc/passwd'); os.path.exists(f'/slow/{n}')\n"
+        "threads = [threading.Thread(target=look, args=(n,)) for n in range(300)]\n"
+        "[t.start() for t in threads]; [t.join() for t in threads]; print('all')"
+    )
+    assert await run(dispatch, script, tmp_path) == ("all\n", 0)
+
+
+async def nothing(_call):
+    return Untouched("local", scope=Scope.CALL)
+
+
+async def test_end_says_why_and_ends_the_children_too(capfd):
+    engine = Engine(executable="/bin/sh")
+    environ = {**os.environ, "PYMIRROR_SESSION": "end-test"}
+    script = "setsid sleep 1000 & echo $!; wait"
+    running = await engine.start(["sh", "-c", script], environ, CALLS, nothing)
+    child = ""
+    while not child:
+        await asyncio.sleep(0.01)  # capfd announces nothing
+        child = capfd.readouterr().out.strip()
+    pidfd = os.pidfd_open(int(child))
+    gone = asyncio.Event()
+    asyncio.get_running_loop().add_reader(pidfd, gone.set)
+    running.end("because")
+    running.end("again")
+    assert await running.wait() == 143
+    await engine.aclose()
+    await asyncio.wait_for(gone.wait(), 10)
+    asyncio.get_running_loop().remove_reader(pidfd)
+    os.close(pidfd)
+    assert capfd.readouterr().err == "because\n"
+
+
+@pytest.fixture
+def stubborn():
+    """A process that ignores TERM."""
+    script = ["bash", "-c", "trap '' TERM; echo; read x"]
+    process = subprocess.Popen(script, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process.stdout.readline()
+    yield process
+    process.kill()
+    process.communicate()
+
+
+async def test_a_program_that_ignores_term_is_killed_after_the_grace(stubborn):
+    launched = Launched(native.Signals(), grace=0.1)
+    launched.begin(stubborn.pid)
+    launched.end("")
+    assert await launched.wait() == 137
+    await launched.aclose()
+
+
+async def test_a_program_that_cannot_start_leaves_signals_and_nothing_else():
+    before = len(os.listdir("/proc/self/fd"))
+    engine = Engine(executable="/no/such/program")
+    with pytest.raises(ProgramError) as caught:
+        await engine.start(["program"], {}, CALLS, nothing)
+    await engine.aclose()
+    assert caught.value.exit_status == 127
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def test_two_engines_in_one_process_one_after_the_other():
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        engine = Engine(executable="/bin/true")
+        running = await engine.start(["true"], dict(os.environ), CALLS, nothing)
+        assert await running.wait() == 0
+        await engine.aclose()
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -1,0 +1,75 @@
+"""The import rules of CONTRIBUTING.md, read from the sources."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FILES = sorted(
+    p for top in ("core", "features", "agent", "layer", "runtimes", "cli") for p in (ROOT / top).rglob("*.py")
+)
+ONE_IMPORTER = {
+    "zmq": "core/",
+    "stevedore": "core/registry.py",
+    "kubernetes": "runtimes/kubernetes/",
+    "cffi": "layer/engines/",
+}
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def forbidden(name: str) -> tuple[str, ...]:
+    """The prefixes a file of this name (relative to the checkout) must not import."""
+    top, leaf = name.split("/")[0], name.rsplit("/", 1)[-1]
+    outside = ("pymirror.features", "pymirror.agent", "pymirror.layer", "pymirror.runtimes", "pymirror.cli")
+    if top == "core" or leaf == "messages.py":
+        return outside
+    if top == "agent":
+        return ("pymirror.layer", "pymirror.features", "pymirror.cli")
+    if top == "layer":
+        return ("pymirror.agent", "pymirror.features", "pymirror.cli")
+    return ()
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports(path: Path) -> None:
+    name, found = str(path.relative_to(ROOT)), imports(path)
+    bad = {i for i in found for ban in forbidden(name) if i == ban or i.startswith(ban + ".")}
+    if path.name in ("layer.py", "agent.py"):
+        other = ".agent" if path.name == "layer.py" else ".layer"
+        bad |= {i for i in found if i.startswith("pymirror.features.") and i.endswith(other)}
+    bad |= {
+        i
+        for i in found
+        for lib, home in ONE_IMPORTER.items()
+        if i.split(".")[0] == lib and not name.startswith(home)
+    }
+    assert not bad
+
+
+PURE = [
+    *(
+        f"core/{name}.py"
+        for name in ("wire", "mux", "message", "call", "errors", "structure", "sieve", "arrivals")
+    ),
+    *(f"features/fs/{name}.py" for name in ("rules", "defaults", "messages")),
+    *(f"features/env/{name}.py" for name in ("select", "dotenv", "messages")),
+    *(f"runtimes/kubernetes/{name}.py" for name in ("job", "ephemeral", "agentspec", "refusals", "progress")),
+]
+DOES = {"asyncio", "os", "pathlib", "selectors", "shutil", "socket", "subprocess", "threading", "time", "zmq"}
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_what_decides_does_nothing(name: str) -> None:
+    assert not {found.split(".")[0] for found in imports(ROOT / name)} & DOES
