@@ -18,6 +18,10 @@ from pymirror.core.call import Call, Verdict
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+ANSWER_WITHIN = 120.0
+"""Seconds a request may take unless it says otherwise: bulk over a bad line needs some, and a handler that
+hangs must not hold the program for ever."""
+
 HANDLES = "__pymirror_handles__"
 INTERCEPTS = "__pymirror_intercepts__"
 
@@ -65,13 +69,24 @@ class Stream(Protocol):
 
 
 class Peer(Protocol):
-    """The other half of the same feature."""
+    """The other half of the same feature. A lost channel ends every wait with ChannelLost."""
 
-    async def request(self, message: Any) -> Any:
-        """Send and await the one reply. OSError as raised over there; PeerError; ChannelLost."""
+    async def request(self, message: Any, timeout: float | None = ANSWER_WITHIN) -> Any:
+        """Send and await the one reply. OSError as raised over there; PeerError; ChannelLost.
+
+        TimeoutError (an OSError, ETIMEDOUT) after `timeout` seconds, whatever was waited for; None
+        waits as long as the channel lives, for a handler that may take any time.
+        """
 
     def send(self, message: Any) -> None:
-        """Send, without an answer. Messages of one feature keep their order."""
+        """Send, without an answer. Messages of one feature keep their order.
+
+        BlockingIOError (EAGAIN) while the other side does not take what was sent before: nothing was
+        sent. Say less in its stead, or the same after `drained`.
+        """
+
+    async def drained(self) -> None:
+        """Wait until there is room again for `send`, half of all there is; at once if there is."""
 
     async def stream(self, message: Any) -> Stream:
         """Open a stream; the other side's `@handles(type(message))` gets (message, stream)."""

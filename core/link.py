@@ -8,6 +8,7 @@ lone request must not wait a turn; whatever else comes in that turn leaves toget
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import time
 from collections import Counter
@@ -15,6 +16,7 @@ from typing import Any
 
 from pymirror.core import arrivals
 from pymirror.core.errors import ChannelLost, PeerError
+from pymirror.core.feature import ANSWER_WITHIN
 from pymirror.core.message import feature_of, tag_of
 from pymirror.core.mux import Mux
 from pymirror.core.serving import Serving
@@ -233,6 +235,25 @@ class Link:
         if self._lost.done():
             raise ChannelLost(self._lost.result().message)
 
+    async def _news(self, until: float | None = None, message: Any = None) -> None:
+        """Until the other side said something. ChannelLost; TimeoutError about `message` at `until`."""
+        self._sign.clear()
+        left = None if until is None else max(0.0, until - time.monotonic())
+        try:
+            await asyncio.wait_for(self._sign.wait(), left)
+        except asyncio.TimeoutError:
+            raise _too_late(message) from None
+        self._check()
+
+
+def _too_late(message: Any) -> TimeoutError:
+    return TimeoutError(errno.ETIMEDOUT, f"the other side did not answer {type(message).__name__} in time")
+
+
+def _late(future: asyncio.Future[Any], message: Any) -> None:
+    if not future.done():
+        future.set_exception(_too_late(message))
+
 
 class LinkPeer:
     """`core.feature.Peer` over a link."""
@@ -245,34 +266,45 @@ class LinkPeer:
             raise TypeError(f"{type(message).__name__} is not a message of {self._feature}")
         self._link._check()
 
-    async def request(self, message: Any, timeout: float | None = None) -> Any:
-        """Send and await the reply. asyncio.TimeoutError after `timeout` seconds.
+    async def request(self, message: Any, timeout: float | None = ANSWER_WITHIN) -> Any:
+        """Send and await the reply. TimeoutError (ETIMEDOUT) after `timeout` seconds, None: no limit.
 
-        Cancelled, it tells the other side, whose handler is then cancelled too.
+        The limit covers all there is to wait for. Cancelled or out of time, it tells the other side,
+        whose handler is then cancelled too.
         """
-        link = self._link
+        link, until = self._link, None if timeout is None else time.monotonic() + timeout
         self._own(message)
         while link.mux.full:
-            link._sign.clear()
-            await link._sign.wait()
-            link._check()
+            await link._news(until, message)
         number = link.mux.request(message)
         future = link._answers[number] = link._loop.create_future()
         link.counters["requests"] += 1
         link.counters[f"requests {type(message).__name__}"] += 1
         link.soon()
+        # Not asyncio.wait_for: before Python 3.12 it makes a task, which costs more than the request.
+        late = (
+            None if until is None else link._loop.call_later(until - time.monotonic(), _late, future, message)
+        )
         try:
-            return await (future if timeout is None else asyncio.wait_for(future, timeout))
+            return await future
         finally:
+            if late:
+                late.cancel()
             if link._answers.pop(number, None) is not None:
                 link.mux.cancel(number)
                 link.soon()
 
     def send(self, message: Any) -> None:
-        """Send without an answer. ChannelLost when the channel is gone."""
+        """Send without an answer. ChannelLost; BlockingIOError while the other side takes no more."""
         self._own(message)
         self._link.mux.event(message)
         self._link.soon()
+
+    async def drained(self) -> None:
+        """Until half of what may wait of `send` has arrived over there. ChannelLost."""
+        self._link._check()
+        while not self._link.mux.drained(self._feature):
+            await self._link._news()
 
     async def stream(self, message: Any) -> ChannelStream:
         """Open a stream; the other side's handler of the message gets (message, stream)."""

@@ -15,23 +15,11 @@ from typing import Any
 
 from attrs import define, field
 
-from pymirror.core import wire
-from pymirror.core.arrivals import (
-    Answered,
-    Broken,
-    Cancelled,
-    Credited,
-    Ended,
-    Event,
-    Happened,
-    Opened,
-    Ponged,
-    Received,
-    Refused,
-    Requested,
-    Unknown,
-)
+from pymirror.core import arrivals, wire
+from pymirror.core.arrivals import Event
 from pymirror.core.errors import PeerError
+from pymirror.core.message import feature_of
+from pymirror.core.room import Inbox, Outbox
 from pymirror.core.wire import Frame
 
 WINDOW = 1 << 20
@@ -87,6 +75,8 @@ class Mux:
     _theirs: set[int] = field(factory=set, init=False)  # opened by the peer, not wholly gone
     _control: deque[Frame] = field(factory=deque, init=False)
     _lanes: dict[int, _Lane] = field(factory=dict, init=False)
+    _outbox: Outbox = field(factory=Outbox, init=False)
+    _inbox: Inbox = field(factory=Inbox, init=False)
     _ping: bool = field(default=False, init=False)
     _pong: bool = field(default=False, init=False)
 
@@ -120,7 +110,15 @@ class Mux:
             self._put(Frame(wire.CANCEL, number))
 
     def event(self, message: Any) -> None:
-        self._put(Frame(wire.EVENT, 0, *wire.encode(message)))
+        """Queue an event. BlockingIOError while the peer does not take those of its feature."""
+        frame = Frame(wire.EVENT, 0, *wire.encode(message))
+        wire.fits(frame)
+        self._outbox.admit(feature_of(frame.tag), frame.weight)
+        self._put(frame)
+
+    def drained(self, feature: str) -> bool:
+        """There is room again for events of `feature`."""
+        return self._outbox.drained(feature)
 
     def reply(self, number: int, message: Any) -> None:
         """Answer a request. TypeError, ValueError for what cannot be sent: then it is still open."""
@@ -238,13 +236,14 @@ class Mux:
             number = next(iter(self._lanes))
             lane = self._lanes.pop(number)
             frame = lane.frames.popleft()
-            lane.size -= _weight(frame)
+            lane.size -= frame.weight
             if lane.frames:
                 self._lanes[number] = lane  # behind the others
             bulk += self._leave(frame, batch, blobs)
         if not batch:
             return []
         self._told = self._received
+        self._inbox.told()
         return [b"".join(batch), *blobs]
 
     def _leave(self, frame: Frame, batch: list[bytes], blobs: list[Any]) -> int:
@@ -252,24 +251,21 @@ class Mux:
         self._sent += 1
         batch.append(wire.pack(frame, self._sent, self._received))
         blobs += frame.blobs
-        self.queued -= _weight(frame)
+        self.queued -= frame.weight
         if frame.kind in (wire.REPLY, wire.ERROR):
             self._asked.pop(frame.id, None)
+        elif frame.kind == wire.EVENT:
+            self._outbox.left(self._sent, feature_of(frame.tag), frame.weight)
         elif frame.kind == wire.RESET:
             self._theirs.discard(frame.id)
         elif frame.kind == wire.END and frame.id in self._streams:
             self._streams[frame.id].end_left = True
             self._forget(frame.id)
-        return _weight(frame)
+        return frame.weight
 
     def _put(self, frame: Frame) -> None:
-        if (
-            len(frame.body) > wire.MAX_BODY
-            or frame.size > wire.MAX_FRAME
-            or any(len(blob) > wire.MAX_BLOB for blob in frame.blobs)
-        ):
-            raise ValueError(f"the message {frame.tag} of {frame.size} bytes is larger than the wire allows")
-        weight = _weight(frame)
+        wire.fits(frame)
+        weight = frame.weight
         self.queued += weight
         if frame.kind in (wire.OPEN, wire.DATA, wire.END):
             name = frame.id
@@ -291,13 +287,14 @@ class Mux:
             if acknowledged > self._sent:
                 raise PeerError(f"frame {acknowledged} is acknowledged and was never sent")
             self._acknowledged = max(self._acknowledged, acknowledged)
+            self._outbox.acknowledged(self._acknowledged)
             event: Event | None = None
             if frame.kind == wire.PING:
                 self._pong = True
             elif frame.kind == wire.PONG:
-                event = Ponged()
+                event = arrivals.Ponged()
             elif frame.kind == wire.REFUSED:
-                event = Refused(wire.decode_error(frame.body))
+                event = arrivals.Refused(wire.decode_error(frame.body))
             elif sequence > self._received + 1:
                 raise PeerError(f"frame {self._received + 1} is missing: {sequence} came in its place")
             elif sequence == self._received + 1:
@@ -309,14 +306,15 @@ class Mux:
 
     def _one(self, frame: Frame) -> Event | None:
         if frame.kind == wire.EVENT:
+            self._ping = self._inbox.arrived(frame.weight) or self._ping
             try:
-                return Happened(wire.decode(frame))
+                return arrivals.Happened(wire.decode(frame))
             except PeerError as error:
-                return Unknown(error)
+                return arrivals.Unknown(error)
         if frame.kind == wire.REQUEST:
             return self._request(frame)
         if frame.kind == wire.CANCEL:
-            return Cancelled(frame.id) if self._asked.get(frame.id) is False else None
+            return arrivals.Cancelled(frame.id) if self._asked.get(frame.id) is False else None
         if frame.kind in (wire.REPLY, wire.ERROR):
             return self._answer(frame)
         if frame.kind == wire.OPEN:
@@ -329,7 +327,7 @@ class Mux:
             raise PeerError(f"request {frame.id} is open already, or more than {MAX_OPEN} are")
         self._asked[frame.id] = False
         try:
-            return Requested(frame.id, wire.decode(frame))
+            return arrivals.Requested(frame.id, wire.decode(frame))
         except PeerError as error:  # one unknown message does not end the session
             self.fail(frame.id, error, frame.tag)
             return None
@@ -342,11 +340,11 @@ class Mux:
             raise PeerError(f"an answer to request {frame.id}, which is not open")
         self._waiting.discard(frame.id)
         if frame.kind == wire.ERROR:
-            return Answered(frame.id, error=wire.decode_error(frame.body))
+            return arrivals.Answered(frame.id, error=wire.decode_error(frame.body))
         try:
-            return Answered(frame.id, wire.decode(frame))
+            return arrivals.Answered(frame.id, wire.decode(frame))
         except PeerError as error:
-            return Answered(frame.id, error=error)
+            return arrivals.Answered(frame.id, error=error)
 
     def _opened(self, frame: Frame) -> Event | None:
         number = frame.id
@@ -356,7 +354,7 @@ class Mux:
         self._streams[number] = _Stream()
         self._theirs.add(number)
         try:
-            return Opened(number, wire.decode(frame))
+            return arrivals.Opened(number, wire.decode(frame))
         except PeerError as error:
             self.reset(number, error, frame.tag)
             return None
@@ -368,20 +366,20 @@ class Mux:
             stream.ahead += len(data)
             if not stream.theirs_open or stream.ahead > WINDOW:
                 raise PeerError(f"stream {number}: bytes after its end, or beyond its window")
-            return Received(number, data)
+            return arrivals.Received(number, data)
         if frame.kind == wire.CREDIT:
             stream.credit += int.from_bytes(frame.body[:8], "little")
             if stream.credit > WINDOW:
                 raise PeerError(f"stream {number}: more credit than the window")
-            return Credited(number)
+            return arrivals.Credited(number)
         if frame.kind == wire.END:
             stream.theirs_open = False
             self._forget(number)
-            return Ended(number)
+            return arrivals.Ended(number)
         self._streams.pop(number)
         self._theirs.discard(number)
         self._drop(number)
-        return Broken(number, wire.decode_error(frame.body) if frame.body else None)
+        return arrivals.Broken(number, wire.decode_error(frame.body) if frame.body else None)
 
     def _forget(self, number: int) -> None:
         stream = self._streams[number]
@@ -393,8 +391,3 @@ class Mux:
 def refusal(error: Exception) -> list[bytes]:
     """The message that turns a second connection away."""
     return [wire.pack(Frame(wire.REFUSED, body=wire.encode_error(error, "")), 0, 0)]
-
-
-def _weight(frame: Frame) -> int:
-    """Bytes on the wire, so that what waits is measured with its headers."""
-    return wire.HEADER.size + len(frame.tag) + frame.size

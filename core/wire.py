@@ -54,6 +54,21 @@ class Frame(NamedTuple):
         """Bytes on the wire, roughly: what flow of bulk is measured by."""
         return len(self.body) + sum(len(blob) for blob in self.blobs)
 
+    @property
+    def weight(self) -> int:
+        """The same with header and tag: what waits is measured by this."""
+        return HEADER.size + len(self.tag) + self.size
+
+
+def fits(frame: Frame) -> None:
+    """ValueError for a frame that the other side would not take."""
+    if (
+        len(frame.body) > MAX_BODY
+        or frame.size > MAX_FRAME
+        or any(len(blob) > MAX_BLOB for blob in frame.blobs)
+    ):
+        raise ValueError(f"the message {frame.tag} of {frame.size} bytes is larger than the wire allows")
+
 
 def pack(frame: Frame, sequence: int, acknowledged: int) -> bytes:
     """Header, tag and body of one frame; its blobs follow as parts of the message."""

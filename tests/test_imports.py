@@ -61,7 +61,7 @@ def test_imports(path: Path) -> None:
 PURE = [
     *(
         f"core/{name}.py"
-        for name in ("wire", "mux", "message", "call", "errors", "structure", "sieve", "arrivals")
+        for name in ("wire", "mux", "message", "call", "errors", "structure", "sieve", "arrivals", "room")
     ),
     *(f"features/fs/{name}.py" for name in ("rules", "defaults", "messages")),
     *(f"features/env/{name}.py" for name in ("select", "dotenv", "messages")),
