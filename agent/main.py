@@ -51,8 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     order = parse(argv)
     configure(level_of(order.log_level), as_json=order.json_log)
     try:
+        keep = rights.numbers(names_in(order.rights))
         target = find_target(order)
-        rights.confine()
+        rights.confine(keep)
         if order.parent is not None:
             rights.end_with(order.parent)
         return asyncio.run(serve(order, target))
@@ -78,12 +79,18 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     where.add_argument("--none", action="store_true", help="no target: the agent's own surroundings")
     parser.add_argument("--lease", type=float, default=30.0, help="seconds of silence it outlives")
     parser.add_argument("--features", default="", help="names of the features to serve, with commas")
+    parser.add_argument("--rights", default="", help="capabilities to keep if it has them, with commas")
     parser.add_argument("--parent", type=int, help="end with this process, which started the agent")
     parser.add_argument(
         "--log-level", default=os.environ.get("PYMIRROR_LOG", ""), help="else $PYMIRROR_LOG, else info"
     )
     parser.add_argument("--json-log", action="store_true", help="log lines as JSON objects")
     return parser.parse_args(argv)
+
+
+def names_in(words: str) -> list[str]:
+    """`a,b` → a, b."""
+    return [name for name in words.split(",") if name]
 
 
 def find_target(order: argparse.Namespace) -> ProcessTarget | OwnTarget:
@@ -106,7 +113,7 @@ async def serve(order: argparse.Namespace, target: ProcessTarget | OwnTarget) ->
         _watch(target, end)
         channel = Channel.listen(keys := Keys.generate(), order.layer_key, lease=order.lease)
         stack.push_async_callback(channel.aclose)
-        load = loader([name for name in order.features.split(",") if name])
+        load = loader(names_in(order.features))
         left = partial(end, Ended("the layer said goodbye"))
         channel.serve(HANDSHAKE, Desk(channel, version("pymirror"), load, target, stack, left))
         silence = asyncio.ensure_future(_silence(channel, end))

@@ -1,7 +1,8 @@
 """What the agent may do: everything it does not need is given up before it listens.
 
-`kept` is the ground env, fs and hostname need (measured: a Job agent reads a pod's files with
-SYS_PTRACE and its environment with DAC_OVERRIDE on top; an ephemeral one needs neither).
+What it needs comes with its order (`--rights`), for each feature says so in its layer half. Measured:
+a Job agent reads a pod's files with SYS_PTRACE and its environment with DAC_OVERRIDE on top; an
+ephemeral one of the target's user needs neither.
 Runs before any thread exists: capabilities belong to threads, not to processes.
 """
 
@@ -11,14 +12,12 @@ import ctypes
 import os
 import resource
 import signal
+from collections.abc import Iterable
 
-from pymirror.core.errors import SupportError
+from pymirror.core.capability import CAPABILITIES
+from pymirror.core.errors import SupportError, UserError
 
-CAP_DAC_OVERRIDE = 1
-CAP_SETPCAP = 8
-CAP_SYS_PTRACE = 19
-
-kept: frozenset[int] = frozenset({CAP_DAC_OVERRIDE, CAP_SYS_PTRACE})
+CAP_SETPCAP = CAPABILITIES.index("SETPCAP")
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
@@ -32,7 +31,17 @@ _VERSION_3 = 0x20080522
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def confine(keep: frozenset[int] = kept) -> frozenset[int]:
+def numbers(names: Iterable[str]) -> frozenset[int]:
+    """The numbers of capabilities given by name. UserError for a name that is none."""
+    found = set()
+    for name in names:
+        if name not in CAPABILITIES:
+            raise UserError(f"--rights {name!r} is no Linux capability", "for example SYS_PTRACE")
+        found.add(CAPABILITIES.index(name))
+    return frozenset(found)
+
+
+def confine(keep: frozenset[int]) -> frozenset[int]:
     """Give up all capabilities but `keep`, core dumps, and the right to gain any; what is left."""
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

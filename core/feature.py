@@ -167,6 +167,15 @@ class LayerFeature(_Half):
     def check(cls, config: Any) -> None:
         """What this feature needs on this machine; SupportError naming what is missing. No change."""
 
+    @classmethod
+    def rights(cls, config: Any) -> frozenset[str]:
+        """Linux capabilities its agent half needs beside the target, as `core.capability` spells them.
+
+        Asked here because this side decides what the agent may do, before there is one. The agent
+        gives up all others before it listens. The default is what reading the target's root takes.
+        """
+        return frozenset({"SYS_PTRACE"})
+
     async def prepare(self, launch: Launch) -> None:
         """Before the program starts: ask the agent, change argv and environ."""
 

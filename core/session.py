@@ -15,11 +15,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Protocol
 
-from attrs import frozen
+from attrs import define, frozen
 
 from pymirror.core.call import Call, Verdict
+from pymirror.core.capability import CAPABILITIES
 from pymirror.core.channel import Channel, Keys
-from pymirror.core.errors import ChannelLost, PymirrorError
+from pymirror.core.errors import ChannelLost, PeerError, PluginError, PymirrorError
 from pymirror.core.feature import INTERCEPTS, Launch, LayerFeature, Process, marked
 from pymirror.core.handshake import NAME as HANDSHAKE
 from pymirror.core.handshake import Goodbye, greet
@@ -27,6 +28,9 @@ from pymirror.core.handshake import Goodbye, greet
 log = logging.getLogger("pymirror.core.session")
 
 Dispatch = Callable[[Call], Awaitable[Verdict]]
+
+AHEAD = 1.0
+"""Seconds a runtime gives up before the session does: it knows better what it waits for."""
 
 
 @frozen
@@ -44,12 +48,16 @@ class AgentOrder:
     """What an agent is started with. Nothing in it is secret.
 
     layer_key: the layer's CURVE public key, Z85 text. features: entry-point names in order.
-    lease: seconds without a sign of life from the layer after which the agent ends.
+    lease: seconds without a sign of life from the layer after which the agent ends. rights: the
+    capabilities these features need of it (core/capability.py), sorted. within: seconds the runtime may
+    take; the session itself ends a little later, so that the runtime's own words are heard.
     """
 
     layer_key: str
     features: tuple[str, ...]
     lease: float = 30.0
+    rights: tuple[str, ...] = ()
+    within: float = 60.0
 
 
 @frozen
@@ -83,7 +91,7 @@ class Runtime(Protocol):
         """Find the target and see that an agent for `features` may be started. Changes nothing."""
 
     async def start(self, found: Found, order: AgentOrder, undo: AsyncExitStack) -> Endpoint:
-        """Start an agent; every change's undo goes on the stack at once."""
+        """Start an agent within `order.within`; every change's undo goes on the stack at once."""
 
 
 class Running(Protocol):
@@ -154,18 +162,41 @@ class Plan:
     startup_timeout: float = 60.0
 
 
+@define
+class Deadline:
+    """When starting must be over, all in all. doing: what it is at, for the words when it is not."""
+
+    at: float
+    doing: str = ""
+
+    @property
+    def left(self) -> float:
+        return max(0.0, self.at - asyncio.get_running_loop().time())
+
+
 async def run(plan: Plan, undo: AsyncExitStack) -> int:
     """Check, then act; the program's exit status. What was changed is undone when `undo` closes."""
+    deadline = Deadline(asyncio.get_running_loop().time() + plan.startup_timeout)
+    starting = asyncio.ensure_future(ready(plan, deadline, undo))
     try:
-        found = await asyncio.wait_for(check(plan), plan.startup_timeout)
-        channel, halves = await asyncio.wait_for(start(plan, found, undo), plan.startup_timeout)
-    except asyncio.TimeoutError:
+        done, _ = await asyncio.wait({starting}, timeout=deadline.left)
+    finally:
+        starting.cancel()
+        await asyncio.wait({starting})
+    if not done and starting.cancelled():
         raise PymirrorError(
-            f"the session was not ready after {plan.startup_timeout:g} s",
-            "raise agent.startup_timeout if the cluster is only slow;"
-            " --trace and PYMIRROR_LOG=debug say where",
-        ) from None
+            f"the session was not ready after {plan.startup_timeout:g} s: still {deadline.doing}",
+            "raise agent.startup_timeout if the cluster is only slow; PYMIRROR_LOG=debug says more",
+        )
+    channel, halves = starting.result()
     return await carry(plan, channel, halves)
+
+
+async def ready(plan: Plan, deadline: Deadline, undo: AsyncExitStack) -> tuple[Channel, list[LayerFeature]]:
+    """All before the program."""
+    deadline.doing = "looking at the target"
+    found = await check(plan)
+    return await start(plan, found, deadline, undo)
 
 
 async def check(plan: Plan) -> Found:
@@ -173,6 +204,7 @@ async def check(plan: Plan) -> Found:
     plan.engine.check(frozenset(calls_of(plan.parts)))
     for part in plan.parts:
         part.half.check(part.config)
+    rights_of(plan.parts)
     found = await plan.runtime.check([part.half.name for part in plan.parts])
     for note in found.notes:
         plan.report.warn(note)
@@ -184,18 +216,46 @@ def calls_of(parts: Sequence[Part]) -> set[str]:
     return {call for part in parts for _, (calls, _pure) in marked(part.half, INTERCEPTS) for call in calls}
 
 
-async def start(plan: Plan, found: Found, undo: AsyncExitStack) -> tuple[Channel, list[LayerFeature]]:
+def rights_of(parts: Sequence[Part]) -> tuple[str, ...]:
+    """The capabilities that the agent halves of `parts` need. PluginError for a name that is none."""
+    wanted: set[str] = set()
+    for part in parts:
+        rights = part.half.rights(part.config)
+        if unknown := sorted(rights.difference(CAPABILITIES)):
+            raise PluginError(
+                "",
+                f"feature {part.half.name}: {unknown[0]!r} is no Linux capability",
+                "for example SYS_PTRACE",
+            )
+        wanted |= rights
+    return tuple(sorted(wanted))
+
+
+async def start(
+    plan: Plan, found: Found, deadline: Deadline, undo: AsyncExitStack
+) -> tuple[Channel, list[LayerFeature]]:
     """Agent, channel, halves, in this order."""
-    plan.report.step(f"starting an agent for {found.title}")
-    order = AgentOrder(plan.keys.public, tuple(part.half.name for part in plan.parts), plan.lease)
+
+    def step(doing: str) -> None:
+        deadline.doing = doing
+        plan.report.step(doing)
+
+    step(f"starting an agent for {found.title}")
+    order = AgentOrder(
+        layer_key=plan.keys.public,
+        features=tuple(part.half.name for part in plan.parts),
+        lease=plan.lease,
+        rights=rights_of(plan.parts),
+        within=deadline.left - min(AHEAD, deadline.left / 10),
+    )
     endpoint = await plan.runtime.start(found, order, undo)
-    plan.report.step("connecting")
+    step("connecting")
     channel = await Channel.connect(
         endpoint.address, plan.keys, endpoint.agent_key, heartbeat=plan.heartbeat, lease=plan.lease
     )
     undo.push_async_callback(leave, channel)
     await greet(channel, plan.version, [(part.half, part.config) for part in plan.parts])
-    plan.report.step("preparing the program's context")
+    step("preparing the program's context")
     plan.launch.has_target = found.has_target
     plan.launch.notes.insert(0, f"target: {found.title}")
     halves: list[LayerFeature] = []
@@ -203,9 +263,17 @@ async def start(plan: Plan, found: Found, undo: AsyncExitStack) -> tuple[Channel
         half = part.half(part.config, channel.peer(part.half.name))
         undo.push_async_callback(half.aclose)
         channel.serve(part.half.name, half)
-        await half.prepare(plan.launch)
+        await prepare(half, plan.launch)
         halves.append(half)
     return channel, halves
+
+
+async def prepare(half: LayerFeature, launch: Launch) -> None:
+    """What fails over there or here reaches the person at the terminal as words, not as a traceback."""
+    try:
+        await half.prepare(launch)
+    except OSError as error:
+        raise PeerError(f"feature {half.name}: {error.strerror or error}") from error
 
 
 async def carry(plan: Plan, channel: Channel, halves: Sequence[LayerFeature]) -> int:

@@ -36,6 +36,12 @@ class Layer(LayerFeature):
         """The env_file can be read and parsed. ConfigError."""
         read_env_file(config)
 
+    @classmethod
+    def rights(cls, config: EnvConfig) -> frozenset[str]:
+        return frozenset(
+            {"SYS_PTRACE", "DAC_OVERRIDE"}
+        )  # /proc/PID/environ is mode 0400
+
     async def prepare(self, launch: Launch) -> None:
         """Ask once, merge, and say in a note what came from where. OSError as the agent met it."""
         try:

@@ -40,6 +40,10 @@ class Layer(LayerFeature):
         mount.check()
 
     @classmethod
+    def rights(cls, config: keys.Config) -> frozenset[str]:
+        return frozenset({"SYS_PTRACE", "DAC_OVERRIDE"})  # its root, and what its user alone may read
+
+    @classmethod
     def explain(cls, config: keys.Config, call: Call) -> Verdict | None:
         if call.name not in PATH_CALLS:
             return None

@@ -18,12 +18,6 @@ Json = dict[str, Any]
 CONTAINER = "pymirror-agent"  # constant, so that admission policies can name it
 LABEL = "pymirror.io/agent"  # on the agent's pod, with the Job's name
 APP = {"app": "pymirror"}
-RIGHTS: dict[str, tuple[str, ...]] = {
-    "env": ("SYS_PTRACE", "DAC_OVERRIDE"),  # /proc/PID/environ is mode 0400 of the target's user
-    "fs": ("SYS_PTRACE", "DAC_OVERRIDE"),  # /proc/PID/root, and what the target's user alone may read
-    "hostname": ("SYS_PTRACE",),
-}
-OTHER_RIGHTS = ("SYS_PTRACE",)  # a third-party feature: the target's root folder
 LOG_LEVELS = {"error": "error", "warn": "warning", "warning": "warning", "debug": "debug", "trace": "debug"}
 """mirrord's words for the agent's log level as ours; any other filter means info."""
 DEFAULT_RESOURCES: Json = {
@@ -88,13 +82,14 @@ def arguments(settings: AgentSettings, order: AgentOrder, place: Sequence[str]) 
         words.append("--json-log")
     if order.features:
         words.append(f"--features={','.join(order.features)}")
+    if order.rights:
+        words.append(f"--rights={','.join(order.rights)}")
     return [word.replace("$", "$$") for word in words]
 
 
-def capabilities(features: Sequence[str], disabled: Sequence[str]) -> list[str]:
-    """What to add for these features, sorted."""
-    wanted = {right for feature in features for right in RIGHTS.get(feature, OTHER_RIGHTS)}
-    return sorted(wanted - {name.removeprefix("CAP_").upper() for name in disabled})
+def capabilities(rights: Sequence[str], disabled: Sequence[str]) -> list[str]:
+    """What to add of the rights the session's features need, sorted."""
+    return sorted(set(rights) - {name.removeprefix("CAP_").upper() for name in disabled})
 
 
 def security(add: Sequence[str], privileged: bool) -> Json:

@@ -51,7 +51,7 @@ def context(settings: AgentSettings, pod: Mapping[str, Any], target: Chosen, ord
     if user.uid:
         made = {**security((), privileged=False), "runAsUser": user.uid, "runAsNonRoot": True}
     else:  # root, or a user that only the image knows: to read it takes rights
-        made = security(capabilities(order.features, settings.disabled_capabilities), privileged=False)
+        made = security(capabilities(order.rights, settings.disabled_capabilities), privileged=False)
         if user.uid == 0:
             made["runAsUser"] = 0
     if user.gid is not None:

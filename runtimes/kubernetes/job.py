@@ -85,7 +85,7 @@ def _container(settings: AgentSettings, order: AgentOrder, target: Chosen | None
         context = security((), privileged=False)
         place: Sequence[str] = ("--none",)
     else:
-        context = security(capabilities(order.features, settings.disabled_capabilities), settings.privileged)
+        context = security(capabilities(order.rights, settings.disabled_capabilities), settings.privileged)
         context["runAsUser"] = context["runAsGroup"] = 0
         place = (f"--container-id={target.container_id}",)
     if (settings.security_context or {}).get("seccomp_profile"):

@@ -87,12 +87,11 @@ class Runtime:
         api = await self._connected()
         undo.push_async_callback(api.aclose)
         starter = Starter(api, self._config, order, self._report, version("pymirror"))
-        limit = float(self._config.startup_timeout)
         try:
-            started = await asyncio.wait_for(self._begin(starter, detail, undo), limit)
+            started = await asyncio.wait_for(self._begin(starter, detail, undo), order.within)
         except asyncio.TimeoutError:
             raise ClusterError(
-                f"the agent was not ready after {limit:g} s; last seen: {starter.last or 'nothing'}",
+                f"the agent was not ready after {order.within:.0f} s; last seen: {starter.last or 'nothing'}",
                 "raise agent.startup_timeout if the cluster is only slow",
             ) from None
         return await self._forward(api, started, undo)

@@ -89,7 +89,7 @@ class Runtime:
         words: deque[str] = deque(maxlen=50)
         listening = asyncio.ensure_future(_listen(agent, words))
         undo.push_async_callback(end, agent, listening)
-        ready = await _ready(agent, words, listening)
+        ready = await _ready(agent, words, listening, min(READY_WITHIN, order.within))
         return Endpoint(f"tcp://127.0.0.1:{ready.port}", ready.key)
 
 
@@ -150,6 +150,7 @@ def agent_command(pid: int | None, order: AgentOrder, parent: int) -> list[str]:
         "--none" if pid is None else f"--pid={pid}",
         f"--layer-key={order.layer_key}",
         f"--features={','.join(order.features)}",
+        f"--rights={','.join(order.rights)}",
         f"--lease={order.lease:g}",
         f"--parent={parent}",
     ]
@@ -189,14 +190,14 @@ async def _line(stream: asyncio.StreamReader) -> str:
 
 
 async def _ready(
-    agent: asyncio.subprocess.Process, words: deque[str], listening: asyncio.Future[None]
+    agent: asyncio.subprocess.Process, words: deque[str], listening: asyncio.Future[None], within: float
 ) -> Ready:
     stdout: Any = agent.stdout
     try:
-        line = await asyncio.wait_for(stdout.readline(), READY_WITHIN)
+        line = await asyncio.wait_for(stdout.readline(), within)
     except asyncio.TimeoutError:
         raise PeerError(
-            f"the agent said nothing for {READY_WITHIN:g} s", "PYMIRROR_LOG=debug shows its log"
+            f"the agent said nothing for {within:.0f} s", "PYMIRROR_LOG=debug shows its log"
         ) from None
     if not line:
         await asyncio.wait({listening}, timeout=END_WITHIN)

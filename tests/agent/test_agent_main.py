@@ -9,8 +9,9 @@ import logging
 import pytest
 
 from pymirror.agent.logs import Lines, Objects, level_of
-from pymirror.agent.main import Ended, ending, loader, main, parse, ready_line
-from pymirror.core.errors import PluginError
+from pymirror.agent.main import Ended, ending, loader, main, names_in, parse, ready_line
+from pymirror.agent.rights import numbers
+from pymirror.core.errors import PluginError, UserError
 
 KEY = ["--layer-key", "K"]
 
@@ -42,6 +43,19 @@ def test_what_cannot_start_is_125(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(root, "handlers", [])
     monkeypatch.setattr(root, "level", root.level)
     assert main([*KEY, "--pid", "4194305"]) == 125
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [("", set()), ("SYS_PTRACE", {19}), ("DAC_OVERRIDE,SYS_ADMIN,NET_ADMIN,NET_RAW", {1, 21, 12, 13})],
+)
+def test_rights_are_those_of_the_order_and_no_others(words: str, kept: set[int]) -> None:
+    assert numbers(names_in(parse([*KEY, "--none", f"--rights={words}"]).rights)) == kept
+
+
+def test_a_right_that_is_none() -> None:
+    with pytest.raises(UserError, match="'ROOT' is no Linux capability"):
+        numbers(["ROOT"])
 
 
 def test_ready_line_is_one_line() -> None:

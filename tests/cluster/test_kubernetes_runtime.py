@@ -31,6 +31,7 @@ from pymirror.runtimes.kubernetes.runtime import Runtime
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 HALVES = (EnvLayer, HostnameLayer)
+RIGHTS = ("DAC_OVERRIDE", "SYS_PTRACE")
 RESTRICTED = {
     "runAsUser": 1000,
     "runAsGroup": 1000,
@@ -77,7 +78,7 @@ async def ask(config: Config, target: str | None, namespace: str) -> tuple[bytes
     async with AsyncExitStack() as undo:
         runtime = Runtime(config, target, namespace, Words())
         found = await runtime.check(names)
-        endpoint = await runtime.start(found, AgentOrder(keys.public, names, 10.0), undo)
+        endpoint = await runtime.start(found, AgentOrder(keys.public, names, 10.0, RIGHTS), undo)
         channel = await Channel.connect(endpoint.address, keys, endpoint.agent_key, heartbeat=3.0, lease=10.0)
         undo.push_async_callback(channel.aclose)
         await greet(channel, version("pymirror"), [(half, half.Config()) for half in HALVES])
@@ -225,7 +226,7 @@ async def test_a_target_that_is_deleted_while_starting(
     runtime = Runtime(stuck, "pod/web", namespace, words)
     found = await runtime.check(["env"])
     async with AsyncExitStack() as undo:
-        order = AgentOrder(Keys.generate().public, ("env",), 10.0)
+        order = AgentOrder(Keys.generate().public, ("env",), 10.0, RIGHTS)
         starting = asyncio.ensure_future(runtime.start(found, order, undo))
         cluster_side = asyncio.get_running_loop()
         await cluster_side.run_in_executor(None, waits_for_place, cluster, namespace)
@@ -332,7 +333,7 @@ async def test_a_killed_layer_leaves_nothing(
     async with AsyncExitStack() as undo:
         runtime = Runtime(config, "pod/web", namespace, Words())
         found = await runtime.check(["env"])
-        await runtime.start(found, AgentOrder(Keys.generate().public, ("env",), 3.0), undo)
+        await runtime.start(found, AgentOrder(Keys.generate().public, ("env",), 3.0, RIGHTS), undo)
         assert agents(cluster, namespace) != []
         # nobody ever speaks to the agent, nobody deletes its Job: the lease and the TTL do it
         gone = ("wait", "-n", namespace, "jobs,pods", "-l", "app=pymirror", "--for=delete", "--timeout=40s")

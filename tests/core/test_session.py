@@ -1,14 +1,16 @@
 """check, plan, act: order, undo, and what a failure leaves behind. Real channel, fake runtime and engine."""
 
 import asyncio
+import errno
 from contextlib import AsyncExitStack
 
 import pytest
+from attrs import frozen
 
 from pymirror.core.call import Call, Text
 from pymirror.core.channel import Channel, Keys
-from pymirror.core.errors import ClusterError, PymirrorError, SupportError
-from pymirror.core.feature import AgentFeature, Launch, LayerFeature, NoConfig, intercepts
+from pymirror.core.errors import ClusterError, PeerError, PymirrorError, SupportError
+from pymirror.core.feature import AgentFeature, Launch, LayerFeature, intercepts
 from pymirror.core.handshake import NAME, Desk
 from pymirror.core.session import Endpoint, Found, Part, Plan, run
 from pymirror.layer.calls import Dispatch
@@ -16,8 +18,14 @@ from pymirror.layer.calls import Dispatch
 events: list = []
 
 
+@frozen
+class Config:
+    refuse: bool = False
+
+
 class Layer(LayerFeature):
     name = "thing"
+    Config = Config
 
     @classmethod
     def check(cls, config):
@@ -25,8 +33,14 @@ class Layer(LayerFeature):
         if config == "lacking":
             raise SupportError("no thing here")
 
+    @classmethod
+    def rights(cls, config):
+        return frozenset({"ROOT"}) if config == "no such right" else super().rights(config)
+
     async def prepare(self, launch):
         events.append("half prepared")
+        if self.config.refuse:
+            raise PermissionError(errno.EACCES, "not for you", "/secret")
         launch.environ["THING"] = "1"
         launch.known.append((Call("hostname"), Text("t", value=b"pod")))
 
@@ -40,6 +54,7 @@ class Layer(LayerFeature):
 
 class Agent(AgentFeature):
     name = "thing"
+    Config = Config
 
     async def aclose(self):
         events.append("agent half closed")
@@ -65,6 +80,7 @@ class Runtime:
 
     async def start(self, found, order, undo):
         events.append("agent started")
+        self.order = order
         keys = Keys.generate()
         self.channel = Channel.listen(keys, order.layer_key)
         halves = AsyncExitStack()
@@ -117,7 +133,7 @@ def _fresh():
     events.clear()
 
 
-NO_CONFIG = NoConfig()
+NO_CONFIG = Config()
 
 
 def plan(runtime, engine, config=NO_CONFIG, **more):
@@ -143,14 +159,16 @@ async def test_the_whole_way_and_back():
         "agent undone",
     ]
     assert ("engine checked", frozenset({"hostname"})) == events[0]
+    assert runtime.order.rights == ("SYS_PTRACE",)  # what a half needs that says nothing
 
 
 @pytest.mark.parametrize(
     ("runtime_error", "engine_error", "config"),
     [
-        (ClusterError("no such pod"), None, NoConfig()),
-        (None, SupportError("no seccomp"), NoConfig()),
+        (ClusterError("no such pod"), None, Config()),
+        (None, SupportError("no seccomp"), Config()),
         (None, None, "lacking"),
+        (None, None, "no such right"),
     ],
 )
 async def test_what_is_refused_is_refused_before_anything_changed(runtime_error, engine_error, config):
@@ -165,7 +183,7 @@ async def test_an_agent_of_another_version_is_refused_and_undone():
     other = Plan(
         "2",
         Launch(["p"], {}, "/"),
-        [Part(Layer, NoConfig())],
+        [Part(Layer, Config())],
         runtime,
         Engine(),
         Dispatch,
@@ -196,3 +214,52 @@ async def test_goodbye_reaches_the_agent():
         await run(plan(runtime, Engine()), undo)
         assert not runtime.left.is_set()
     assert runtime.left.is_set()
+
+
+class Slow(Runtime):
+    """Waits in check or in start; in start it gives up by itself, as a runtime should."""
+
+    def __init__(self, where):
+        super().__init__()
+        self.where = where
+
+    async def check(self, features):
+        if self.where == "check":
+            await asyncio.Event().wait()
+        return await super().check(features)
+
+    async def start(self, found, order, undo):
+        undo.callback(events.append, "agent undone")
+        try:
+            await asyncio.wait_for(asyncio.Event().wait(), order.within)
+        except asyncio.TimeoutError:
+            raise ClusterError("last seen: ImagePullBackOff") from None
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        ("check", r"not ready after 0\.2 s: still looking at the target"),
+        ("start", "last seen: ImagePullBackOff"),  # the runtime's words, which know more
+    ],
+)
+async def test_one_deadline_for_all_of_starting(where, words):
+    async with AsyncExitStack() as undo:
+        with pytest.raises(PymirrorError, match=words):
+            await run(plan(Slow(where), Engine(), startup_timeout=0.2), undo)
+    assert "program started" not in events and ("agent undone" in events) == (where == "start")
+
+
+async def test_an_interrupted_start_is_undone():
+    async with AsyncExitStack() as undo:
+        task = asyncio.ensure_future(run(plan(Slow("check"), Engine()), undo))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+async def test_what_a_half_met_over_there_is_said_in_words():
+    async with AsyncExitStack() as undo:
+        with pytest.raises(PeerError, match="feature thing: not for you"):
+            await run(plan(Runtime(), Engine(), Config(refuse=True)), undo)

@@ -15,7 +15,7 @@ from pymirror.runtimes.kubernetes.config import Config
 from pymirror.runtimes.kubernetes.target import Chosen
 
 CONFIG = Config(image="agent:1")
-ORDER = AgentOrder("key", ("env", "fs"), 30.0)
+ORDER = AgentOrder("key", ("env", "fs"), 30.0, ("DAC_OVERRIDE", "SYS_PTRACE"))
 TARGET = Chosen("api", "shop", "uid", "node1", "web", "c0ffee")
 
 
@@ -44,27 +44,31 @@ def test_names_are_random_and_valid() -> None:
 
 
 def test_arguments_survive_the_kubelet() -> None:
-    order = AgentOrder("-a$(HOME)$$b", ("env",), 30.0)
+    order = AgentOrder("-a$(HOME)$$b", ("env",), 30.0, ("DAC_OVERRIDE", "SYS_PTRACE"))
     words = arguments(CONFIG, order, ("--pid=1",))
     assert words[0] == "--layer-key=-a$$(HOME)$$$$b"  # `$` doubled, and no word of its own begins with a dash
-    assert words[1:] == ["--pid=1", "--lease=30", "--log-level=info", "--features=env"]
+    assert words[1:] == [
+        "--pid=1",
+        "--lease=30",
+        "--log-level=info",
+        "--features=env",
+        "--rights=DAC_OVERRIDE,SYS_PTRACE",
+    ]
 
 
 @pytest.mark.parametrize(
-    ("features", "disabled", "added"),
+    ("rights", "disabled", "added"),
     [
-        (("hostname",), (), ["SYS_PTRACE"]),
-        (("env",), (), ["DAC_OVERRIDE", "SYS_PTRACE"]),
-        (("fs", "hostname"), (), ["DAC_OVERRIDE", "SYS_PTRACE"]),
-        (("clock",), (), ["SYS_PTRACE"]),
-        (("env",), ("CAP_SYS_PTRACE",), ["DAC_OVERRIDE"]),
+        (("SYS_PTRACE", "NET_ADMIN"), (), ["NET_ADMIN", "SYS_PTRACE"]),
+        (("DAC_OVERRIDE", "SYS_PTRACE"), ("CAP_SYS_PTRACE",), ["DAC_OVERRIDE"]),
+        (("SYS_PTRACE",), ("sys_ptrace",), []),
         ((), (), []),
     ],
 )
-def test_rights_follow_the_features(
-    features: tuple[str, ...], disabled: tuple[str, ...], added: list[str]
+def test_rights_are_those_ordered_without_the_disabled(
+    rights: tuple[str, ...], disabled: tuple[str, ...], added: list[str]
 ) -> None:
-    assert capabilities(features, disabled) == added
+    assert capabilities(rights, disabled) == added
 
 
 def test_the_job_has_the_least_rights() -> None:

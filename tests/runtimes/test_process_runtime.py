@@ -98,8 +98,8 @@ async def test_check_refuses_itself() -> None:
 
 
 def test_agent_command() -> None:
-    order = AgentOrder("-KEY", ("env", "fs"), lease=2.5)
+    order = AgentOrder("-KEY", ("env", "fs"), lease=2.5, rights=("SYS_PTRACE",))
     start = [sys.executable, "-m", "pymirror.agent"]
-    rest = ["--layer-key=-KEY", "--features=env,fs", "--lease=2.5", "--parent=8"]
+    rest = ["--layer-key=-KEY", "--features=env,fs", "--rights=SYS_PTRACE", "--lease=2.5", "--parent=8"]
     assert agent_command(7, order, 8) == [*start, "--pid=7", *rest]
     assert agent_command(None, order, 8) == [*start, "--none", *rest]

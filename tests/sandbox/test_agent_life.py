@@ -15,7 +15,7 @@ import pytest
 from attrs import frozen
 
 from pymirror.agent.main import LEASE_OVER, OK
-from pymirror.agent.rights import kept
+from pymirror.agent.rights import numbers
 from pymirror.core.channel import Channel, Keys
 from pymirror.core.errors import PeerError, PymirrorError
 from pymirror.core.handshake import NAME, Goodbye, greet
@@ -32,6 +32,7 @@ pytestmark = pytest.mark.sandbox
 
 PARTS: list[Any] = [(EnvLayer, EnvConfig()), (HostnameLayer, HostnameConfig())]
 VERSION = "0.1.0"
+RIGHTS = ("DAC_OVERRIDE", "SYS_PTRACE")
 WITHIN = 20.0
 
 
@@ -60,7 +61,7 @@ async def agent_beside(pid: int, lease: float = 20.0, *options: str) -> AsyncIte
     layer = Keys.generate()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "pymirror.agent", "--pid", str(pid), f"--layer-key={layer.public}"),
-        *("--lease", str(lease), "--features", "env,hostname", *options),
+        *("--lease", str(lease), "--features", "env,hostname", "--rights", ",".join(RIGHTS), *options),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -178,7 +179,7 @@ async def test_ends_on_term(agent: Agent) -> None:
 
 async def test_has_only_the_rights_it_needs(agent: Agent) -> None:
     status = fields_of(agent, "status", ":\t")
-    allowed = sum(1 << number for number in kept)
+    allowed = sum(1 << number for number in numbers(RIGHTS))
     # Only root may shrink the bounding set; without new privileges it gives nothing anyway.
     bounding = ("CapBnd",) if os.geteuid() == 0 else ()
     for kind in ("CapInh", "CapPrm", "CapEff", "CapAmb", *bounding):
