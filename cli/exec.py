@@ -10,14 +10,14 @@ from typing import Any
 
 import click
 
-from pymirror.cli.common import fail, session_options, settings_of, variable
+from pymirror.cli.common import fail, settings_of, variable
+from pymirror.cli.options import SessionCommand
 from pymirror.core.errors import ProgramError, PymirrorError, UserError
 
 CONTAINER_TOOLS = {"docker", "podman", "nerdctl"}
 
 
-@click.command("exec", context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False})
-@session_options
+@click.command("exec", cls=SessionCommand, context_settings={"allow_interspersed_args": False})
 @click.option("--trace", is_flag=True, help="Print each decision with its reason.")
 @click.option("--progress", metavar="MODE", help="std, dumb, simple, json or off (PYMIRROR_PROGRESS_MODE).")
 @click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED)

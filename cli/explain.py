@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from pymirror.cli.common import fail, session_options, settings_of
+from pymirror.cli.common import fail, settings_of
+from pymirror.cli.options import SessionCommand
 from pymirror.cli.report import kind_of
 from pymirror.core.call import Call, Verdict
 from pymirror.core.errors import PymirrorError, UserError
@@ -16,8 +17,7 @@ from pymirror.core.errors import PymirrorError, UserError
 KINDS = ("path", "env", "hostname")
 
 
-@click.command("explain")
-@session_options
+@click.command("explain", cls=SessionCommand)
 @click.argument("what", type=click.Choice(KINDS))
 @click.argument("names", nargs=-1)
 def command(what: str, names: tuple[str, ...], **options: Any) -> int:

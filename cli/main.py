@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import logging
 import os
@@ -9,6 +10,9 @@ import sys
 from typing import Any
 
 import click
+
+from pymirror.cli.common import fail
+from pymirror.core.errors import PymirrorError
 
 COMMANDS = {
     "exec": "Run a program in the context of a target.",
@@ -41,6 +45,14 @@ class Lazy(click.Group):
         module = importlib.import_module(f"pymirror.cli.{name.replace('-', '_')}")
         command: click.Command = module.command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            ctx.fail(f"No such command {args[0]!r}. " + (f"Did you mean {near[0]}?" if near else ""))
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -75,6 +87,8 @@ def main(args: list[str] | None = None) -> int:
         return 125
     except click.exceptions.Exit as exit:
         return exit.exit_code
+    except PymirrorError as error:  # a broken plug-in, while the flags are collected
+        return fail(error)
     except Exception:
         import traceback
 

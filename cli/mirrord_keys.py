@@ -4,9 +4,12 @@ ABSENT   a key whose feature is not in this version: refused by name unless its 
 PAID     a key of mirrord's paid operator: refused by name unless its value turns it off
 IGNORED  a key with nothing to steer here: a warning says why
 NEUTRAL  keys of these: the one value that changes nothing, where that is not "off"
+SWITCHES flags of what is not served, or steers nothing; a feature that declares one takes it over
 """
 
 from __future__ import annotations
+
+from pymirror.core.flags import Declared, Flag
 
 _NETWORK = "the network features come later; leave it out, or set feature.network: false"
 _TRAFFIC = "it steers traffic, and the network features come later; leave it out"
@@ -119,3 +122,18 @@ ABSENT_ENV = {
     "AGENT_HTTP_DETECTION_TIMEOUT": "agent.http_detection_timeout",
     "AGENT_CLEAN_IPTABLES_ON_START": "agent.clean_iptables_on_start",
 }
+
+
+def _switch(name: str, text: str, variables: str, help: str) -> Declared:
+    return Declared(Flag((name,), text=text, help=help), tuple(variables.split()))
+
+
+SWITCHES = (
+    _switch("--no-remote-dns", "false", "REMOTE_DNS", "Resolve names here."),
+    _switch("--no-outgoing", "false", "TCP_OUTGOING UDP_OUTGOING", "Leave outgoing traffic alone."),
+    _switch("--no-tcp-outgoing", "false", "TCP_OUTGOING", "Leave outgoing TCP alone."),
+    _switch("--no-udp-outgoing", "false", "UDP_OUTGOING", "Leave outgoing UDP alone."),
+    _switch("--steal", "true", "AGENT_TCP_STEAL_TRAFFIC", "Take the target's incoming traffic."),
+    _switch("--no-telemetry", "", "", "Accepted; nothing is ever sent."),
+    _switch("--disable-version-check", "", "", "Accepted; no version is ever asked for."),
+)

@@ -102,8 +102,10 @@ class Spinner(Plain):
 
     def __init__(self, out: TextIO) -> None:
         from rich.console import Console
+        from rich.markup import escape
 
         super().__init__(out)
+        self._escape = escape
         self._console = Console(file=out, highlight=False)
         self._status: Any = None
         self._text = ""
@@ -111,14 +113,14 @@ class Spinner(Plain):
     def step(self, text: str) -> None:
         self._done()
         self._text = text
-        self._status = self._console.status(text)
+        self._status = self._console.status(self._escape(text))
         self._status.start()
 
     def _done(self) -> None:
         if self._status is not None:
             self._status.stop()
             self._status = None
-            self._console.print(f"[green]✓[/green] {self._text}")
+            self._console.print(f"[green]✓[/green] {self._escape(self._text)}")
 
     def info(self, text: str) -> None:
         self._console.print(f"  {text}", markup=False)

@@ -10,7 +10,7 @@ import attrs
 import click
 
 from pymirror.cli.common import vocabulary
-from pymirror.core.errors import PymirrorError
+from pymirror.core.errors import ConfigError, PymirrorError
 
 
 @click.command("verify-config")
@@ -41,7 +41,9 @@ def verify(path: str | None, resolved: bool, ide: bool) -> dict[str, Any]:
         if settings.target is not None:
             registry.runtime(settings.runtime_name).cls.read_target(settings.target)
     except PymirrorError as error:
-        return {"type": "Fail", "errors": [error.message], "hints": [error.hint] if error.hint else []}
+        found = error.all() if isinstance(error, ConfigError) else [error]
+        hints = [each.hint for each in found if each.hint]
+        return {"type": "Fail", "errors": [each.message for each in found], "hints": hints}
     warnings = list(settings.warnings)
     if settings.target is None and not ide:
         warnings.append("no target is set: the agent would run without one")

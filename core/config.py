@@ -1,10 +1,10 @@
 """File + environment + flags → one frozen object per feature. Flags beat environment beats file.
 
 Core knows no feature's and no runtime's keys: their `Config` classes come in by the vocabulary
-(core/sieve.py). A class may have `from_short(value)` for short forms, `environment(variables)` for
-variables that need a rule, `when_off(named)` for what a variable finds where the file turned the
-feature off, and `warnings()`. Whatever is wrong names its place: the file and the dotted key, or
-the variable, or the flag.
+(core/sieve.py). A class may have `from_short(value)` for short forms, `environment(values)` for
+variables that need a rule (their names as `variables`), `when_off(named)` for what a variable finds
+where the file turned the feature off, and `warnings()`. Whatever is wrong names its place: the file
+and the dotted key, or the variable, or the flag.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ from attrs import frozen
 
 from pymirror.core import configfile
 from pymirror.core.errors import ConfigError
+from pymirror.core.flags import Flag
 from pymirror.core.sieve import Vocabulary, sift, unknown
 from pymirror.core.structure import (
+    Faults,
     build,
     convert,
     hints,
     key,
+    near,
     nearest,
     nested,
     not_negative,
@@ -31,9 +34,12 @@ from pymirror.core.structure import (
     positive,
     regex,
 )
+from pymirror.core.target import target_form
 
-__all__ = ["Settings", "Vocabulary", "key", "not_negative", "one_of", "positive", "regex", "resolve"]
+__all__ = ["Flag", "Settings", "Vocabulary", "key", "not_negative", "one_of", "positive", "regex", "resolve"]
 
+AUTO = "auto"
+"""The engine that the installation names first."""
 PREFIXES = ("PYMIRROR_", "MIRRORD_")
 
 BUILD_TOOLS = frozenset(
@@ -48,14 +54,38 @@ class Root:
     """Keys at the top of the file that are core's own."""
 
     target: str | None = key(
-        None, env="IMPERSONATED_TARGET", at="target.path", help="What to run in the context of: pod/NAME, …"
+        None,
+        env="IMPERSONATED_TARGET",
+        at="target.path",
+        help="What to run in the context of: pod/NAME, deployment/NAME/container/C, process/PID, …",
+        flags=[Flag(("-t", "--target"))],
     )
     namespace: str | None = key(
-        None, env="TARGET_NAMESPACE", at="target.namespace", help="The target's namespace."
+        None,
+        env="TARGET_NAMESPACE",
+        at="target.namespace",
+        help="The target's namespace.",
+        flags=[Flag(("-n", "--target-namespace", "--namespace"), looking=True)],
     )
-    session_key: str | None = key(None, env="KEY", at="key", help="Name of this session, for templates.")
-    engine: str = key("auto", env="ENGINE", help="How calls are caught.", validator=one_of("auto", "seccomp"))
-    skip_processes: list[str] = key(factory=list, env="SKIP_PROCESSES", help="Program names to leave alone.")
+    session_key: str | None = key(
+        None,
+        env="KEY",
+        at="key",
+        help="Name of this session, for templates.",
+        flags=[Flag(("-k", "--key"))],
+    )
+    engine: str = key(
+        AUTO,
+        env="ENGINE",
+        help="How calls are caught: auto, or the name of an engine.",
+        flags=[Flag(("--engine",))],
+    )
+    skip_processes: list[str] = key(
+        factory=list,
+        env="SKIP_PROCESSES",
+        help="Program names to leave alone.",
+        flags=[Flag(("--skip-processes",), help="Program names to leave alone, `;` between them.")],
+    )
     skip_build_tools: bool = key(True, env="SKIP_BUILD_TOOLS", help="Leave compilers, linkers and git alone.")
     skip_extra_build_tools: list[str] = key(
         factory=list, env="SKIP_EXTRA_BUILD_TOOLS", help="More names beside the build tools."
@@ -129,24 +159,34 @@ def resolve(
     wanted = said.get("KEY")
     values, filled = configfile.load(file, environ, wanted[0] if wanted else None) if file else ({}, None)
     try:
-        return _settle(file, values, filled, said, vocabulary)
+        settings = _settle(file, values, filled, said, vocabulary)
     except ConfigError as error:
-        if file and error.place not in {source for _, source in said.values.values()}:
-            error.message = f"{file}: {error.message}"
+        for each in error.all() if file else ():
+            if each.place not in {source for _, source in said.values.values()}:
+                each.message = f"{file}: {each.message}"
         raise
+    return attrs.evolve(settings, warnings=(*strangers(environ, vocabulary), *settings.warnings))
 
 
 def _settle(
     file: str | None, values: dict[str, Any], filled: str | None, said: Given, vocabulary: Vocabulary
 ) -> Settings:
-    warnings = sift(values, vocabulary)
-    root = _section(Root, _take(values, Root), said, "")
-    features = _features(values, said, vocabulary)
-    name = _runtime_of(root.target, vocabulary)
-    runtimes = {
-        each: _section(cls, _take(values, cls), said, "") for each, cls in vocabulary.runtimes.items()
-    }
-    unknown(values, known_keys(vocabulary))
+    faults, warnings, root = Faults(), [], Root()
+    with faults.part():
+        warnings = sift(values, vocabulary)
+    with faults.part():
+        root = _section(Root, _take(values, Root), said, "")
+    with faults.part():
+        features = _features(values, said, vocabulary)
+    name, runtimes = _runtime_of(root.target, vocabulary), {}
+    for each, cls in vocabulary.runtimes.items():
+        with faults.part():
+            runtimes[each] = _section(cls, _take(values, cls), said, "")
+    with faults.part():
+        unknown(values, known_keys(vocabulary))
+    with faults.part():
+        engine = _engine_of(root.engine, said, vocabulary)
+    faults.tell()
     runtime = runtimes[name]
     for config in (runtime, *features.values()):
         warnings += config.warnings() if hasattr(config, "warnings") else []
@@ -156,7 +196,7 @@ def _settle(
         features=features,
         runtime_name=name,
         runtime=runtime,
-        engine="seccomp" if root.engine == "auto" else root.engine,
+        engine=engine,
         key=filled or root.session_key or configfile.random_key(),
         skip=root.skip(),
         heartbeat=root.heartbeat,
@@ -175,6 +215,27 @@ def known_keys(vocabulary: Vocabulary) -> set[str]:
     return known | {*vocabulary.absent, *vocabulary.paid, *vocabulary.ignored}
 
 
+def variables(vocabulary: Vocabulary) -> set[str]:
+    """Every variable, without its prefix, that means something here."""
+    classes = (Root, *vocabulary.runtimes.values(), *vocabulary.features.values())
+    keys = {a.metadata.get("env") for cls in classes for a in attrs.fields(cls)} - {None}
+    rules = {name for cls in classes for name in getattr(cls, "variables", ())}
+    return {*keys, *rules, *vocabulary.absent_env, *vocabulary.variables}
+
+
+def strangers(environ: Mapping[str, str], vocabulary: Vocabulary) -> list[str]:
+    """Warnings for PYMIRROR_* that nobody reads; MIRRORD_* may be meant for mirrord."""
+    known = sorted(variables(vocabulary))
+    found = []
+    for name in sorted(environ):
+        bare = name.removeprefix(PREFIXES[0])
+        if bare not in (name, *known):
+            found.append(
+                f"the variable {name} is not known and has no effect; {near(bare, known)}".rstrip("; ")
+            )
+    return found
+
+
 def place_of(attribute: attrs.Attribute[Any]) -> str:
     """The dotted place of a root's or runtime's key in the file."""
     return attribute.metadata.get("at") or attribute.name
@@ -190,8 +251,7 @@ def _unserved(said: Given, flags: Mapping[str, Any], vocabulary: Vocabulary) -> 
         )
         if refused and text and text not in harmless:
             raise ConfigError(source, f"sets {path}: {refused[0]}", refused[1])
-    classes = (Root, *vocabulary.runtimes.values(), *vocabulary.features.values())
-    known = {a.metadata.get("env") for cls in classes for a in attrs.fields(cls)} | {*vocabulary.absent_env}
+    known = variables(vocabulary)
     for name in flags:
         if name not in known:
             raise ConfigError(flags[name][1], "the feature this flag is for is not installed", "leave it out")
@@ -201,7 +261,7 @@ def _take(values: dict[str, Any], cls: type) -> dict[str, Any]:
     """Remove the keys of `cls` from the file's values: field name → value."""
     target = values.get("target")
     if "target" in {a.name for a in attrs.fields(cls)} and target is not None:
-        values["target"] = _target(target)
+        values["target"] = target_form(target)
     taken = {}
     for a in attrs.fields(cls):
         *parents, leaf = place_of(a).split(".")
@@ -213,61 +273,26 @@ def _take(values: dict[str, Any], cls: type) -> dict[str, Any]:
     return taken
 
 
-def _target(value: Any) -> Any:
-    """`target` in all its forms as {path: text, namespace: text} (mirrord: 2.2, 3.1)."""
-    if isinstance(value, str):
-        return {"path": value}
-    if not isinstance(value, dict):
-        raise ConfigError("target", "expected text like pod/NAME, or a mapping with path and namespace")
-    inner = value.get("path")
-    if isinstance(inner, dict):
-        return {**value, "path": _spelled(inner, "target.path")}
-    if "path" in value or set(value) <= {"namespace"}:
-        return dict(value)
-    rest = {k: v for k, v in value.items() if k != "namespace"}
-    return {
-        "path": _spelled(rest, "target"),
-        **({"namespace": value["namespace"]} if "namespace" in value else {}),
-    }
-
-
-def _spelled(value: dict[str, Any], place: str) -> str:
-    """{"pod": "x", "container": "c"} → pod/x/container/c."""
-    kinds = [k for k in value if k != "container"]
-    if len(kinds) != 1:
-        raise ConfigError(place, "expected exactly one kind (pod, deployment, …), and perhaps container")
-    kind, name = kinds[0], value[kinds[0]]
-    if kind == "labels" and isinstance(name, dict):
-        if not name or not all(isinstance(v, str) for v in name.values()):
-            raise ConfigError(f"{place}.labels", "expected at least one label, each with text as its value")
-        kind, name = "label", ",".join(f"{k}={v}" for k, v in name.items())
-    if not isinstance(name, str):
-        raise ConfigError(f"{place}.{kind}", "expected a name")
-    text = f"{str(kind).replace('_', '')}/{name}"
-    container = value.get("container")
-    if container is not None and not isinstance(container, str):
-        raise ConfigError(f"{place}.container", "expected a name")
-    return text if container is None else f"{text}/container/{container}"
-
-
 def _section(cls: type, taken: dict[str, Any], said: Given, prefix: str) -> Any:
     """An instance of `cls` from the file's values and what the environment says."""
     made: dict[str, Any] = {}
     places: dict[str, str] = {}
-    extra = _extra(cls, said)
+    extra, faults = _extra(cls, said), Faults()
     for a in attrs.fields(cls):
         kind = hints(cls)[a.name]
         places[a.name] = f"{prefix}{place_of(a)}"
         found = said.get(a.metadata.get("env"))
-        if found is not None:
-            text, places[a.name] = found
-            made[a.name] = convert(kind, parse(kind, text, found[1]), found[1])
-        elif a.name in extra:
-            made[a.name] = convert(kind, extra[a.name], places[a.name])
-        elif taken.get(a.name) is not None:
-            made[a.name] = convert(kind, taken[a.name], places[a.name])
-        elif a.default is attrs.NOTHING:
-            raise ConfigError(places[a.name], "this key is required")
+        with faults.part():
+            if found is not None:
+                text, places[a.name] = found
+                made[a.name] = convert(kind, parse(kind, text, found[1]), found[1])
+            elif a.name in extra:
+                made[a.name] = convert(kind, extra[a.name], places[a.name])
+            elif taken.get(a.name) is not None:
+                made[a.name] = convert(kind, taken[a.name], places[a.name])
+            elif a.default is attrs.NOTHING:
+                raise ConfigError(places[a.name], "this key is required")
+    faults.tell()
     return build(cls, made, prefix.rstrip(".") or "configuration", places)
 
 
@@ -281,11 +306,13 @@ def _features(values: dict[str, Any], said: Given, vocabulary: Vocabulary) -> di
     section = values.get("feature")
     if not isinstance(section, dict):
         section = {}
-    made = {}
+    made, faults = {}, Faults()
     for name, cls in vocabulary.features.items():
-        config = _feature(cls, _pick(section, name.split(".")), said, f"feature.{name}")
-        if config is not None:
-            made[name] = config
+        with faults.part():
+            config = _feature(cls, _pick(section, name.split(".")), said, f"feature.{name}")
+            if config is not None:
+                made[name] = config
+    faults.tell()
     return made
 
 
@@ -295,10 +322,14 @@ def _feature(cls: type, value: Any, said: Given, place: str) -> Any:
     if value is None:
         value = {}
     if isinstance(value, dict):
+        faults = Faults()
         for name in value:
             if name not in fields:
-                raise ConfigError(f"{place}.{name}", "unknown key", nearest(str(name), list(fields)))
-        return _section(cls, value, said, f"{place}.")
+                faults.add(ConfigError(f"{place}.{name}", "unknown key", nearest(str(name), list(fields))))
+        with faults.part():
+            section = _section(cls, value, said, f"{place}.")
+        faults.tell()
+        return section
     if isinstance(value, bool) and not hasattr(cls, "from_short"):
         return _section(cls, {}, said, f"{place}.") if value else None
     short = nested(cls, value, place)
@@ -318,6 +349,15 @@ def _pick(value: dict[str, Any], names: list[str]) -> Any:
     for name in names[:-1]:
         holder = holder.get(name) if isinstance(holder, dict) else None
     return holder.pop(names[-1], None) if isinstance(holder, dict) else None
+
+
+def _engine_of(wanted: str, said: Given, vocabulary: Vocabulary) -> str:
+    if wanted == AUTO:
+        return vocabulary.default_engine
+    if wanted not in vocabulary.engines:
+        _, place = said.get("ENGINE") or ("", "engine")
+        raise ConfigError(place, f"{wanted!r} is not one of {', '.join((AUTO, *vocabulary.engines))}")
+    return wanted
 
 
 def _runtime_of(target: str | None, vocabulary: Vocabulary) -> str:

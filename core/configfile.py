@@ -6,10 +6,12 @@ that an ordinary file costs no import. Templating runs only where the text has a
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import secrets
+import stat
 import subprocess
 import sys
 import traceback
@@ -47,7 +49,7 @@ def read(path: str) -> str:
         if path == "-":
             text = sys.stdin.read(MAX_SIZE + 1)
         else:
-            with open(path, encoding="utf-8-sig") as file:
+            with open(path, encoding="utf-8-sig", opener=_regular) as file:
                 text = file.read(MAX_SIZE + 1)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
@@ -55,6 +57,18 @@ def read(path: str) -> str:
     if len(text) > MAX_SIZE:
         raise ConfigError(path, f"is larger than {MAX_SIZE >> 20} MiB", "is this the right file?")
     return text
+
+
+def _regular(path: str, flags: int) -> int:
+    """A FIFO nobody writes to would hold us for ever, a device perhaps without an end."""
+    found = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+    mode = os.fstat(found).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(found)
+        code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+        words = "is a directory" if stat.S_ISDIR(mode) else "not a regular file"
+        raise OSError(code, words)
+    return found
 
 
 def load(path: str, environ: Mapping[str, str], key: str | None = None) -> tuple[dict[str, Any], str | None]:
@@ -145,7 +159,7 @@ def _yaml(text: str, path: str) -> Any:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        """Refuses a key that is there twice, as the JSON reader does."""
+        """Refuses a key that is there twice, as the JSON reader does; `on`, `yes` and 12:30 are text."""
 
     def mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -156,6 +170,10 @@ def _yaml(text: str, path: str) -> Any:
             seen.add(name.value)
         return loader.construct_mapping(node, deep=True)
 
+    Loader.yaml_implicit_resolvers = {}
+    for tag, (pattern, first) in YAML_1_2.items():
+        Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(f"^(?:{pattern})$"), list(first))
+    Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: _whole(node.value))
     Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
     try:
         return yaml.load(text, Loader)
@@ -165,6 +183,24 @@ def _yaml(text: str, path: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise ConfigError(path, f"is not YAML: {where}{getattr(error, 'problem', None) or error}") from error
+
+
+YAML_1_2 = {
+    "bool": ("true|True|TRUE|false|False|FALSE", "tTfF"),
+    "null": ("~|null|Null|NULL|", ["~", "n", "N", ""]),
+    "int": ("[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    "float": (
+        r"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        "-+0123456789.",
+    ),
+    "merge": ("<<", "<"),
+}
+"""What is not text in YAML 1.2's core schema: pattern, and the signs it may begin with."""
+
+
+def _whole(text: str) -> int:
+    return int(text, 0 if text[:2] in ("0x", "0o") else 10)
 
 
 def _toml(text: str, path: str) -> Any:

@@ -38,11 +38,19 @@ class UserError(PymirrorError):
 
 
 class ConfigError(UserError):
-    """A key of the configuration; `place` is its dotted path and, where known, file and line."""
+    """A key of the configuration; `place` is its dotted path and, where known, file and line.
+
+    also: what else was found wrong in the same look, to be shown with it.
+    """
 
     def __init__(self, place: str, message: str, hint: str = "") -> None:
         super().__init__(f"{place}: {message}" if place else message, hint)
         self.place = place
+        self.also: tuple[ConfigError, ...] = ()
+
+    def all(self) -> list[ConfigError]:
+        """This one and the others."""
+        return [self, *self.also]
 
 
 class PluginError(PymirrorError):

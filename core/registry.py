@@ -80,6 +80,11 @@ def runtime_names() -> list[str]:
     return sorted(scan(RUNTIME))
 
 
+def engine_names() -> list[str]:
+    """Names of the engines installed, none of them imported."""
+    return sorted(scan(ENGINE))
+
+
 def scan(group: str) -> dict[str, EntryPoint]:
     """The entry points of a group by name, nothing imported. PluginError for a name given twice."""
     return unique(group, _installed(tuple(sys.path)).select(group=group))

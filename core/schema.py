@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import attrs
 
-from pymirror.core.config import Root, place_of
+from pymirror.core.config import AUTO, Root, place_of
 from pymirror.core.sieve import Vocabulary
 from pymirror.core.structure import hints
 
@@ -44,6 +44,9 @@ def schema_of(vocabulary: Vocabulary) -> Json:
         for attribute in attrs.fields(cls):
             _put(top, place_of(attribute), _property(cls, attribute))
     top["properties"]["target"] = TARGET
+    engine = top["properties"]["engine"]
+    top["properties"]["engine"] = {"enum": [AUTO, *vocabulary.engines], **engine}
+    del top["properties"]["engine"]["type"]
     for name in sorted(vocabulary.features):
         _put(top, f"feature.{name}", _feature(vocabulary.features[name]))
     for table, words in (

@@ -85,7 +85,12 @@ class Report(Protocol):
 
 
 class Runtime(Protocol):
-    """Where targets live and how an agent gets beside one (entry point `pymirror.runtime`)."""
+    """Where targets live and how an agent gets beside one (entry point `pymirror.runtime`).
+
+    Its class is made with (config, target, namespace, report) and has `Config` and, as static methods,
+    `read_target(text)`, which refuses what it cannot read. For `pymirror ls` it may have
+    `list_targets(config, namespace, kinds)`, a coroutine that returns [{"path": …, "available": …}].
+    """
 
     async def check(self, features: Sequence[str]) -> Found:
         """Find the target and see that an agent for `features` may be started. Changes nothing."""

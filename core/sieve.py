@@ -7,13 +7,13 @@ nearest known one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from attrs import field, frozen
 
 from pymirror.core.errors import ConfigError
-from pymirror.core.structure import nearest, said
+from pymirror.core.structure import Faults, nearest, said
 
 
 @frozen
@@ -21,7 +21,9 @@ class Vocabulary:
     """What this installation understands.
 
     features: name → Config class, in session order. runtimes: name → Config class; a target whose
-    first part is a runtime's name uses it, any other `default_runtime`. absent, paid, ignored:
+    first part is a runtime's name uses it, any other `default_runtime`. engines: their names;
+    `engine: auto` is `default_engine`. variables: names without prefix that others than a Config
+    class read. absent, paid, ignored:
     dotted key → why; an entry covers all keys below it. neutral: dotted key of these → the one
     value that changes nothing, where that is not "off". absent_env: variable (without prefix) →
     the dotted key it sets.
@@ -29,7 +31,10 @@ class Vocabulary:
 
     features: Mapping[str, type]
     runtimes: Mapping[str, type]
-    default_runtime: str = "kubernetes"
+    default_runtime: str = ""
+    engines: Sequence[str] = ()
+    default_engine: str = ""
+    variables: Sequence[str] = ()
     absent: Mapping[str, str] = field(factory=dict)
     paid: Mapping[str, str] = field(factory=dict)
     ignored: Mapping[str, str] = field(factory=dict)
@@ -56,12 +61,21 @@ def above(path: str) -> list[str]:
     return [".".join(parts[:n]) for n in range(len(parts), 0, -1)]
 
 
-def sift(values: dict[str, Any], vocabulary: Vocabulary, place: str = "", quiet: bool = False) -> list[str]:
+def sift(values: dict[str, Any], vocabulary: Vocabulary) -> list[str]:
     """Take mirrord's unserved keys out of `values`; the warnings for those without effect.
 
-    ConfigError for a key that is not served, unless its value, or a section above it
-    (`enabled: false`, `mode: off`), only turns it off (`quiet`).
+    ConfigError for keys that are not served, unless their value, or a section above them
+    (`enabled: false`, `mode: off`), only turns them off.
     """
+    faults = Faults()
+    warnings = _sift(values, vocabulary, "", False, faults)
+    faults.tell()
+    return warnings
+
+
+def _sift(
+    values: dict[str, Any], vocabulary: Vocabulary, place: str, quiet: bool, faults: Faults
+) -> list[str]:
     warnings: list[str] = []
     for name in list(values):
         path, value = (f"{place}.{name}" if place else str(name)), values[name]
@@ -71,12 +85,14 @@ def sift(values: dict[str, Any], vocabulary: Vocabulary, place: str = "", quiet:
             values.pop(name)
             warnings.append(f"{path} has no effect: {vocabulary.ignored[path]}")
         elif path in vocabulary.absent or path in vocabulary.paid:
-            _refuse(path, values.pop(name), vocabulary, quiet)
+            with faults.part():
+                _refuse(path, values.pop(name), vocabulary, quiet)
         elif isinstance(value, dict):
-            warnings += sift(value, vocabulary, path, quiet or turned_off(value))
+            warnings += _sift(value, vocabulary, path, quiet or turned_off(value), faults)
         elif _only_absent(path, vocabulary):
             # A short form (`feature.network: true`) of keys of which none is served.
-            _refuse(path, values.pop(name), vocabulary, quiet)
+            with faults.part():
+                _refuse(path, values.pop(name), vocabulary, quiet)
     return warnings
 
 
@@ -115,15 +131,18 @@ def off(value: Any) -> bool:
 
 
 def unknown(values: Mapping[str, Any], known: Iterable[str], place: str = "") -> None:
-    """Whatever nobody took must be an empty section; ConfigError names the first key that is not."""
-    known = set(known)
+    """Whatever nobody took must be an empty section; ConfigError names the keys that are not."""
+    known, faults = set(known), Faults()
     start = f"{place}." if place else ""
     for name, value in values.items():
         path = f"{start}{name}"
         if not any(key.startswith(path + ".") for key in known):
             siblings = {key.removeprefix(start).split(".")[0] for key in known if key.startswith(start)}
             third = "; a third-party feature must be installed here" if place == "feature" else ""
-            raise ConfigError(path, "unknown key", nearest(str(name), sorted(siblings)) + third)
-        if value is not None and not isinstance(value, Mapping):
-            raise ConfigError(path, f"expected a mapping, got {said(value)}")
-        unknown(value or {}, known, path)
+            faults.add(ConfigError(path, "unknown key", nearest(str(name), sorted(siblings)) + third))
+        elif value is not None and not isinstance(value, Mapping):
+            faults.add(ConfigError(path, f"expected a mapping, got {said(value)}"))
+        else:
+            with faults.part():
+                unknown(value or {}, known, path)
+    faults.tell()

@@ -12,12 +12,14 @@ import math
 import re
 import types
 import typing
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, TypeVar
 
 import attrs
 
 from pymirror.core.errors import ConfigError
+from pymirror.core.flags import Flag
 
 T = TypeVar("T")
 
@@ -31,18 +33,22 @@ def key(
     factory: Callable[[], Any] | None = None,
     validator: Any = None,
     converter: Any = None,
+    flags: Sequence[Flag] = (),
 ) -> Any:
     """A key of a configuration class: `attrs.field` and what the loader needs.
 
     env: the variable without its prefix ("FILE_MODE": PYMIRROR_FILE_MODE, or MIRRORD_FILE_MODE).
     help: one line for docs and editors. at: dotted place in the file where it is not
-    `<section>.<field name>` (runtimes only). Lists take one value or many.
+    `<section>.<field name>` (runtimes only). flags: flags that set its variable. Lists take one
+    value or many.
     """
+    if flags and not env:
+        raise TypeError(f"{flags[0].long}: a flag is for a key that has a variable (env)")
     return attrs.field(
         default=attrs.Factory(factory) if factory is not None else default,
         validator=validator,
         converter=converter,
-        metadata={"env": env, "help": help, "at": at},
+        metadata={"env": env, "help": help, "at": at, "flags": tuple(flags)},
     )
 
 
@@ -83,12 +89,40 @@ def one_of(*allowed: str) -> OneOf:
     return OneOf(allowed)
 
 
+class Faults:
+    """Collects the ConfigErrors of parts that do not depend on each other, to tell all at once."""
+
+    def __init__(self) -> None:
+        self._found: list[ConfigError] = []
+
+    def add(self, error: ConfigError) -> None:
+        self._found += error.all()
+
+    @contextmanager
+    def part(self) -> Iterator[None]:
+        """What is raised here is kept, and the next part goes on."""
+        try:
+            yield
+        except ConfigError as error:
+            self.add(error)
+
+    def tell(self) -> None:
+        """ConfigError if there were any: the first, which carries the others."""
+        if self._found:
+            first, *others = self._found
+            first.also = tuple(others)
+            raise first
+
+
+def near(name: str, known: Sequence[str]) -> str:
+    """A question for the nearest of the known names; empty when none is near."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"did you mean {close[0]!r}?" if close else ""
+
+
 def nearest(name: str, known: Sequence[str]) -> str:
     """The hint for an unknown key."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    if close:
-        return f"did you mean {close[0]!r}?"
-    return f"known here: {', '.join(sorted(known))}" if known else ""
+    return near(name, known) or (f"known here: {', '.join(sorted(known))}" if known else "")
 
 
 def hints(cls: type) -> dict[str, Any]:
@@ -104,17 +138,17 @@ def _hints(cls: Hashable) -> dict[str, Any]:
 def structure(cls: type[T], value: Mapping[str, Any], place: str) -> T:
     """An instance of the attrs class `cls` from a mapping. ConfigError names the key below `place`."""
     fields = {a.name: a for a in attrs.fields(cls) if a.init}  # type: ignore[arg-type]
-    for name in value:
+    faults, made = Faults(), {}
+    for name, item in value.items():
         if name not in fields:
-            raise ConfigError(f"{place}.{name}", "unknown key", nearest(str(name), list(fields)))
-    made = {
-        name: convert(hints(cls)[name], item, f"{place}.{name}")
-        for name, item in value.items()
-        if item is not None
-    }
-    missing = [n for n, a in fields.items() if a.default is attrs.NOTHING and n not in made]
-    if missing:
-        raise ConfigError(f"{place}.{missing[0]}", "this key is required")
+            faults.add(ConfigError(f"{place}.{name}", "unknown key", nearest(str(name), list(fields))))
+        elif item is not None:
+            with faults.part():
+                made[name] = convert(hints(cls)[name], item, f"{place}.{name}")
+    for name, a in fields.items():
+        if a.default is attrs.NOTHING and value.get(name) is None:
+            faults.add(ConfigError(f"{place}.{name}", "this key is required"))
+    faults.tell()
     return build(cls, made, place)
 
 

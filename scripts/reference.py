@@ -16,14 +16,10 @@ import attrs
 
 from pymirror.cli import mirrord_keys
 from pymirror.cli.common import vocabulary_of
+from pymirror.core import registry
 from pymirror.core.config import Root, Vocabulary, place_of
 from pymirror.core.schema import schema_of
 from pymirror.core.structure import hints
-from pymirror.features.env.config import Config as Env
-from pymirror.features.fs.config import Config as Fs
-from pymirror.features.hostname.config import Config as Hostname
-from pymirror.runtimes.kubernetes.config import Config as Kubernetes
-from pymirror.runtimes.process.config import Config as Process
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 IMAGE = "localhost/pymirror-agent:<version>"
@@ -32,8 +28,12 @@ NAMES = {bool: "true/false", int: "integer", float: "number", str: "text", Any: 
 
 def ours() -> Vocabulary:
     """What pymirror itself brings, whatever else is installed here."""
-    features = {"env": Env, "hostname": Hostname, "fs": Fs}
-    return vocabulary_of(features=features, runtimes={"kubernetes": Kubernetes, "process": Process})
+    halves = [half for half in registry.layer_halves().values() if half.distribution == registry.OURS]
+    runtimes = [registry.runtime(name) for name in registry.runtime_names()]
+    return vocabulary_of(
+        features={half.name: half.cls.Config for half in halves},
+        runtimes={each.name: each.cls.Config for each in runtimes if each.distribution == registry.OURS},
+    )
 
 
 def schema() -> str:
@@ -46,7 +46,7 @@ def tables() -> dict[str, str]:
     return {
         "session": _keys(Root, ""),
         **{f"feature.{name}": _keys(cls, f"feature.{name}.") for name, cls in known.features.items()},
-        "kubernetes": _keys(Kubernetes, ""),
+        **{name: _keys(cls, "") for name, cls in known.runtimes.items() if attrs.fields(cls)},
         "absent": _reasons(mirrord_keys.ABSENT),
         "paid": _reasons(mirrord_keys.PAID),
         "ignored": _reasons(mirrord_keys.IGNORED),
@@ -65,7 +65,7 @@ def filled(page: str) -> str:
 
 
 def _keys(cls: type, prefix: str) -> str:
-    lines = ["| key | type | default | variable | meaning |", "|---|---|---|---|---|"]
+    lines = ["| key | type | default | variable, flag | meaning |", "|---|---|---|---|---|"]
     lines += [f"| {' | '.join(row)} |" for row in _rows(cls, prefix)]
     return "\n".join(lines) + "\n"
 
@@ -76,9 +76,9 @@ def _rows(cls: type, prefix: str) -> Iterator[tuple[str, str, str, str, str]]:
         if isinstance(kind, type) and attrs.has(kind):
             yield from _rows(kind, f"{place}.")
             continue
-        env = a.metadata.get("env")
+        env = [a.metadata.get("env"), *(name for flag in a.metadata.get("flags", ()) for name in flag.names)]
         words = a.metadata.get("help", "").replace("|", "\\|")
-        yield f"`{place}`", _kind(kind), _default(a), f"`{env}`" if env else "", words
+        yield f"`{place}`", _kind(kind), _default(a), ", ".join(f"`{each}`" for each in env if each), words
 
 
 def _kind(kind: Any) -> str:

@@ -39,6 +39,8 @@ def forbidden(name: str) -> tuple[str, ...]:
         return ("pymirror.layer", "pymirror.features", "pymirror.cli")
     if top == "layer":
         return ("pymirror.agent", "pymirror.features", "pymirror.cli")
+    if top == "cli" and leaf != "demo.py":  # the demo is the process runtime's by nature
+        return ("pymirror.agent", "pymirror.features", "pymirror.runtimes")
     return ()
 
 
@@ -61,7 +63,20 @@ def test_imports(path: Path) -> None:
 PURE = [
     *(
         f"core/{name}.py"
-        for name in ("wire", "mux", "message", "call", "errors", "structure", "sieve", "arrivals", "room")
+        for name in (
+            "wire",
+            "mux",
+            "message",
+            "call",
+            "errors",
+            "structure",
+            "sieve",
+            "arrivals",
+            "room",
+            "flags",
+            "target",
+            "capability",
+        )
     ),
     *(f"features/fs/{name}.py" for name in ("rules", "defaults", "messages")),
     *(f"features/env/{name}.py" for name in ("select", "dotenv", "messages")),

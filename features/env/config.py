@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 from attrs import frozen
 
-from pymirror.core.config import key
+from pymirror.core.config import Flag, key
 
 
 def _regexes(_: object, attribute: attrs.Attribute[Any], value: dict[str, str]) -> None:
@@ -35,11 +35,13 @@ class Config:
     include: list[str] = key(
         factory=list,
         env="OVERRIDE_ENV_VARS_INCLUDE",
+        flags=[Flag(("-s", "--override-env-vars-include"), help="Only these variables, `;` between them.")],
         help="Names to take from the target (wildcards * and ?); all others stay as they are here.",
     )
     exclude: list[str] = key(
         factory=list,
         env="OVERRIDE_ENV_VARS_EXCLUDE",
+        flags=[Flag(("-x", "--override-env-vars-exclude"), help="Variables not to take, `;` between them.")],
         help="Names not to take from the target (wildcards * and ?). Not together with include.",
     )
     override: dict[str, str] = key(
@@ -57,6 +59,7 @@ class Config:
     env_file: str | None = key(
         default=None,
         env="OVERRIDE_ENV_VARS_FILE",
+        flags=[Flag(("--env-file",))],
         help="A dotenv file whose variables beat the target's.",
     )
     load_from_process: bool = key(

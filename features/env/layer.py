@@ -38,9 +38,7 @@ class Layer(LayerFeature):
 
     @classmethod
     def rights(cls, config: EnvConfig) -> frozenset[str]:
-        return frozenset(
-            {"SYS_PTRACE", "DAC_OVERRIDE"}
-        )  # /proc/PID/environ is mode 0400
+        return frozenset({"SYS_PTRACE", "DAC_OVERRIDE"})  # /proc/PID/environ is mode 0400
 
     async def prepare(self, launch: Launch) -> None:
         """Ask once, merge, and say in a note what came from where. OSError as the agent met it."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from attrs import frozen
 
-from pymirror.core.config import key, one_of, regex
+from pymirror.core.config import Flag, key, one_of, regex
 
 MODES = ("local", "localwithoverrides", "read", "write")
 
@@ -17,14 +18,35 @@ def _buffer(_: object, attribute: Any, value: int) -> None:
         raise ValueError(f"{attribute.name}: at most 15 MiB, and not negative")
 
 
+REFERENCE = re.compile(r"\$(?:\$|(\w+)|\{(\w+)\})")
+"""`$1`, `${1}` and `${name}` in a mapping's replacement; `$$` is a dollar sign."""
+
+
+def _references(_: object, attribute: Any, value: dict[str, str]) -> None:
+    """Each group that a replacement names is in its pattern."""
+    for pattern, replacement in value.items():
+        made = re.compile(pattern)
+        for found in REFERENCE.finditer(replacement):
+            name = found[1] or found[2]
+            there = name is None or (int(name) <= made.groups if name.isdigit() else name in made.groupindex)
+            if not there:
+                raise ValueError(
+                    f"{attribute.name}: {replacement!r} uses {found[0]}, and {pattern!r} has no such group"
+                    " (${1} ends the name before a letter or digit)"
+                )
+
+
 @frozen
 class Config:
     """Which files are the target's. Patterns are regular expressions, searched without regard to case."""
+
+    variables: ClassVar[tuple[str, ...]] = ("FILE_OPS", "FILE_RO_OPS")
 
     mode: str = key(
         "read",
         env="FILE_MODE",
         validator=one_of(*MODES),
+        flags=[Flag(("--fs-mode",), spelled={"local-with-overrides": "localwithoverrides"})],
         help="What happens to paths no list decides: read (read the target's, write here), "
         "localwithoverrides, local (no list counts).",
     )
@@ -46,7 +68,7 @@ class Config:
     not_found: list[str] = key(factory=list, validator=regex, help="Paths that do not exist for the program.")
     mapping: dict[str, str] = key(
         factory=dict,
-        validator=regex,
+        validator=[regex, _references],
         help="Pattern: replacement ($1, ${name}); rewrites the path before it is decided. The first counts.",
     )
     readonly_file_buffer: int = key(

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from attrs import define, field, frozen
 
 from pymirror.features.fs import defaults
-from pymirror.features.fs.config import Config
+from pymirror.features.fs.config import REFERENCE, Config
 from pymirror.features.fs.defaults import Here
 
 
@@ -86,7 +86,8 @@ class Rules:
             return Decision(Place.HERE, "fs.mode local", path)
         text, mapped = self._map(text)
         found, rule = self._place(text, write)
-        reason = f"{rule}; mapped by {mapped}" if mapped else rule
+        shown = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        reason = f"{rule}; mapped by {mapped} to {shown}" if mapped else rule
         return Decision(found, f"fs.{reason}", text.encode("utf-8", "surrogateescape"))
 
     def _map(self, text: str) -> tuple[str, str]:
@@ -134,15 +135,10 @@ class Rules:
 
 
 def _expand(match: re.Match[str], replacement: str) -> str:
-    """`$1`, `${1}` and `${name}` in a replacement; `$$` is a dollar sign."""
+    """The replacement with the groups it names; config.py has seen that the pattern has them."""
 
     def group(found: re.Match[str]) -> str:
         name = found[1] or found[2]
-        if name is None:
-            return "$"
-        try:
-            return match[int(name) if name.isdigit() else name] or ""
-        except IndexError:
-            return ""
+        return "$" if name is None else match[int(name) if name.isdigit() else name] or ""
 
-    return re.sub(r"\$(?:\$|(\w+)|\{(\w+)\})", group, replacement)
+    return REFERENCE.sub(group, replacement)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Any
+from typing import Any, ClassVar
 
 from attrs import frozen
 
-from pymirror.core.config import key, not_negative, one_of, positive
+from pymirror.core.config import Flag, key, not_negative, one_of, positive
 from pymirror.core.errors import ConfigError
 
 
@@ -47,11 +47,20 @@ class StartupRetry:
 class Config:
     """What the runtime is told; every field says its place in the file."""
 
+    variables: ClassVar[tuple[str, ...]] = ("AGENT_IMAGE_REGISTRY", "AGENT_IMAGE_TAG")
+
     kubeconfig: str | None = key(None, env="KUBECONFIG", at="kubeconfig", help="Path of the kubeconfig.")
-    kube_context: str | None = key(None, env="KUBE_CONTEXT", at="kube_context", help="Context to use.")
+    kube_context: str | None = key(
+        None,
+        env="KUBE_CONTEXT",
+        flags=[Flag(("--context",), looking=True)],
+        at="kube_context",
+        help="Context to use.",
+    )
     accept_invalid_certificates: bool | None = key(
         None,
         env="ACCEPT_INVALID_CERTIFICATES",
+        flags=[Flag(("-c", "--accept-invalid-certificates"), bare="true", looking=True)],
         at="accept_invalid_certificates",
         help="Do not verify the API server's certificate.",
     )
@@ -62,6 +71,7 @@ class Config:
     image: str | dict[str, str] = key(
         factory=default_image,
         env="AGENT_IMAGE",
+        flags=[Flag(("-i", "--agent-image"))],
         at="agent.image",
         converter=_image,
         help="The agent's image: a reference, or {registry, tag}.",
@@ -77,14 +87,24 @@ class Config:
         factory=list, at="agent.image_pull_secrets", help="Secrets for the registry: [{name: …}]."
     )
     namespace: str | None = key(
-        None, env="AGENT_NAMESPACE", at="agent.namespace", help="Namespace of the agent's Job."
+        None,
+        env="AGENT_NAMESPACE",
+        flags=[Flag(("-a", "--agent-namespace"))],
+        at="agent.namespace",
+        help="Namespace of the agent's Job.",
     )
     ttl: int = key(
-        1, env="AGENT_TTL", at="agent.ttl", validator=not_negative, help="Seconds a finished Job is kept."
+        1,
+        env="AGENT_TTL",
+        flags=[Flag(("--agent-ttl",))],
+        at="agent.ttl",
+        validator=not_negative,
+        help="Seconds a finished Job is kept.",
     )
     ephemeral: bool = key(
         False,
         env="EPHEMERAL_CONTAINER",
+        flags=[Flag(("-e", "--ephemeral-container"), text="true")],
         at="agent.ephemeral",
         help="Agent as an ephemeral container of the target.",
     )
@@ -98,11 +118,18 @@ class Config:
     startup_timeout: int = key(
         60,
         env="AGENT_STARTUP_TIMEOUT",
+        flags=[Flag(("--agent-startup-timeout",))],
         at="agent.startup_timeout",
         validator=positive,
         help="Seconds for starting, all in all.",
     )
-    log_level: str = key("info", env="AGENT_RUST_LOG", at="agent.log_level", help="The agent's log level.")
+    log_level: str = key(
+        "info",
+        env="AGENT_RUST_LOG",
+        flags=[Flag(("-l", "--agent-log-level"))],
+        at="agent.log_level",
+        help="The agent's log level.",
+    )
     json_log: bool = key(False, env="AGENT_JSON_LOG", at="agent.json_log", help="The agent logs JSON lines.")
     disabled_capabilities: list[str] = key(
         factory=list,

@@ -17,6 +17,7 @@ from attrs import frozen
 
 from pymirror.core.errors import ClusterError, PymirrorError, UserError
 from pymirror.core.session import AgentOrder, Endpoint, Found, Report
+from pymirror.runtimes.kubernetes import listing
 from pymirror.runtimes.kubernetes.api import Api, Json, Retry
 from pymirror.runtimes.kubernetes.config import Config
 from pymirror.runtimes.kubernetes.forward import PROTOCOL, Forward
@@ -55,6 +56,11 @@ class Runtime:
     def read_target(text: str) -> None:
         """UserError for a target that cannot be read; nothing is asked of the cluster."""
         parse(text)
+
+    @staticmethod
+    async def list_targets(config: Any, namespace: str | None, kinds: Sequence[str]) -> list[Json]:
+        """What could be a target (listing.py). UserError, ClusterError."""
+        return await listing.list_targets(config, namespace, kinds)
 
     async def check(self, features: Sequence[str]) -> Found:
         """Find the target; see that the agent may be started. UserError, ClusterError."""

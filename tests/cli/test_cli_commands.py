@@ -71,6 +71,18 @@ def test_verify_fail(capsys: Any, text: str, words: str, hint: str) -> None:
     assert said["hints"][0].startswith(hint)
 
 
+def test_verify_tells_all_that_is_wrong(capsys: Any) -> None:
+    Path("c.json").write_text('{"agnt": {}, "feature": {"fs": {"mod": 1}, "env": {"exclud": 1}}}')
+    _, said = answer(capsys, "c.json")
+    assert [words.split(": ")[1] for words in said["errors"]] == [
+        "feature.env.exclud",
+        "feature.fs.mod",
+        "agnt",
+    ]
+    assert main(["explain", "-f", "c.json", "hostname"]) == 125
+    assert capsys.readouterr().err.count("pymirror: error: c.json: ") == 3
+
+
 def test_verify_without_a_path_looks_as_a_bare_f_does(capsys: Any) -> None:
     assert answer(capsys)[0] == 1
     Path(".mirrord").mkdir()
@@ -106,6 +118,13 @@ def test_verify_prints_the_schema(capsys: Any) -> None:
                 "write /data/gone: ENOENT (fs.not_found ^/data/gone)",
             ],
         ),
+        (
+            ["-f", "c.json", "path", "/old/x"],
+            [
+                "read /old/x: target (fs.mode read; mapped by ^/old to /data/x)",
+                "write /old/x: this machine (fs.mode read; mapped by ^/old to /data/x)",
+            ],
+        ),
         (["env", "PATH"], ["env PATH: this machine (env default exclude PATH)"]),
         (["-f", "c.json", "env", "A"], ["env A: answered (env.override)"]),
         (["-f", "c.json", "hostname"], ["hostname: this machine (no feature claims it)"]),
@@ -114,7 +133,7 @@ def test_verify_prints_the_schema(capsys: Any) -> None:
 def test_explain(args: list[str], lines: list[str] | None, capsys: Any) -> None:
     Path("c.json").write_text(
         '{"feature": {"hostname": false, "env": {"override": {"A": "1"}}, '
-        '"fs": {"not_found": "^/data/gone"}}}'
+        '"fs": {"not_found": "^/data/gone", "mapping": {"^/old": "/data"}}}}'
     )
     assert main(["explain", *args]) == 0
     said = capsys.readouterr().out.splitlines()
@@ -160,6 +179,13 @@ def test_ls_asks_the_cluster_whatever_the_target_is(
     monkeypatch.setenv("PYMIRROR_IMPERSONATED_TARGET", "process/1")
     assert main(["ls", "-o", "json"]) == 0
     assert hasattr(listed[0][0], "kube_context")
+
+
+def test_ls_has_only_the_flags_that_matter_to_it(capsys: Any) -> None:
+    assert main(["ls", "--help"]) == 0
+    said = capsys.readouterr().out
+    assert all(flag in said for flag in ("--target-namespace", "--context", "--config-file", "--accept-inv"))
+    assert not any(flag in said for flag in ("--fs-mode", "--agent-ttl", "--steal", "--engine", "--target "))
 
 
 def test_ls_shows_the_clusters_words(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

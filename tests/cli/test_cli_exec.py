@@ -8,13 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
+from attrs import frozen
 
 from pymirror.cli import exec as exec_command
-from pymirror.cli.common import SWITCHES, VALUES, flags_of
+from pymirror.cli.common import vocabulary, vocabulary_of
 from pymirror.cli.exec import find_program
 from pymirror.cli.main import main
-from pymirror.core.errors import ProgramError
+from pymirror.cli.options import flags_of, option, place, session_flags
+from pymirror.core.config import Flag, key
+from pymirror.core.errors import PluginError, ProgramError
 from pymirror.layer import main as layer
 
 
@@ -66,6 +70,8 @@ def test_interrupted_while_starting(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (["exec"], 125, "Missing argument 'PROGRAM...'"),
         (["exec", "--nope", "true"], 125, "No such option"),
+        (["exec", "--targt", "pod/a", "true"], 125, "Did you mean"),
+        (["exce", "true"], 125, "No such command 'exce'. Did you mean exec?"),
         (["exec", "no-such-program"], 127, "no-such-program: not found in PATH"),
         (["exec", "./none"], 127, "./none: no such file"),
         (["exec", "./plain"], 126, "./plain: not executable"),
@@ -175,18 +181,64 @@ MIRRORDS = """
 
 
 def test_all_flags_of_mirrord_are_there() -> None:
-    known = {spelling for each in exec_command.command.params for spelling in each.opts}
+    command = exec_command.command
+    known = {name for each in command.get_params(click.Context(command)) for name in each.opts}
     assert set(MIRRORDS) <= known
 
 
 def test_flags_become_their_variables() -> None:
-    for flags, variable, _ in VALUES:
-        option = next(f for f in flags if f.startswith("--"))[2:].replace("-", "_")
-        assert flags_of({option: "v"})[variable][0] == "v"
-    for flags, variables, _ in SWITCHES:
-        option = next(f for f in flags if f.startswith("--"))[2:].replace("-", "_")
-        assert {name: text for name, (text, _) in flags_of({option: True}).items()} == variables
-    assert flags_of({"fs_mode": "local-with-overrides"}) == {"FILE_MODE": ("localwithoverrides", "--fs-mode")}
+    flags = session_flags(vocabulary())
+    for each in flags:
+        text = each.flag.text if each.flag.text is not None else "v"
+        said = flags_of({place(each.flag): (each.flag.text is None and "v") or True}, flags)
+        assert said == {name: (text, each.flag.long) for name in each.variables}
+    assert flags_of({"fs_mode": "local-with-overrides"}, flags) == {
+        "FILE_MODE": ("localwithoverrides", "--fs-mode")
+    }
+
+
+@frozen
+class Clock:
+    zone: str = key("", env="CLOCK_ZONE", help="The zone.", flags=[Flag(("-z", "--zone"))])
+    tick: bool = key(True, env="TICK", flags=[Flag(("--silent",), text="false", help="No sound.")])
+    tock: bool = key(True, env="TOCK", flags=[Flag(("--silent",), text="false", help="No sound.")])
+
+
+def test_a_third_party_has_flags_like_ours() -> None:
+    flags = session_flags(vocabulary_of({"clock": Clock}, {}))
+    assert flags_of({"zone": "UTC", "silent": True}, flags) == {
+        "CLOCK_ZONE": ("UTC", "--zone"),
+        "TICK": ("false", "--silent"),
+        "TOCK": ("false", "--silent"),
+    }
+    (zone,) = [option(each.flag) for each in flags if "-z" in each.flag.names]
+    assert (zone.opts, zone.help) == (["-z", "--zone"], "The zone.")
+
+
+def test_a_feature_that_is_there_takes_mirrords_flag_over() -> None:
+    @frozen
+    class Network:
+        dns: bool = key(
+            True, env="REMOTE_DNS", flags=[Flag(("--no-remote-dns",), text="false", help="Ours.")]
+        )
+
+    flags = [
+        each
+        for each in session_flags(vocabulary_of({"dns": Network}, {}))
+        if each.flag.long == "--no-remote-dns"
+    ]
+    assert [each.flag.help for each in flags] == ["Ours."]
+
+
+def test_a_flag_of_two_is_refused_by_name() -> None:
+    @frozen
+    class Other:
+        target: str = key("", env="OTHER", flags=[Flag(("-t", "--turn"))])
+
+    with pytest.raises(
+        PluginError, match=r"the flag --turn is declared by pymirror.core.config.Root.target and by"
+    ):
+        session_flags(vocabulary_of({"other": Other}, {}))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ class Terminal(io.StringIO):
 
 def all_of(mode: str | None, out: io.StringIO) -> str:
     report = make_report(mode, out)
-    report.step("asking")
+    report.step("asking [/x]")
     report.info("a detail")
     report.warn("careful [red]")
     report.ready(["one", "two [bold]"])
@@ -31,7 +31,7 @@ def all_of(mode: str | None, out: io.StringIO) -> str:
 @pytest.mark.parametrize("mode", [None, "std", "dumb", "simple"])
 def test_plain_lines_away_from_a_terminal(mode: str | None) -> None:
     assert all_of(mode, io.StringIO()).splitlines() == [
-        "pymirror: asking",
+        "pymirror: asking [/x]",
         "pymirror:   a detail",
         "pymirror: warning: careful [red]",
         "pymirror: one",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -142,3 +143,45 @@ def test_discovery(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("{}")
         assert configfile.discover(str(tmp_path)) == str(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("on", "on"),
+        ("off", "off"),
+        ("yes", "yes"),
+        ("n", "n"),
+        ("True", True),
+        ("false", False),
+        ("12:30", "12:30"),
+        ("2026-01-31", "2026-01-31"),
+        ("0o17", 15),
+        ("0755", 755),
+        ("0x1f", 31),
+        ("-3", -3),
+        ("1.5", 1.5),
+        ("1e3", 1000.0),
+        ("~", None),
+        ("", None),
+        ("1.2.3", "1.2.3"),
+    ],
+)
+def test_plain_words_of_yaml_are_those_of_1_2(tmp_path: Path, text: str, value: Any) -> None:
+    found = load(tmp_path, f"a: {text}\n", "c.yaml")[0]["a"]
+    assert found == value and type(found) is type(value)
+
+
+def test_merge_keys_of_yaml(tmp_path: Path) -> None:
+    assert load(tmp_path, "x: &x {a: 1}\ny: {<<: *x, b: 2}\n", "c.yaml")[0]["y"] == {"a": 1, "b": 2}
+
+
+def test_what_is_not_a_regular_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for path, words in (
+        (tmp_path / "fifo", "not a regular file"),
+        (Path("/dev/zero"), "not a regular file"),
+        (tmp_path, "is a directory"),
+    ):
+        with pytest.raises(ConfigError, match=f"{path}: cannot be read: {words}"):
+            configfile.read(str(path))

@@ -107,7 +107,7 @@ def test_in_mode_local_no_list_counts():
 def test_mapping(mapping, path, made):
     found = decide(path, mapping=mapping)
     assert found.path == made.encode()
-    assert "mapped by" in found.reason
+    assert f"mapped by {next(iter(mapping))} to {made}" in found.reason
 
 
 def test_a_name_that_is_not_utf8_is_decided_by_its_folders():
@@ -145,6 +145,9 @@ def test_ancestors():
         ({"mode": "raed"}, "raed"),
         ({"local": "("}, "not a regular expression"),
         ({"readonly_file_buffer": 16 << 20}, "15 MiB"),
+        ({"mapping": {"^/(a)": "/$2"}}, r"mapping: .*uses \$2, and"),
+        ({"mapping": {"^/(a)": "/$1b"}}, r"uses \$1b, and .*\$\{1\}"),
+        ({"mapping": {"^/(?P<x>a)": "/${y}"}}, r"uses \$\{y\}"),
     ],
 )
 def test_what_is_refused(given, words):
