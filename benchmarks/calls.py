@@ -6,9 +6,7 @@ same run. The tree is a folder of a memory file system, so that only the engine 
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import os
 import shutil
 import subprocess
@@ -17,22 +15,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from attrs import asdict, frozen
+from figure import Figure, figure, parser, publish
 
 from pymirror.core.call import CALLS, Call, OtherPath, Scope, Untouched, Verdict
 from pymirror.layer.engines.seccomp.engine import Engine
 
 HERE = Path(__file__).parent
 COUNT = 2000
-
-
-@frozen
-class Figure:
-    name: str
-    value: float
-    unit: str
-    baseline: float
-    ratio: float
 
 
 @contextmanager
@@ -90,23 +79,17 @@ async def measure(place: Path) -> list[Figure]:
     for name, what, path, counterpart, count, keep in plan:
         baseline = native(place, what, counterpart)
         value = await caught(place, what, path, count, keep)
-        figures.append(Figure(name, round(value, 2), "µs", round(baseline, 2), round(value / baseline, 1)))
+        figures.append(figure(name, value, "µs", baseline))
     return figures
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
+    options = parser(__doc__).parse_args()
     if shutil.which("gcc") is None:
-        parser.error("gcc is needed to compile benchmarks/calls.c")
+        raise SystemExit("gcc is needed to compile benchmarks/calls.c")
     with workplace() as place:
         figures = asyncio.run(measure(place))
-    print(f"{'name':<52}{'value':>10} unit {'native':>10} {'ratio':>8}")
-    for figure in figures:
-        print(f"{figure.name:<52}{figure.value:>10} {figure.unit:<4} {figure.baseline:>10} {figure.ratio:>8}")
-    if options.json:
-        options.json.write_text(json.dumps([asdict(figure) for figure in figures], indent=2) + "\n")
+    publish(figures, options.json)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,7 @@ busy machine is busy for both; each figure is the median of the rounds.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import os
 import signal
 import statistics
@@ -18,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import zmq
-from attrs import asdict, frozen
+from figure import Figure, figure, parser, publish
 
 from pymirror.core.channel import Channel, Keys
 from pymirror.core.feature import handles
@@ -29,15 +27,6 @@ BULK_TOTAL = 64 << 20
 AHEAD = 16
 """Bulk answers asked for at once, as the kernel's read-ahead does."""
 DATA = os.urandom(BULK)
-
-
-@frozen
-class Figure:
-    name: str
-    value: float
-    unit: str
-    baseline: float
-    ratio: float
 
 
 @message("bench")
@@ -131,8 +120,8 @@ async def bulk(request: Callable[[int], Awaitable[Any]]) -> float:
 
 
 MEASURES = (
-    ("small request", "us", one_by_one),
-    (f"small request, {AT_ONCE} at once", "us", at_once),
+    ("small request", "µs", one_by_one),
+    (f"small request, {AT_ONCE} at once", "µs", at_once),
     ("answers of 128 KiB", "MB/s", bulk),
 )
 
@@ -151,7 +140,7 @@ async def layer(ports: list[int], agent_key: str, keys: Keys, rounds: int) -> li
             ours.append(await measure(lambda size: peer.request(Ask(size))))
             theirs.append(await measure(bare.request))
         value, baseline = statistics.median(ours[1:]), statistics.median(theirs[1:])  # the first warms up
-        figures.append(Figure(name, round(value, 1), unit, round(baseline, 1), round(value / baseline, 2)))
+        figures.append(figure(name, value, unit, baseline))
     await channel.aclose()
     bare.context.destroy(0)
     return figures
@@ -175,17 +164,10 @@ def measured(rounds: int) -> list[Figure]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
-    parser.add_argument("--rounds", type=int, default=9)
-    arguments = parser.parse_args()
-    figures = measured(arguments.rounds)
-    print("name,value,unit,baseline,ratio")
-    for figure in figures:
-        print(f'"{figure.name}",{figure.value},{figure.unit},{figure.baseline},{figure.ratio}')
-    if arguments.json:
-        with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump([asdict(figure) for figure in figures], file, indent=2)
+    options = parser(__doc__)
+    options.add_argument("--rounds", type=int, default=9)
+    order = options.parse_args()
+    publish(measured(order.rounds), order.json)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ the two alternate; figures are medians over the runs, the baseline is the native
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -16,11 +15,12 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+
+from figure import Figure, figure, parser, publish
 
 PROGRAM = Path(__file__).with_name("files_program.py")
 EXEC = "import sys; from pymirror.cli.main import main; sys.exit(main())"
-UNITS = {"ls -l of 1,000": "us", "sequential read": "MB/s"}
+UNITS = {"ls -l of 1,000": "µs", "sequential read": "MB/s"}
 LARGE = 256 << 20
 
 
@@ -54,18 +54,16 @@ def under(folder: Path, target: int) -> dict[str, float]:
     return dict(json.loads(done.stdout))
 
 
-def figure(name: str, pairs: list[tuple[dict[str, float], dict[str, float]]]) -> dict[str, Any]:
+def median(name: str, pairs: list[tuple[dict[str, float], dict[str, float]]]) -> Figure:
     """Medians over the runs, the native one as the baseline."""
     baseline, value = (statistics.median(pair[i][name] for pair in pairs) for i in (0, 1))
-    unit = UNITS.get(name, "us")
-    return {"name": name, "value": value, "unit": unit, "baseline": baseline, "ratio": value / baseline}
+    return figure(name, value, UNITS.get(name, "µs"), baseline)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", metavar="FILE")
-    parser.add_argument("--runs", type=int, default=3)
-    order = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--runs", type=int, default=3)
+    order = options.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="bench", dir="/dev/shm"))
     target = subprocess.Popen(["sleep", "3600"])
     try:
@@ -75,11 +73,7 @@ def main() -> None:
         target.kill()
         target.wait()
         shutil.rmtree(folder)
-    figures = [figure(name, pairs) for name in pairs[0][0]]
-    for name, value, unit, baseline, ratio in (found.values() for found in figures):
-        print(f"{name:24} {value:10.1f} {unit:5} baseline {baseline:10.1f} ratio {ratio:8.2f}")
-    if order.json:
-        Path(order.json).write_text(json.dumps(figures, indent=1))
+    publish((median(name, pairs) for name in pairs[0][0]), order.json)
 
 
 if __name__ == "__main__":

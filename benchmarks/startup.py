@@ -8,7 +8,6 @@ Each figure is the median of the rounds, which alternate with the baseline's.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -24,21 +23,12 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
-from attrs import asdict, frozen
+from figure import figure, parser, publish
 
 PYMIRROR = (sys.executable, "-c", "from pymirror.cli.main import main; main()")
 IMAGE = f"localhost/pymirror-agent:{version('pymirror')}"
 IDLE = ("/usr/bin/python3", "-c", "import signal; signal.pause()")
 LIMIT = 120
-
-
-@frozen
-class Figure:
-    name: str
-    value: float
-    unit: str
-    baseline: float
-    ratio: float
 
 
 def kubectl(*words: str, given: str | None = None) -> str:
@@ -175,24 +165,12 @@ def measure(rounds: int, where: str) -> Iterator[tuple[str, str, float, float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    parser.add_argument("--rounds", type=int, default=5)
-    asked = parser.parse_args()
-    figures: list[Figure] = []
-    print("name,value,unit,baseline,ratio")
+    options = parser(__doc__)
+    options.add_argument("--rounds", type=int, default=5)
+    order = options.parse_args()
     with namespace() as where:
-        for name, unit, value, baseline in measure(asked.rounds, where):
-            figures.append(
-                Figure(name, round(value, 3), unit, round(baseline, 3), round(value / baseline, 2))
-            )
-            print(
-                f'"{name}",{figures[-1].value},{unit},{figures[-1].baseline},{figures[-1].ratio}', flush=True
-            )
-    if asked.json:
-        asked.json.write_text(json.dumps([asdict(figure) for figure in figures], indent=1) + "\n")
+        measured = measure(order.rounds, where)
+        publish((figure(name, value, unit, base) for name, unit, value, base in measured), order.json)
 
 
 if __name__ == "__main__":

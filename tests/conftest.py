@@ -56,7 +56,22 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    why: Any = report.longrepr
-    if CI and report.skipped and not hasattr(report, "wasxfail"):
-        report.outcome, report.longrepr = "failed", f"CI must run this test: {why[2]}"
+    if not hasattr(report, "wasxfail"):
+        refuse_skip(report)
     return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """A whole module that skips itself, or `importorskip` at its top, is no test of its own."""
+    report = yield
+    refuse_skip(report)
+    return report
+
+
+def refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    why: Any = report.longrepr
+    if CI and report.skipped:
+        report.outcome, report.longrepr = "failed", f"CI must run this test: {why[2]}"

@@ -61,7 +61,7 @@ class Layer(LayerFeature):
         )
         launch.environ.clear()
         launch.environ.update(merged.environ)
-        launch.notes.append(note(merged.sources, answer.kept_back))
+        launch.notes.append(note(merged.sources, answer.kept_back, launch.has_target))
         stack, _ = resource.getrlimit(resource.RLIMIT_STACK)
         warning = too_long(launch.argv, launch.environ, sys.maxsize if stack < 0 else stack)
         if warning is not None:
@@ -109,10 +109,14 @@ def read_env_file(config: EnvConfig) -> dict[str, str]:
         raise ConfigError("feature.env.env_file", f"{path}: {error}") from error
 
 
-def note(sources: Mapping[str, str], kept_back: Sequence[bytes]) -> str:
-    """The summary's words: how many came from the target, what stayed, what was set or removed."""
+def note(sources: Mapping[str, str], kept_back: Sequence[bytes], has_target: bool) -> str:
+    """The summary's words: how many came from the target, what stayed, what was set or removed.
+
+    Without a target the agent's own variables are the ones there are: those its cluster gives any pod.
+    """
     count = sum(source == "the target" for source in sources.values())
-    parts = [f"environment: {count} variables of the target"]
+    owner = "the target" if has_target else "the agent itself (there is no target)"
+    parts = [f"environment: {count} variables of {owner}"]
     changed = len([source for source in sources.values() if source not in ("the target", "env.unset")])
     removed = len([source for source in sources.values() if source == "env.unset"])
     if changed:

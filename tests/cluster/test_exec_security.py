@@ -17,7 +17,13 @@ from pymirror.core.errors import PeerError
 
 pytestmark = pytest.mark.cluster
 
-START = "import sys; from pymirror.cli.main import main; sys.exit(main())"
+KEYS = Keys.generate()
+"""The session's own, given to it by the test, so that the right key can be tried beside a wrong one."""
+START = (
+    "import sys; from pymirror.cli.main import main; from pymirror.core.channel import Keys\n"
+    f"Keys.generate = lambda: Keys({KEYS.public!r}, {KEYS.secret!r})\n"
+    "sys.exit(main())"
+)
 
 
 @pytest.fixture(scope="module", params=[(), ("-e",)], ids=["job", "ephemeral"])
@@ -100,9 +106,14 @@ def forwarded(cluster: Any, running: dict[str, Any]) -> Iterator[str]:
         forward.communicate()
 
 
-async def test_another_key_gets_nothing(forwarded: str, running: dict[str, Any]) -> None:
-    with pytest.raises(PeerError, match=r"key|answer"):
+async def test_another_key_gets_nothing_where_the_right_one_is_answered(
+    forwarded: str, running: dict[str, Any]
+) -> None:
+    """The words are the agent's own in both cases: a forward that is dead gives none of them."""
+    with pytest.raises(PeerError, match="refused this session's key"):
         await Channel.connect(forwarded, Keys.generate(), running["key"])
+    with pytest.raises(PeerError, match="serves another connection already"):
+        await Channel.connect(forwarded, KEYS, running["key"])
 
 
 def test_least_rights(running: dict[str, Any]) -> None:

@@ -79,6 +79,14 @@ async def test_defaults() -> None:
     assert launch.notes == ["environment: 3 variables of the target, 2 kept from here (HOME, PATH)"]
 
 
+async def test_without_a_target_the_summary_says_whose_variables_they_are() -> None:
+    wire = Wire(Agent(Config(), None, logging.getLogger()))  # type: ignore[arg-type]
+    await wire.agent.start(Target(TARGET))
+    launch = Launch(["x"], {}, "/nowhere", has_target=False)
+    await Layer(Config(), wire).prepare(launch)
+    assert launch.notes[0].startswith("environment: 3 variables of the agent itself (there is no target)")
+
+
 async def test_what_is_not_selected_never_crosses() -> None:
     for config in (Config(exclude=["TOK*"]), Config(include=["DB"])):
         launch, wire = await prepared(config)
