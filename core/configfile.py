@@ -49,7 +49,7 @@ def read(path: str) -> str:
         if path == "-":
             text = sys.stdin.read(MAX_SIZE + 1)
         else:
-            with open(path, encoding="utf-8-sig", opener=_regular) as file:
+            with open(path, encoding="utf-8-sig", opener=regular) as file:
                 text = file.read(MAX_SIZE + 1)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
@@ -59,8 +59,8 @@ def read(path: str) -> str:
     return text
 
 
-def _regular(path: str, flags: int) -> int:
-    """A FIFO nobody writes to would hold us for ever, a device perhaps without an end."""
+def regular(path: str, flags: int) -> int:
+    """An opener for files the user names: OSError for a FIFO, which may hold us for ever, or a device."""
     found = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
     mode = os.fstat(found).st_mode
     if not stat.S_ISREG(mode):

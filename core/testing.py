@@ -18,6 +18,7 @@ from attrs import define, field, frozen
 
 from pymirror.core import wire
 from pymirror.core.arrivals import Event
+from pymirror.core.capability import CAPABILITIES
 from pymirror.core.errors import ChannelLost, PeerError, PymirrorError
 from pymirror.core.feature import AgentFeature, Launch, LayerFeature, Process, Target
 from pymirror.core.handshake import NAME, Desk, greet
@@ -73,6 +74,7 @@ class MemoryLink(Link):
     """One end of a connection inside this process; `cut` loses it as a broken network would."""
 
     other: MemoryLink
+    _kept: list[list[bytes]] | None = None
 
     @classmethod
     def pair(cls, heartbeat: float = 3.0, lease: float = 30.0) -> tuple[MemoryLink, MemoryLink]:
@@ -88,11 +90,23 @@ class MemoryLink(Link):
         return True
 
     def _receive(self, parts: list[bytes]) -> None:
-        if not self._lost.done():
+        if self._kept is not None:
+            self._kept.append(parts)
+        elif not self._lost.done():
             self._arrived(parts)
 
     def _close(self) -> None:
         pass
+
+    def stop(self) -> None:
+        """This end takes nothing in, as a process that was stopped (Ctrl-Z): the other's `send` fills up."""
+        self._kept = self._kept or []
+
+    def go_on(self) -> None:
+        """What came while this end was stopped arrives now."""
+        kept, self._kept = self._kept or [], None
+        for parts in kept:
+            self._receive(parts)
 
     def cut(self) -> None:
         """Both ends see the connection gone."""
@@ -102,7 +116,7 @@ class MemoryLink(Link):
 
 @frozen
 class Pair(Generic[L, A]):
-    """Two started halves. link: the layer's end, with `round_trips` and `cut()`."""
+    """Two started halves. link: the layer's end, with `round_trips`, `cut()`, `stop()` and `go_on()`."""
 
     layer: L
     agent: A
@@ -155,6 +169,8 @@ async def conformance(
     assert name and name == agent_half.name, f"the halves are named {name!r} and {agent_half.name!r}"
     assert layer_half.version == agent_half.version, f"{name}: the halves are of different versions"
     assert layer_half.Config is agent_half.Config, f"{name}: the halves have different Config classes"
+    rights = layer_half.rights(layer_half.Config() if config is None else config)
+    assert rights <= set(CAPABILITIES), f"{name}: {sorted(rights)} are not all Linux capabilities"
     for rule in (_starts_and_closes, _survives_an_unknown_message, _bears_a_lost_peer, _refuses_a_version):
         words = f"{name}: {(rule.__doc__ or '').partition(':')[0]}"
         try:

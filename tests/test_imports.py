@@ -88,3 +88,16 @@ DOES = {"asyncio", "os", "pathlib", "selectors", "shutil", "socket", "subprocess
 @pytest.mark.parametrize("name", PURE)
 def test_what_decides_does_nothing(name: str) -> None:
     assert not {found.split(".")[0] for found in imports(ROOT / name)} & DOES
+
+
+NAMES = {"kubernetes", "process", "seccomp", "fs"}
+"""Plug-ins by name; `env` and `hostname` are also other words (a key's variable, a call)."""
+NAMELESS = [p for p in FILES if p.relative_to(ROOT).parts[0] in ("core", "agent")] + [
+    ROOT / "layer" / "main.py"
+]
+
+
+@pytest.mark.parametrize("path", NAMELESS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_what_carries_plug_ins_names_none(path: Path) -> None:
+    strings = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
+    assert not strings & NAMES

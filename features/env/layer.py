@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from pymirror.core.call import Call, Text, Untouched, Verdict
+from pymirror.core.configfile import regular
 from pymirror.core.errors import ConfigError, PeerError
 from pymirror.core.feature import Launch, LayerFeature
 from pymirror.features.env import dotenv
@@ -98,7 +99,8 @@ def read_env_file(config: EnvConfig) -> dict[str, str]:
         return {}
     path = Path(config.env_file).expanduser()
     try:
-        return dotenv.parse(path.read_text(encoding="utf-8", errors="surrogateescape"))
+        with open(path, encoding="utf-8", errors="surrogateescape", opener=regular) as file:
+            return dotenv.parse(file.read())
     except OSError as error:
         raise ConfigError(
             "feature.env.env_file",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,30 @@ async def test_a_cut_is_a_lost_channel() -> None:
             await both.layer.prepare(Launch([], {}, "/nowhere"))
 
 
+async def test_a_stopped_layer_fills_the_agents_room_and_goes_on() -> None:
+    heard: list[str] = []
+
+    class Listening(Layer):
+        @handles(Name)
+        async def heard(self, name: Name) -> None:
+            heard.append(name.text)
+
+    async with pair(Listening, Agent) as both:
+        both.link.stop()
+        said = 0
+        with pytest.raises(BlockingIOError):
+            while said < 100_000:
+                both.agent.peer.send(Name(str(said)))
+                said += 1
+        waiting = asyncio.ensure_future(both.agent.peer.drained())
+        await asyncio.sleep(0)
+        assert not waiting.done() and heard == []
+        both.link.go_on()
+        await asyncio.wait_for(waiting, 10)
+        assert (await asyncio.wait_for(both.layer.peer.request(AskName()), 10)).text
+    assert heard == [str(number) for number in range(said)] and said < 10_000
+
+
 def test_the_target_tells_what_it_was_given(tmp_path: Path) -> None:
     with FakeTarget(tmp_path, {"A": "b"}, uid=7) as target:
         assert (target.environ(), target.hostname(), target.uid) == ({b"A": b"b"}, b"pod", 7)
@@ -110,6 +135,12 @@ class ClosesOnce(Agent):
         self.closed += 1
 
 
+class OddRights(Layer):
+    @classmethod
+    def rights(cls, config: Any) -> frozenset[str]:
+        return frozenset({"ROOT"})
+
+
 class Bug(Layer):
     async def prepare(self, launch: Launch) -> None:
         raise KeyError("a bug")
@@ -122,6 +153,7 @@ class Bug(Layer):
         (Layer, OtherVersion, "different versions"),
         (Layer, OtherConfig, "different Config"),
         (Layer, ClosesOnce, "closed twice"),
+        (OddRights, Agent, "not all Linux capabilities"),
         (Bug, Agent, "start, then close twice: KeyError"),
     ],
 )

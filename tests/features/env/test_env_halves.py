@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -178,3 +179,9 @@ def test_config() -> None:
     for name in ("", "A=B", "A\0"):
         with pytest.raises(ValueError, match="cannot be the name"):
             Config(override={name: "x"})
+
+
+def test_an_env_file_that_is_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(ConfigError, match="not a regular file"):
+        Layer.check(Config(env_file=str(tmp_path / "fifo")))
