@@ -184,11 +184,11 @@ async def run(plan: Plan, undo: AsyncExitStack) -> int:
     deadline = Deadline(asyncio.get_running_loop().time() + plan.startup_timeout)
     starting = asyncio.ensure_future(ready(plan, deadline, undo))
     try:
-        done, _ = await asyncio.wait({starting}, timeout=deadline.left)
+        await asyncio.wait({starting}, timeout=deadline.left)
     finally:
-        starting.cancel()
-        await asyncio.wait({starting})
-    if not done and starting.cancelled():
+        starting.cancel()  # nothing, if it is done
+        await asyncio.gather(starting, return_exceptions=True)
+    if starting.cancelled():
         raise PymirrorError(
             f"the session was not ready after {plan.startup_timeout:g} s: still {deadline.doing}",
             "raise agent.startup_timeout if the cluster is only slow; PYMIRROR_LOG=debug says more",

@@ -1,52 +1,18 @@
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 from attrs import frozen
+from config_words import Clock
 
 from pymirror.cli.common import vocabulary_of
-from pymirror.core.config import BUILD_TOOLS, Settings, key, one_of, positive, resolve
+from pymirror.core.config import BUILD_TOOLS, key, resolve
 from pymirror.core.errors import ConfigError
-from pymirror.core.schema import schema_of
-from pymirror.features.env.config import Config as Env
-from pymirror.features.fs.config import Config as Fs
-from pymirror.features.hostname.config import Config as Hostname
 from pymirror.runtimes.kubernetes.config import Config as Kubernetes
 from pymirror.runtimes.kubernetes.config import default_image
 from pymirror.runtimes.process.config import Config as Process
-
-
-@frozen
-class Clock:
-    zone: str | None = key(None, env="CLOCK_ZONE")
-    speed: float = key(1.0, validator=positive)
-    style: str = key("long", validator=one_of("long", "short"), env="CLOCK_STYLE")
-
-
-VOCABULARY = vocabulary_of(
-    {"env": Env, "hostname": Hostname, "fs": Fs, "clock": Clock},
-    {"kubernetes": Kubernetes, "process": Process},
-)
-Flags = Mapping[str, tuple[str, str]]
-
-
-@pytest.fixture
-def settle(tmp_path: Path) -> Any:
-    """values, flags, variables → Settings; the file is called c.json."""
-
-    def settled(values: Any = None, flags: Flags | None = None, /, **environ: str) -> Settings:
-        file = None
-        if values is not None:
-            file = str(tmp_path / "c.json")
-            Path(file).write_text(json.dumps(values))
-        return resolve(file, flags or {}, environ, VOCABULARY)
-
-    return settled
 
 
 @pytest.fixture
@@ -382,59 +348,3 @@ def test_a_required_key_is_asked_for() -> None:
 
     with pytest.raises(ConfigError, match=r"^feature\.needy\.name: this key is required"):
         resolve(None, {}, {}, vocabulary_of({"needy": Needy}, {"kubernetes": Kubernetes}))
-
-
-def test_the_engines_are_those_installed(tmp_path: Path) -> None:
-    known = attrs.evolve(VOCABULARY, engines=("ptrace", "seccomp"), default_engine="ptrace")
-    assert resolve(None, {}, {}, known).engine == "ptrace"
-    assert resolve(None, {}, {"PYMIRROR_ENGINE": "seccomp"}, known).engine == "seccomp"
-    with pytest.raises(ConfigError, match="PYMIRROR_ENGINE: 'x' is not one of auto, ptrace, seccomp"):
-        resolve(None, {}, {"PYMIRROR_ENGINE": "x"}, known)
-    assert schema_of(known)["properties"]["engine"]["enum"] == ["auto", "ptrace", "seccomp"]
-
-
-@pytest.mark.parametrize(
-    ("name", "warnings"),
-    [
-        (
-            "PYMIRROR_FIEL_MODE",
-            ["the variable PYMIRROR_FIEL_MODE is not known and has no effect; did you mean 'FILE_MODE'?"],
-        ),
-        ("PYMIRROR_ZZZZZZZZ", ["the variable PYMIRROR_ZZZZZZZZ is not known and has no effect"]),
-        ("MIRRORD_FIEL_MODE", []),  # it may be one of mirrord's that is not known here
-        *(
-            (f"PYMIRROR_{name}", [])
-            for name in ("LOG", "CONFIG_FILE", "CLOCK_ZONE", "AGENT_IMAGE_TAG", "REMOTE_DNS")
-        ),
-    ],
-)
-def test_a_variable_nobody_reads_is_reported(settle: Any, name: str, warnings: list[str]) -> None:
-    assert list(settle(**{name: "false"}).warnings) == warnings
-
-
-def test_all_that_is_wrong_is_told_at_once(settle: Any, tmp_path: Path) -> None:
-    file = {
-        "agnt": {},
-        "engine": "x",
-        "agent": {"ttl": "long", "labels": 3},
-        "feature": {
-            "clock": {"speed": "x", "tick": 1, "style": "loud"},
-            "fs": {"mod": 1},
-            "copy_target": True,
-        },
-    }
-    with pytest.raises(ConfigError) as caught:
-        settle(file, PYMIRROR_CLOCK_STYLE="loud", PYMIRROR_AGENT_STARTUP_TIMEOUT="x")
-    told = [each.message.replace(f"{tmp_path}/c.json: ", "") for each in caught.value.all()]
-    assert [words.partition(":")[0] for words in told] == [
-        "feature.copy_target",
-        "feature.fs.mod",
-        "feature.clock.tick",
-        "feature.clock.speed",
-        "agent.ttl",
-        "PYMIRROR_AGENT_STARTUP_TIMEOUT",
-        "agent.labels",
-        "agnt",
-        "engine",
-    ]
-    assert caught.value.message.startswith(str(tmp_path))

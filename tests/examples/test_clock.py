@@ -59,6 +59,13 @@ def test_the_registry_finds_it(installed: tuple[Path, Path]) -> None:
     assert run(python, "-c", FIND, cwd=source.parent).startswith("pymirror-clock 1.0")
 
 
+def test_the_command_has_its_flag(installed: tuple[Path, Path]) -> None:
+    python, source = installed
+    code = "from pymirror.cli.main import main; main(['exec', '--help']); main(['explain', '--zone', 'UTC', 'hostname'])"
+    shown = run(python, "-c", code, cwd=source.parent)
+    assert "--zone VALUE" in shown and "Use this time zone." in shown and "hostname: target" in shown
+
+
 def test_another_version_is_refused_by_name() -> None:
     with pytest.raises(PeerError, match="feature clock: version 1 on this side, 2 in the agent"):
         check_versions(Hello("1", {"clock": 1}, {}), "1", {"clock": 2})

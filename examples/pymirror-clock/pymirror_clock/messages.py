@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from pymirror.core.config import Flag, key
 from pymirror.core.message import message
 
 
@@ -11,7 +12,7 @@ from pymirror.core.message import message
 class Config:
     """feature.clock. zone: use this one and do not ask the target (empty: ask)."""
 
-    zone: str = ""
+    zone: str = key("", env="CLOCK_ZONE", help="Use this time zone.", flags=[Flag(("--zone",))])
 
 
 @message("clock")
