@@ -12,7 +12,7 @@ from pymirror.core.channel import Channel, Keys
 from pymirror.core.errors import ClusterError, PeerError, PymirrorError, SupportError
 from pymirror.core.feature import AgentFeature, Launch, LayerFeature, intercepts
 from pymirror.core.handshake import NAME, Desk
-from pymirror.core.session import Endpoint, Found, Part, Plan, run
+from pymirror.core.session import AHEAD, Endpoint, Found, Part, Plan, run
 from pymirror.layer.calls import Dispatch
 
 events: list = []
@@ -217,7 +217,7 @@ async def test_goodbye_reaches_the_agent():
 
 
 class Slow(Runtime):
-    """Waits in check or in start; in start it gives up by itself, as a runtime should."""
+    """Hangs in check or in start; `gives up`: in start it ends by itself, as a runtime should."""
 
     def __init__(self, where):
         super().__init__()
@@ -229,18 +229,18 @@ class Slow(Runtime):
         return await super().check(features)
 
     async def start(self, found, order, undo):
+        self.order = order
         undo.callback(events.append, "agent undone")
-        try:
-            await asyncio.wait_for(asyncio.Event().wait(), order.within)
-        except asyncio.TimeoutError:
-            raise ClusterError("last seen: ImagePullBackOff") from None
+        if self.where == "gives up":
+            raise ClusterError("last seen: ImagePullBackOff")
+        await asyncio.Event().wait()
 
 
 @pytest.mark.parametrize(
     ("where", "words"),
     [
-        ("check", r"not ready after 0\.2 s: still looking at the target"),
-        ("start", "last seen: ImagePullBackOff"),  # the runtime's words, which know more
+        ("check", "not ready after 0.2 s: still looking at the target"),
+        ("start", "not ready after 0.2 s: still starting an agent for a target"),
     ],
 )
 async def test_one_deadline_for_all_of_starting(where, words):
@@ -248,6 +248,15 @@ async def test_one_deadline_for_all_of_starting(where, words):
         with pytest.raises(PymirrorError, match=words):
             await run(plan(Slow(where), Engine(), startup_timeout=0.2), undo)
     assert "program started" not in events and ("agent undone" in events) == (where == "start")
+
+
+async def test_the_runtime_has_less_time_than_the_session_so_that_its_words_are_heard():
+    runtime = Slow("gives up")
+    async with AsyncExitStack() as undo:
+        with pytest.raises(ClusterError, match="last seen: ImagePullBackOff"):
+            await run(plan(runtime, Engine(), startup_timeout=30.0), undo)
+    assert 0 < runtime.order.within <= 30.0 - AHEAD
+    assert events[-1] == "agent undone"
 
 
 async def test_an_interrupted_start_is_undone():
