@@ -88,6 +88,9 @@ class Peer(Protocol):
     async def drained(self) -> None:
         """Wait until there is room again for `send`, half of all there is; at once if there is."""
 
+    async def drained(self) -> None:
+        ...
+
     async def stream(self, message: Any) -> Stream:
         """Open a stream; the other side's `@handles(type(message))` gets (message, stream)."""
 

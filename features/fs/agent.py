@@ -1,7 +1,8 @@
 """The agent's half of `fs`: walks, listings and bytes of the target's tree, and news of changes.
 
-Everything that may wait for a disk runs in a bounded pool of threads, so one slow file delays
-nobody else. Sizes the layer asks for are bounded here, whatever it says.
+What the kernel has in memory is answered at once, in the event loop. Everything that may wait for a
+disk runs in a bounded pool of threads, so one slow file delays nobody else. Sizes the layer asks for
+are bounded here, whatever it says.
 """
 
 from __future__ import annotations
@@ -13,20 +14,48 @@ import os
 import resource
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
+import attrs
+from attrs import field, frozen
+
+from pymirror.core.errors import ChannelLost
 from pymirror.core.feature import AgentFeature, Target, handles
 from pymirror.features.fs import messages as m
 from pymirror.features.fs import walk
 from pymirror.features.fs.attr import Attr, pack_entry
 from pymirror.features.fs.config import Config
+from pymirror.features.fs.mounts import Mounts
 from pymirror.features.fs.watch import Watcher
 
 T = TypeVar("T")
 
 THREADS = 16
 MOST_HANDLES = 4096
+MOST_CURSORS = 8
+
+
+@frozen
+class _Found:
+    """What a walk brought: the reply, the file to hold (-1: none), the last folder on the way."""
+
+    reply: m.Fetched
+    held: int = -1
+    folder: tuple[bytes, int] | None = None
+
+    def close(self) -> None:
+        for fd in (self.held, self.folder[1] if self.folder else -1):
+            if fd >= 0:
+                os.close(fd)
+
+
+@frozen
+class _Rest:
+    """Entries of a listing that were not sent yet, packed."""
+
+    watched: bool
+    entries: list[bytes] = field(repr=False)
 
 
 class Agent(AgentFeature):
@@ -39,84 +68,147 @@ class Agent(AgentFeature):
         self._root = target.root
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="fs")
         self._watcher = Watcher(self._changed)
+        self._mounts = Mounts(target.pid, self._watcher.forget_all)
+        self._view = walk.View(
+            self._watcher.watch, self._mounts.apart, self._mounts.quick, self._watcher.in_memory
+        )
+        self._calm_view = attrs.evolve(self._view, calm=True)
         self._numbers = itertools.count(1)
         self._held: OrderedDict[int, int] = OrderedDict()
+        self._cursors: OrderedDict[int, _Rest] = OrderedDict()
+        self._telling: asyncio.Task[None] | None = None
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._most = min(MOST_HANDLES, max(16, soft // 2))
 
     async def aclose(self) -> None:
+        """A thread that waits for a file which never answers is left behind: the process ends without it."""
         if not hasattr(self, "_pool"):
             return
         self._watcher.close()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._mounts.close()
+        if self._telling is not None:
+            self._telling.cancel()
+        self._pool.shutdown(wait=False, cancel_futures=True)
         for fd in self._held.values():
             os.close(fd)
         self._held.clear()
 
-    async def _away(self, work: Callable[..., T], *args: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work, *args)
+    async def _away(self, work: Callable[..., T], *args: Any, lost: Callable[[T], None] | None = None) -> T:
+        """`work` in a thread. lost: what becomes of its result when nobody waits for it any more."""
+        future = self._pool.submit(work, *args)
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            if lost is not None:
+                future.add_done_callback(_handing(lost))
+            raise
 
-    def _changed(self, paths: list[bytes], entries: list[bytes], lost: bool) -> None:
-        self.peer.send(m.Changed(paths, entries, lost))
+    # News -----------------------------------------------------------------------------------
+
+    def _changed(self, paths: list[bytes], below: list[bytes], lost: bool) -> None:
+        if self._telling is not None:  # the layer does not keep up: it will be told of everything at once
+            return
+        try:
+            self.peer.send(m.Changed([], [], True) if lost else m.Changed(paths, below))
+        except BlockingIOError:
+            self._telling = asyncio.get_running_loop().create_task(self._tell_all_later())
+        except ChannelLost:
+            return  # nobody is left to be told; the session ends by itself
+
+    async def _tell_all_later(self) -> None:
+        await self.peer.drained()
+        self._telling = None
+        self._changed([], [], True)
+
+    # Names ----------------------------------------------------------------------------------
 
     @handles(m.Fetch)
     async def fetch(self, asked: m.Fetch) -> m.Fetched:
-        reply, fd = await self._away(self._fetch, asked)
-        return self._hold(reply, fd)
+        turn, base = self._watcher.turns, self._watcher.folder(asked.base)
+        try:
+            found = self._fetch(asked, base, self._calm_view)
+        except walk.NotCalm:
+            found = await self._fetch_away(asked, base)
+        try:
+            if found.folder is not None:
+                self._watcher.keep_folder(*found.folder, turn)
+            return self._hold(found)
+        finally:
+            if found.folder is not None:
+                os.close(found.folder[1])
 
-    def _fetch(self, asked: m.Fetch) -> tuple[m.Fetched, int]:
-        code, missing, data, held = 0, b"", b"", -1
-        with walk.walking(self._root, self._watcher.watch) as way:
+    async def _fetch_away(self, asked: m.Fetch, base: int) -> _Found:
+        own = os.dup(base) if base >= 0 else -1  # the watcher may close its own meanwhile
+
+        def work() -> _Found:
             try:
-                last = way.to(asked.path, asked.follow)
+                return self._fetch(asked, own, self._view)
+            finally:
+                if own >= 0:
+                    os.close(own)
+
+        return await self._away(work, lost=_Found.close)
+
+    def _fetch(self, asked: m.Fetch, base: int, view: walk.View) -> _Found:
+        try:
+            if base >= 0:
+                return self._walked(asked, asked.path, view, base)
+        except walk.LeftBase:
+            pass  # as if nothing were known
+        return self._walked(asked, asked.base + b"/" + asked.path, view)
+
+    def _walked(self, asked: m.Fetch, path: bytes, view: walk.View, base: int = -1) -> _Found:
+        code, missing, data, held = 0, b"", b"", -1
+        with walk.walking(self._root, view, base, asked.base) as way:
+            try:
+                last = way.to(path, asked.follow)
                 if last.attr.is_file and asked.inline:
                     held = walk.reopen(last)
-                    # Watched before it is looked at: what changes from here on is told.
-                    last.watched = self._watcher.watch(held, last.path, last.attr.dev)
-                    last.attr = Attr.of(os.fstat(held))
-                    data = walk.read(held, 0, min(asked.inline, m.MOST_INLINE))
+                    data = _beginning(held, last, asked.inline, view)
             except OSError as error:
                 code, missing = error.errno or errno.EIO, getattr(error, "missing", b"")
+            except BaseException:
+                if held >= 0:
+                    os.close(held)
+                raise
             steps = [m.Step(s.path, s.attr.pack(), s.link, s.watched) for s in way.spots]
-        return m.Fetched(steps, code, missing, 0, data), held
+            return _Found(m.Fetched(steps, code, missing, 0, data), held, _last_folder(way))
 
-    def _hold(self, reply: m.Fetched, fd: int) -> m.Fetched:
-        if fd < 0:
-            return reply
+    def _hold(self, found: _Found) -> m.Fetched:
+        if found.held < 0:
+            return found.reply
         number = next(self._numbers)
-        self._held[number] = fd
+        self._held[number] = found.held
         while len(self._held) > self._most:
             os.close(self._held.popitem(last=False)[1])  # the layer fetches it again when it needs it
+        reply = found.reply
         return m.Fetched(reply.steps, reply.errno, reply.missing, number, reply.data)
+
+    # Held files -----------------------------------------------------------------------------
 
     def _handle(self, number: int) -> int:
         fd = self._held.get(number)
         if fd is None:
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         self._held.move_to_end(number)
-        # A duplicate, so that the pool's thread never reads from a number that was closed and used again.
-        return os.dup(fd)
+        return fd
+
+    async def _away_with(self, work: Callable[..., T], fd: int, *args: Any) -> T:
+        """`work(fd, …)` in a thread, on a duplicate: the number may be closed and used again meanwhile."""
+        own = os.dup(fd)
+        future = self._pool.submit(work, own, *args)
+        future.add_done_callback(lambda _: os.close(own))
+        return await asyncio.wrap_future(future)
 
     @handles(m.Read)
     async def read(self, asked: m.Read) -> m.Data:
         if asked.offset < 0 or not 0 <= asked.size <= m.MOST_READ:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        return m.Data(await self._away(self._read, self._handle(asked.handle), asked.offset, asked.size))
-
-    @staticmethod
-    def _read(fd: int, offset: int, size: int) -> bytes:
-        try:
-            return walk.read(fd, offset, size)
-        finally:
-            os.close(fd)
+        return m.Data(await self._away_with(walk.read, self._handle(asked.handle), asked.offset, asked.size))
 
     @handles(m.Refresh)
     async def refresh(self, asked: m.Refresh) -> m.Refreshed:
-        fd = self._handle(asked.handle)
-        try:
-            return m.Refreshed(Attr.of(await self._away(os.fstat, fd)).pack())
-        finally:
-            os.close(fd)
+        return m.Refreshed(Attr.of(await self._away_with(os.fstat, self._handle(asked.handle))).pack())
 
     @handles(m.Release)
     async def release(self, asked: m.Release) -> None:
@@ -125,41 +217,68 @@ class Agent(AgentFeature):
             if fd is not None:
                 os.close(fd)
 
+    # Folders --------------------------------------------------------------------------------
+
     @handles(m.List)
     async def list(self, asked: m.List) -> m.Listed:
-        return await self._away(self._list, asked)
+        if asked.cursor:
+            rest = self._cursors.pop(asked.cursor, None)
+            if rest is None:
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+            return self._part(rest)
+        return self._part(await self._away(self._list, asked.path))
 
-    def _list(self, asked: m.List) -> m.Listed:
-        with walk.walking(self._root, self._watcher.watch) as way:
-            last = way.to(asked.path, follow=False)
+    def _part(self, rest: _Rest) -> m.Listed:
+        now, later = rest.entries[: m.MOST_ENTRIES], rest.entries[m.MOST_ENTRIES :]
+        cursor = 0
+        if later:
+            cursor = next(self._numbers)
+            self._cursors[cursor] = _Rest(rest.watched, later)
+            if len(self._cursors) > MOST_CURSORS:
+                self._cursors.popitem(last=False)
+        return m.Listed(rest.watched, b"".join(now), len(now), cursor)
+
+    def _list(self, path: bytes) -> _Rest:
+        with walk.walking(self._root, self._view) as way:
+            last = way.to(path, follow=False)
             if not last.attr.is_dir:
                 raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
             folder = walk.reopen(last)
             try:
-                found = walk.entries(folder, last.path, self._watcher.watch)
+                found = walk.entries(folder, last, self._view)
             finally:
                 os.close(folder)
-            chosen = found[max(0, asked.start) : max(0, asked.start) + m.MOST_ENTRIES]
-            packed = b"".join(pack_entry(*entry) for entry in chosen)
-            more = max(0, asked.start) + len(chosen) < len(found)
-            return m.Listed(last.attr.pack(), last.watched, packed, len(chosen), more)
+            return _Rest(last.watched, [pack_entry(*entry) for entry in found])
 
     @handles(m.StatFs)
     async def statfs(self, asked: m.StatFs) -> m.StatFsAnswer:
         return await self._away(self._statfs, asked.path)
 
     def _statfs(self, path: bytes) -> m.StatFsAnswer:
-        with walk.walking(self._root, self._watcher.watch) as way:
+        with walk.walking(self._root, self._view) as way:
             st = os.fstatvfs(way.to(path, follow=True).fd)
-        return m.StatFsAnswer(
-            [
-                st.f_blocks,
-                st.f_bfree,
-                st.f_bavail,
-                st.f_files,
-                st.f_ffree,
-                st.f_bsize,
-                st.f_namemax,
-                st.f_frsize,
-            ]
-        )
+        numbers = (st.f_blocks, st.f_bfree, st.f_bavail, st.f_files, st.f_ffree, st.f_bsize, st.f_namemax)
+        return m.StatFsAnswer([*numbers, st.f_frsize])
+
+
+def _handing(lost: Callable[[T], None]) -> Callable[[Future[T]], None]:
+    def done(future: Future[T]) -> None:
+        if not future.cancelled() and future.exception() is None:
+            lost(future.result())
+
+    return done
+
+
+def _beginning(held: int, last: walk.Spot, inline: int, view: walk.View) -> bytes:
+    """The file's first bytes, read after it was watched: what changes from here on is told."""
+    last.attr = Attr.of(os.fstat(held))
+    size = min(inline, m.MOST_INLINE)
+    return walk.read_calmly(held, 0, size, last.attr, view) if view.calm else walk.read(held, 0, size)
+
+
+def _last_folder(way: walk.Walk) -> tuple[bytes, int] | None:
+    """The last watched folder on the way, as a descriptor of the caller's."""
+    for spot in reversed(way.spots):
+        if spot.attr.is_dir and spot.watched:
+            return spot.path, os.dup(spot.fd)
+    return None

@@ -106,26 +106,26 @@ def _rdev32(device: int) -> int:
     return (minor & 0xFF) | (major << 8) | ((minor & ~0xFF) << 12) & 0xFFFFFFFF
 
 
-_ENTRY = struct.Struct("<HH")
+_ENTRY = struct.Struct("<HHB")
 
 
-def pack_entry(name: bytes, attr: Attr, link: bytes) -> bytes:
-    """One entry of a listing: attributes, both lengths, link target, name."""
-    return attr.pack() + _ENTRY.pack(len(link), len(name)) + link + name
+def pack_entry(name: bytes, attr: Attr, link: bytes, watched: bool) -> bytes:
+    """One entry of a listing: attributes, both lengths, whether it is watched, link target, name."""
+    return attr.pack() + _ENTRY.pack(len(link), len(name), watched) + link + name
 
 
-def unpack_entries(data: bytes, count: int) -> list[tuple[bytes, Attr, bytes]]:
-    """(name, attributes, link target) of a listing; ValueError when it is cut short."""
+def unpack_entries(data: bytes, count: int) -> list[tuple[bytes, Attr, bytes, bool]]:
+    """(name, attributes, link target, watched) of a listing; ValueError when it cannot be one."""
     found, at = [], 0
     for _ in range(count):
         if at + SIZE + _ENTRY.size > len(data):
             raise ValueError("a listing ends inside an entry")
         attr = Attr.unpack(data, at)
-        link_size, name_size = _ENTRY.unpack_from(data, at + SIZE)
+        link_size, name_size, watched = _ENTRY.unpack_from(data, at + SIZE)
         at += SIZE + _ENTRY.size
         link, name = data[at : at + link_size], data[at + link_size : at + link_size + name_size]
         at += link_size + name_size
-        if len(name) != name_size or not name or b"/" in name or b"\0" in name:
+        if len(name) != name_size or name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
             raise ValueError("a listing has an entry without a usable name")
-        found.append((name, attr, link))
+        found.append((name, attr, link, bool(watched)))
     return found

@@ -2,17 +2,17 @@
 
 A node is one file as the kernel knows it (by number, until FORGET) and as the target names it (by
 path, until the agent says the name changed). Only what the agent watches is kept: nothing here
-can be stale without a push on its way.
+can be stale without a push on its way. All of it is bounded; what is dropped is asked again.
 """
 
 from __future__ import annotations
 
 import errno
-import posixpath
+import itertools
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from pymirror.features.fs.attr import Attr
 from pymirror.features.fs.messages import Step
@@ -21,7 +21,13 @@ ROOT = 1
 MOST_INLINE_BYTES = 64 << 20
 MOST_NODES = 200_000
 """Names kept although the kernel has forgotten them; a node is some 700 bytes."""
+MOST_MISSING = 50_000
+MOST_LISTED = 200_000
+"""Entries in all listings that are kept."""
 MOST_LINKS = 40
+
+Entries = list[tuple[bytes, Attr, bytes, bool]]
+"""Name, attributes, link target, watched."""
 
 
 @define(eq=False)
@@ -30,7 +36,7 @@ class Node:
 
     attr: None when it must be asked again. data: the whole content, if known; head: its beginning.
     handle: the agent holds the file open under it. version: changes whenever the content may have.
-    listing: (name, attributes, link target) of a watched folder's entries.
+    listing: a watched folder's entries.
     """
 
     number: int
@@ -45,7 +51,25 @@ class Node:
     opens: int = 0
     lookups: int = 0
     version: int = 0
-    listing: list[tuple[bytes, Attr, bytes]] | None = None
+    listing: Entries | None = None
+
+    @property
+    def current(self) -> bool:
+        """Known, and a change would be told."""
+        return self.attr is not None and self.watched
+
+
+@frozen
+class Located:
+    """Where a path leads as far as it is known and watched.
+
+    node: there; or errno: why nowhere; else unknown: ask for `rest` from the folder `base` on.
+    """
+
+    node: Node | None = None
+    errno: int = 0
+    base: bytes = b"/"
+    rest: bytes = b""
 
 
 @define
@@ -54,21 +78,36 @@ class Cache:
 
     by_path: dict[bytes, Node] = field(factory=dict)
     by_number: dict[int, Node] = field(factory=dict)
-    missing: dict[bytes, bool] = field(factory=dict)
+    missing: OrderedDict[bytes, bool] = field(factory=OrderedDict)
     released: list[int] = field(factory=list)
+    _inside: dict[bytes, set[bytes]] = field(factory=dict)  # folder → paths known in it, missing ones too
     _next: int = ROOT
     _inline: OrderedDict[int, int] = field(factory=OrderedDict)
     _inline_size: int = 0
+    _listed: OrderedDict[int, int] = field(factory=OrderedDict)
+    _listed_size: int = 0
 
     def __attrs_post_init__(self) -> None:
         root = self._make(b"/")
         root.lookups = 1  # the kernel never forgets the top
 
+    # Learning -------------------------------------------------------------------------------
+
     def _make(self, path: bytes) -> Node:
+        if len(self.by_path) >= MOST_NODES:
+            self._shrink()
         node = Node(self._next, path)
         self._next += 1
         self.by_number[node.number] = self.by_path[path] = node
+        self._inside.setdefault(folder_of(path), set()).add(path)
         return node
+
+    def _shrink(self) -> None:
+        """Let the oldest names go that neither the kernel nor another name needs."""
+        oldest = list(itertools.islice(self.by_path.items(), MOST_NODES // 10))
+        for path, node in oldest:
+            if node.lookups <= 0 and node.opens <= 0 and path not in self._inside:
+                self.drop_name(path)
 
     def learn(self, path: bytes, attr: Attr, link: bytes, watched: bool) -> Node:
         """What the agent said of a path, as a node. Another file under the name is another node."""
@@ -76,23 +115,28 @@ class Cache:
         if node is not None and node.identity not in (None, attr.identity) and node.number != ROOT:
             self.drop_name(path)
             node = None
+        self.missing.pop(path, None)
         if node is None:
             node = self._make(path)
         if node.attr is not None and (node.attr.mtime, node.attr.size) != (attr.mtime, attr.size):
             self.forget_content(node)
         node.attr, node.identity, node.link, node.watched = attr, attr.identity, link, watched
-        self.missing.pop(path, None)
         return node
 
     def learn_steps(self, steps: Iterable[Step]) -> list[Node]:
         """The nodes of a walk, in its order."""
         return [self.learn(s.path, Attr.unpack(s.attr), s.link, s.watched) for s in steps]
 
-    def learn_missing(self, path: bytes) -> None:
-        """The name is known not to exist; kept only below a watched folder."""
-        folder = self.by_path.get(posixpath.dirname(path))
+    def learn_missing(self, path: bytes, certain: bool) -> None:
+        """The name does not exist; known from now on if it is `certain` and its folder is watched."""
         self.drop_name(path)
-        self.missing[path] = bool(folder and folder.watched)
+        folder = self.by_path.get(folder_of(path))
+        if not certain or folder is None or not folder.watched:
+            return
+        self.missing[path] = True
+        self._inside.setdefault(folder_of(path), set()).add(path)
+        if len(self.missing) > MOST_MISSING:
+            self.drop_name(next(iter(self.missing)))
 
     def keep_data(self, node: Node, data: bytes) -> None:
         """The whole content of a small file; the oldest go when there is too much of it."""
@@ -106,36 +150,65 @@ class Cache:
             if number in self.by_number:
                 self.by_number[number].data = None
 
+    def keep_listing(self, node: Node, listing: Entries) -> None:
+        """A folder's entries; the oldest go when there are too many of them."""
+        self._forget_listing(node)
+        node.listing = listing
+        self._listed[node.number] = len(listing)
+        self._listed_size += len(listing)
+        while self._listed_size > MOST_LISTED and len(self._listed) > 1:
+            number, size = self._listed.popitem(last=False)
+            self._listed_size -= size
+            if number in self.by_number:
+                self.by_number[number].listing = None
+
+    # Forgetting -----------------------------------------------------------------------------
+
+    def _forget_listing(self, node: Node) -> None:
+        node.listing = None
+        self._listed_size -= self._listed.pop(node.number, 0)
+
     def forget_content(self, node: Node) -> None:
         node.version += 1
-        node.head, node.listing = b"", None
+        node.head = b""
+        self._forget_listing(node)
         if node.data is not None:
             node.data = None
             self._inline_size -= self._inline.pop(node.number, 0)
 
     def drop_name(self, path: bytes) -> Node | None:
         """The name leads elsewhere or nowhere now; its node lives on for those who have it open."""
-        node = self.by_path.pop(path, None)
+        self.missing.pop(path, None)
+        node = self.by_path.get(path)
         if node is not None and node.number == ROOT:
-            self.by_path[path] = node
             return None
+        self._outside(path)
         if node is not None:
+            del self.by_path[path]
             node.attr = None
             self._retire(node)
         return node
 
-    def below(self, path: bytes) -> list[bytes]:
-        """Every known path below a folder."""
-        prefix = path.rstrip(b"/") + b"/"
-        return [p for p in (*self.by_path, *self.missing) if p.startswith(prefix)]
+    def _outside(self, path: bytes) -> None:
+        folder = folder_of(path)
+        known = self._inside.get(folder)
+        if known is not None:
+            known.discard(path)
+            if not known:
+                del self._inside[folder]
+
+    def below(self, path: bytes) -> Iterator[bytes]:
+        """Every known path below a folder, the deepest first; each may be dropped when it comes."""
+        for inner in list(self._inside.get(path, ())):
+            if inner != path:  # the top is in itself
+                yield from self.below(inner)
+                yield inner
 
     def forget(self, number: int, lookups: int) -> None:
         """The kernel forgot a node `lookups` times."""
         node = self.by_number.get(number)
         if node is not None and number != ROOT:
             node.lookups -= lookups
-            if node.lookups <= 0 and len(self.by_path) > MOST_NODES and self.by_path.get(node.path) is node:
-                del self.by_path[node.path]
             self._retire(node)
 
     def _retire(self, node: Node) -> None:
@@ -159,6 +232,37 @@ class Cache:
         taken, self.released = self.released, []
         return taken
 
+    # Finding --------------------------------------------------------------------------------
+
+    def locate(self, path: bytes, follow: bool) -> Located:
+        """Follows links as the kernel will, so that an open of something known costs no round trip."""
+        here, links = b"/", 0
+        todo = [name for name in path.split(b"/") if name][::-1]
+        while todo:
+            name = todo.pop()
+            if name == b"..":
+                here = folder_of(here)
+                continue
+            place = here + b"/" + name if here != b"/" else b"/" + name
+            node = self.by_path.get(place)
+            if node is None or not node.current or links > MOST_LINKS:
+                code = errno.ENOENT if node is None and self.missing.get(place) else 0
+                return Located(None, code, here, b"/".join((name, *reversed(todo))))
+            if node.attr is not None and node.attr.is_link and (todo or follow):
+                links += 1
+                if node.link.startswith(b"/"):
+                    here = b"/"
+                todo += [n for n in node.link.split(b"/") if n and n != b"."][::-1]
+                continue
+            here = place
+        node = self.by_path.get(here)
+        return Located(node if node is not None and node.current else None, 0, here, b"")
+
+
+def folder_of(path: bytes) -> bytes:
+    """The folder of an absolute path; the top's is the top."""
+    return path.rpartition(b"/")[0] or b"/"
+
 
 def relative_link(path: bytes, link: bytes) -> bytes:
     """A link target as the kernel resolves it inside the tree: an absolute one becomes relative."""
@@ -167,33 +271,3 @@ def relative_link(path: bytes, link: bytes) -> bytes:
     up = path.strip(b"/").count(b"/")
     rest = link.lstrip(b"/")
     return (b"../" * up + rest) or b"."
-
-
-def find(cache: Cache, path: bytes, follow: bool) -> Node | int | None:
-    """Where `path` leads as far as it is known and watched: a node, ENOENT, or None for "ask".
-
-    Follows links as the kernel will, so that an open of something known costs no round trip.
-    """
-    here, links = b"/", 0
-    todo = [name for name in path.split(b"/") if name][::-1]
-    while todo:
-        name = todo.pop()
-        if name == b"..":
-            here = posixpath.dirname(here)
-            continue
-        place = here.rstrip(b"/") + b"/" + name
-        node = cache.by_path.get(place)
-        if node is None:
-            return errno.ENOENT if cache.missing.get(place) else None
-        if node.attr is None or not node.watched:
-            return None
-        if node.attr.is_link and (todo or follow):
-            links += 1
-            if links > MOST_LINKS:
-                return None
-            if node.link.startswith(b"/"):
-                here = b"/"
-            todo += [n for n in node.link.split(b"/") if n and n != b"."][::-1]
-            continue
-        here = place
-    return cache.by_path.get(here)

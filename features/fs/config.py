@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from attrs import frozen
 
-from pymirror.core.config import Flag, key, one_of, regex
+from pymirror.core.config import Flag, key, one_of, positive, regex
 
 MODES = ("local", "localwithoverrides", "read", "write")
 
@@ -73,6 +73,13 @@ class Config:
     )
     readonly_file_buffer: int = key(
         128_000, validator=_buffer, help="Bytes fetched ahead; 0 turns reading ahead off."
+    )
+
+    timeout: float = key(
+        60.0,
+        validator=positive,
+        help="Seconds the target may take for one answer about a file, a hung network disk say; "
+        "the program then gets ETIMEDOUT.",
     )
 
     def __attrs_post_init__(self) -> None:

@@ -45,7 +45,7 @@ WANTED = ASYNC_READ | AUTO_INVAL_DATA | DO_READDIRPLUS | PARALLEL_DIROPS | MAX_P
 FOPEN_DIRECT_IO, FOPEN_KEEP_CACHE = 1 << 0, 1 << 1
 FOPEN_CACHE_DIR = 1 << 3
 
-INVAL_INODE, INVAL_ENTRY = 2, 3
+INVAL_INODE, INVAL_ENTRY, STORE = 2, 3, 4
 FOREVER = 10**9
 """Seconds; what is watched is invalidated by push, not by time."""
 MAX_WRITE = 128 << 10
@@ -140,6 +140,17 @@ def statfs(numbers: list[int]) -> bytes:
     """struct fuse_kstatfs of blocks, bfree, bavail, files, ffree, bsize, namelen, frsize."""
     blocks, bfree, bavail, files, ffree, bsize, namelen, frsize = numbers
     return STATFS_OUT.pack(blocks, bfree, bavail, files, ffree, bsize, namelen, frsize)
+
+
+def interrupted(body: memoryview) -> int:
+    """The request that INTERRUPT is about."""
+    return int.from_bytes(body[:8], "little")
+
+
+def store(node: int, data: bytes) -> tuple[bytes, bytes]:
+    """Put a file's bytes, from its beginning, into the kernel's page cache: head and body."""
+    body = struct.pack("<QQII", node, 0, len(data), 0)
+    return OUT.pack(OUT.size + len(body) + len(data), STORE, 0) + body, data
 
 
 def inval_inode(node: int) -> bytes:

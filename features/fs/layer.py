@@ -9,13 +9,14 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 from pymirror.core.call import PATH_CALLS, Call, Errno, OtherPath, Scope, Text, Untouched, Verdict
 from pymirror.core.feature import Launch, LayerFeature, handles, intercepts
 from pymirror.features.fs import config as keys
 from pymirror.features.fs import messages as m
 from pymirror.features.fs import mount
+from pymirror.features.fs.cache import Node
 from pymirror.features.fs.defaults import Here
 from pymirror.features.fs.rules import Decision, Place, Rules
 from pymirror.features.fs.tree import Tree
@@ -59,7 +60,11 @@ class Layer(LayerFeature):
         self._top = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._mount = mount.mount(launch.directory, launch.visible)
         self._tree = Tree(
-            self._mount, self.peer, m.MOST_INLINE, read_ahead=self.config.readonly_file_buffer > 0
+            self._mount,
+            self.peer,
+            m.MOST_INLINE,
+            read_ahead=self.config.readonly_file_buffer > 0,
+            limit=self.config.timeout,
         )
         for tree in self._rules.stable_trees():
             for name in PATH_CALLS:
@@ -76,7 +81,7 @@ class Layer(LayerFeature):
         if tree is not None:
             await tree.aclose()
         if mounted is not None:
-            mount.unmount(mounted)
+            await mount.unmount(mounted)
         if self._top >= 0:
             os.close(self._top)
             self._top = -1
@@ -87,7 +92,7 @@ class Layer(LayerFeature):
             self._tree.changed(news)
 
     @intercepts(*PATH_CALLS)
-    async def path(self, call: Call) -> Verdict | None:
+    def path(self, call: Call) -> Verdict | Awaitable[Verdict]:
         decision = self._rules.decide(call.path, call.write)
         if decision.place is Place.NOWHERE:
             return Errno(decision.reason, code=errno.ENOENT, scope=Scope.CALL)
@@ -95,19 +100,25 @@ class Layer(LayerFeature):
             if decision.path == call.path:
                 return Untouched(decision.reason, scope=Scope.CALL)
             return self._below(self._top, decision, Scope.CALL)
-        return await self._in_target(call, decision)
-
-    async def _in_target(self, call: Call, decision: Decision) -> Verdict:
-        tree, mounted = self._tree, self._mount
-        if tree is None or mounted is None:
+        if self._tree is None:
             return Errno("fs: the session is over", code=errno.EIO)
+        follow = call.follow and call.name != "readlink"
+        node = self._tree.seed(decision.path, follow, content=call.name == "open")
+        if isinstance(node, Node):
+            return self._seen(call, decision, node)
+        return self._later(call, decision, node)
+
+    async def _later(self, call: Call, decision: Decision, asked: Awaitable[Node]) -> Verdict:
+        return self._seen(call, decision, await asked)
+
+    def _seen(self, call: Call, decision: Decision, node: Node) -> Verdict:
         if call.name == "readlink":
-            node = await tree.seed(decision.path, follow=False, content=False)
             if node.attr is None or not node.attr.is_link:
                 return Errno(f"{decision.reason}; not a link", code=errno.EINVAL)
             return Text(decision.reason, value=node.link)
-        await tree.seed(decision.path, call.follow, content=call.name == "open")
-        return self._below(mounted.root, decision, Scope.CALL)
+        if self._mount is None:
+            return Errno("fs: the session is over", code=errno.EIO)
+        return self._below(self._mount.root, decision, Scope.CALL)
 
     @staticmethod
     def _below(root: int, decision: Decision, scope: Scope) -> OtherPath:

@@ -26,11 +26,13 @@ class Step:
 
 @message("fs")
 class Fetch:
-    """Walk to `path` and say what is on the way. follow: a final link too. inline: bytes of content wanted.
+    """Walk from the folder `base` to `path` below it and say what is on the way.
 
-    known: directories whose steps need not be sent again.
+    base: without links, known to the layer and watched, so that its own steps need not be told again.
+    follow: a final link too. inline: bytes of content wanted.
     """
 
+    base: bytes
     path: bytes
     follow: bool
     inline: int = 0
@@ -85,21 +87,20 @@ class Release:
 
 @message("fs")
 class List:
-    """The entries of a directory from number `start` on."""
+    """The entries of a directory, or with `cursor` those that `Listed` left out. ESTALE: begin again."""
 
     path: bytes
-    start: int = 0
+    cursor: int = 0
 
 
 @message("fs")
 class Listed:
-    """entries: for each a packed Attr, the link target's and the name's length (u16 each), both texts."""
+    """entries: `count` of them, as attr.py packs them. cursor: where the rest is asked for; 0: no rest."""
 
-    attr: bytes
     watched: bool
     entries: bytes
     count: int
-    more: bool
+    cursor: int
 
 
 @message("fs")
@@ -116,11 +117,11 @@ class StatFsAnswer:
 
 @message("fs")
 class Changed:
-    """Something happened to these paths; entries: names came or went below these directories.
+    """Something happened to these paths; below: these lead elsewhere now, with whatever is below them.
 
     all: events were lost, nothing that was handed out can be relied on. An event from the agent.
     """
 
     paths: list[bytes]
-    entries: list[bytes]
+    below: list[bytes]
     all: bool = False

@@ -8,6 +8,7 @@ on a private folder, which the guard unmounts should pymirror be killed.
 from __future__ import annotations
 
 import array
+import asyncio
 import ctypes
 import errno
 import os
@@ -62,11 +63,17 @@ def mount(folder: str, visible: Callable[[str], None]) -> Mount:
     return _by_helper(folder, visible)
 
 
-def unmount(made: Mount) -> None:
+async def unmount(made: Mount) -> None:
     """End it at once: requests still waiting fail, descriptors of files in it become useless."""
     os.close(made.device)
     if made.path:
-        subprocess.run(["fusermount3", "-u", "-z", made.path], capture_output=True, timeout=10, check=False)
+        await asyncio.to_thread(
+            subprocess.run,
+            ["fusermount3", "-u", "-z", made.path],
+            capture_output=True,
+            timeout=10,
+            check=False,
+        )
     os.close(made.root)
 
 

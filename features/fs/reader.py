@@ -39,7 +39,20 @@ class Reader:
     _pieces: OrderedDict[tuple[int, int, int], asyncio.Task[bytes]] = field(factory=OrderedDict)
     _progress: dict[int, _Progress] = field(factory=dict)
 
-    async def read(self, node: Node, offset: int, size: int) -> bytes:
+    def ready(self, node: Node, offset: int, size: int) -> memoryview | None:
+        """The bytes if they are here and in one piece; else None."""
+        task = self._at(node, offset)
+        progress = self._progress.get(node.number)
+        if task is None or progress is None or not task.done() or task.cancelled() or task.exception():
+            return None
+        piece, inside = task.result(), offset % MOST_READ
+        if len(piece) < min(inside + size, MOST_READ) or inside + size > MOST_READ:
+            return None  # the file's end, or two pieces
+        progress.end = max(progress.end, offset + size)
+        self._look_ahead(node, offset, progress)
+        return memoryview(piece)[inside : inside + size]
+
+    async def read(self, node: Node, offset: int, size: int) -> bytes | memoryview:
         """Up to `size` bytes; less only at the end of the file."""
         progress = self._progress.setdefault(node.number, _Progress())
         # The kernel sends the parts of one read ahead in any order: near counts as in order.
@@ -52,7 +65,7 @@ class Reader:
         while size:
             piece = await asyncio.shield(self._want(node, offset))
             inside = offset % MOST_READ
-            part = piece[inside : inside + size]
+            part = memoryview(piece)[inside : inside + size]
             self._look_ahead(node, offset, progress)
             parts.append(part)
             offset += len(part)

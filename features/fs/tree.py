@@ -13,55 +13,94 @@ import errno
 import itertools
 import logging
 import os
-import posixpath
 import stat
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+from attrs import define, field
 
 from pymirror.core.errors import ChannelLost, PeerError
 from pymirror.core.feature import Peer
 from pymirror.features.fs import fuse
 from pymirror.features.fs import messages as m
 from pymirror.features.fs.attr import Attr, unpack_entries
-from pymirror.features.fs.cache import Cache, Node, find, relative_link
+from pymirror.features.fs.cache import ROOT, Cache, Entries, Node, folder_of, relative_link
 from pymirror.features.fs.mount import Mount
 from pymirror.features.fs.reader import AHEAD, Reader
 
 log = logging.getLogger("pymirror.fs")
 
-Entries = list[tuple[bytes, Attr, bytes]]
+Body = bytes | memoryview
+RESTARTS = 3
+"""Times a listing is begun again because the agent let its rest go."""
+
+BUSY = (errno.ENOENT, errno.ENODEV, errno.EBADF)
+"""What the kernel says to an answer nobody waits for any more: its asker was killed, or we end."""
+
+
+@define
+class _Meanwhile:
+    """What changed while questions were on their way: their answers may be older than the news."""
+
+    paths: set[bytes] = field(factory=set)
+    below: set[bytes] = field(factory=set)
+    all: bool = False
+
+    def touched(self, path: bytes) -> bool:
+        return self.all or path in self.paths or any(_is_below(path, top) for top in self.below)
+
+
+def _is_below(path: bytes, top: bytes) -> bool:
+    return path == top or path.startswith(top.rstrip(b"/") + b"/")
 
 
 class Tree:
-    """One mounted tree. `seed` prepares a path for the engine with at most one round trip."""
+    """One mounted tree. `seed` prepares a path for the engine with at most one round trip.
 
-    def __init__(self, mount: Mount, peer: Peer, inline: int, read_ahead: bool) -> None:
+    inline: bytes of content that come along. limit: seconds the target may take for one answer.
+    """
+
+    def __init__(self, mount: Mount, peer: Peer, inline: int, read_ahead: bool, limit: float) -> None:
         self.mount, self.peer, self.cache = mount, peer, Cache()
-        self._inline = inline
+        self._inline, self._limit = inline, limit
         self._reader = Reader(self._read_remote, AHEAD if read_ahead else 0)
         self._buffer = memoryview(bytearray(fuse.READ_BUFFER))
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[int, asyncio.Task[None]] = {}
         self._fetching: dict[tuple[bytes, bool, int], asyncio.Task[Node]] = {}
         self._in_flight = 0
-        self._changed_meanwhile: set[bytes] = set()
+        self._ended = False
+        self._meanwhile = _Meanwhile()
         self._handles: dict[int, tuple[Node, Entries]] = {}
         self._numbers = itertools.count(1)
         self._notifier = ThreadPoolExecutor(1, thread_name_prefix="fs-notify")
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(mount.device, self._readable)
 
+    async def _ask(self, message: Any) -> Any:
+        """A question to the agent. OSError as the target's kernel said it, ETIMEDOUT after the limit."""
+        try:
+            return await asyncio.wait_for(self.peer.request(message), self._limit)
+        except asyncio.TimeoutError:
+            raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)) from None
+
     # Known to the engine --------------------------------------------------------------------
 
-    async def seed(self, path: bytes, follow: bool, content: bool) -> Node:
-        """What `path` leads to; nothing more has to be asked when the kernel opens or looks at it."""
-        known = find(self.cache, path, follow)
-        if isinstance(known, int):
-            raise OSError(known, os.strerror(known))
-        if known is not None and known.attr is not None:
-            ready = known.data is not None or known.handle or not known.attr.is_file
+    def seed(self, path: bytes, follow: bool, content: bool) -> Node | Awaitable[Node]:
+        """What `path` leads to; nothing more has to be asked when the kernel opens or looks at it.
+
+        A node at once when it is known; OSError.
+        """
+        found = self.cache.locate(path, follow)
+        if found.errno:
+            raise OSError(found.errno, os.strerror(found.errno))
+        node = found.node
+        if node is not None and node.attr is not None:
+            ready = node.data is not None or node.handle or not node.attr.is_file
             if ready or not content:
-                return known
-        return await self.fetch(path, follow, self._inline if content else 0)
+                return node
+        return self.fetch(path, follow, self._inline if content else 0)
 
     async def fetch(self, path: bytes, follow: bool, inline: int) -> Node:
         """Ask the agent for a path. Several who want the same wait for one answer. OSError."""
@@ -75,27 +114,41 @@ class Tree:
         return await asyncio.shield(task)
 
     async def _fetch(self, path: bytes, follow: bool, inline: int) -> Node:
-        self._in_flight += 1
-        try:
-            reply: m.Fetched = await self.peer.request(m.Fetch(path, follow, inline))
+        base, rest = self._way(path, follow)
+        with self._asking():
+            reply: m.Fetched = await self._ask(m.Fetch(base, rest, follow, inline))
             nodes = self.cache.learn_steps(reply.steps)
             for node in nodes:
-                if node.path in self._changed_meanwhile:
+                if self._meanwhile.touched(node.path):
                     node.watched = False  # true when it was sent, perhaps not any more: asked again next time
             if reply.errno:
                 if reply.errno == errno.ENOENT and reply.missing:
-                    self.cache.learn_missing(reply.missing)
-                    if reply.missing in self._changed_meanwhile:
-                        self.cache.missing[reply.missing] = False
+                    self.cache.learn_missing(reply.missing, not self._meanwhile.touched(reply.missing))
                 raise OSError(reply.errno, os.strerror(reply.errno))
             if not nodes:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
-            found = find(self.cache, path, follow)
-            node = found if isinstance(found, Node) else nodes[-1]
-            self._opened_there(node, reply, inline)
-            return node
+            self._opened_there(nodes[-1], reply, inline)
+            return nodes[-1]
+
+    def _way(self, path: bytes, follow: bool) -> tuple[bytes, bytes]:
+        """The folder to begin at and the way from there; the last name is asked for even if it is known."""
+        found = self.cache.locate(path, follow)
+        if found.rest:
+            return found.base, found.rest
+        if found.node is None or found.node.number == ROOT:
+            return b"/", path.lstrip(b"/")
+        folder, _, name = found.node.path.rpartition(b"/")
+        return folder or b"/", name
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        self._in_flight += 1
+        try:
+            yield
         finally:
-            self._settled()
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._meanwhile = _Meanwhile()
 
     def _opened_there(self, node: Node, reply: m.Fetched, inline: int) -> None:
         if reply.handle:
@@ -108,91 +161,98 @@ class Tree:
             if node.watched and len(reply.data) == node.attr.size and node.attr.size < inline:
                 self.cache.keep_data(node, reply.data)
 
-    def _settled(self) -> None:
-        self._in_flight -= 1
-        if not self._in_flight:
-            self._changed_meanwhile.clear()
-
     def _send_released(self) -> None:
         numbers = self.cache.take_released()
         if numbers:
             try:
                 self.peer.send(m.Release(numbers))
+            except BlockingIOError:
+                self.cache.released += numbers  # with the next ones
             except ChannelLost as gone:
                 log.debug("handles are gone with the channel: %s", gone)
 
     async def entries(self, node: Node) -> Entries:
-        """The entries of a folder, all of them."""
+        """The entries of a folder, all of them. OSError, PeerError."""
         if node.listing is not None and node.watched:
             return node.listing
-        self._in_flight += 1
-        try:
-            found: Entries = []
+        with self._asking():
             version = node.version
-            while True:
-                reply: m.Listed = await self.peer.request(m.List(node.path, len(found)))
-                found += unpack_entries(reply.entries, reply.count)
-                if not reply.more or not reply.count:
-                    break
-            watched = reply.watched and node.path not in self._changed_meanwhile
-            for name, attr, link in found:
+            found, watched = await self._listed(node.path)
+            if self._meanwhile.touched(node.path):
+                watched = False
+            for name, attr, link, told in found:
                 path = node.path.rstrip(b"/") + b"/" + name
-                self.cache.learn(path, attr, link, watched and path not in self._changed_meanwhile)
+                self.cache.learn(path, attr, link, told and watched and not self._meanwhile.touched(path))
             if watched and version == node.version:
-                node.listing = found
+                self.cache.keep_listing(node, found)
             return found
-        except ValueError as error:
-            raise PeerError(f"a listing cannot be read: {error}") from error
-        finally:
-            self._settled()
+
+    async def _listed(self, path: bytes) -> tuple[Entries, bool]:
+        """All parts of a listing, and whether the folder is watched."""
+        for _ in range(RESTARTS):
+            found: Entries = []
+            cursor = 0
+            try:
+                while True:
+                    reply: m.Listed = await self._ask(m.List(path, cursor))
+                    found += unpack_entries(reply.entries, reply.count)
+                    cursor = reply.cursor
+                    if not cursor:
+                        return found, reply.watched
+            except ValueError as error:
+                raise PeerError(f"a listing cannot be read: {error}") from error
+            except OSError as error:
+                if error.errno != errno.ESTALE or not cursor:
+                    raise  # ESTALE of a cursor: the agent let it go for others
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     # News from the agent --------------------------------------------------------------------
 
     def changed(self, news: m.Changed) -> None:
         """Forget what may be different now, here and in the kernel."""
-        paths = [*self.cache.by_path] if news.all else news.paths
-        entries = [*self.cache.by_path, *self.cache.missing] if news.all else news.entries
+        below = [b"/"] if news.all else news.below
         if self._in_flight:
-            self._changed_meanwhile.update(paths, entries)
-        notices = []
-        for path in paths:
+            self._meanwhile.paths.update(news.paths)
+            self._meanwhile.below.update(below)
+            self._meanwhile.all |= news.all
+        notices: list[bytes] = []
+        for path in news.paths:
             node = self.cache.by_path.get(path)
             if node is not None:
-                node.attr = None
-                self.cache.forget_content(node)
-                self._reader.forget(node)
-                notices.append(fuse.inval_inode(node.number))
-        for path in entries:
-            notices += self._name_changed(path)
+                self._content_changed(node, notices)
+        for path in below:
+            self._name_changed(path, notices)
         if notices:
             self._notifier.submit(self._notify, notices)
         self._send_released()
 
-    def _name_changed(self, path: bytes) -> list[bytes]:
-        for inner in self.cache.below(path):
+    def _content_changed(self, node: Node, notices: list[bytes]) -> None:
+        node.attr = None
+        self.cache.forget_content(node)
+        self._reader.forget(node)
+        if node.lookups > 0:
+            notices.append(fuse.inval_inode(node.number))
+
+    def _name_changed(self, path: bytes, notices: list[bytes]) -> None:
+        for inner in (*self.cache.below(path), path):
+            node = self.cache.by_path.get(inner)
+            if node is not None:
+                self._content_changed(node, notices)
             self.cache.drop_name(inner)
-            self.cache.missing.pop(inner, None)
-        self.cache.drop_name(path)
-        self.cache.missing.pop(path, None)
-        folder = self.cache.by_path.get(posixpath.dirname(path))
-        if folder is None:
-            return []
-        self.cache.forget_content(folder)
-        return [fuse.inval_entry(folder.number, posixpath.basename(path))]
+            folder = self.cache.by_path.get(folder_of(inner))
+            if folder is not None and folder.lookups > 0 and inner != b"/":
+                notices.append(fuse.inval_entry(folder.number, inner.rpartition(b"/")[2]))
+        folder = self.cache.by_path.get(folder_of(path))
+        if folder is not None:
+            self.cache.forget_content(folder)
 
     def _notify(self, notices: list[bytes]) -> None:
         for notice in notices:
             try:
                 os.write(self.mount.device, notice)
             except OSError as error:
-                # ENOENT: the kernel does not know it (any more), which is what was wanted.
-                if error.errno not in (
-                    errno.ENOENT,
-                    errno.ENOTDIR,
-                    errno.ENODEV,
-                    errno.EBADF,
-                    errno.ENOTEMPTY,
-                ):
+                # The kernel does not know it (any more), which is what was wanted.
+                if error.errno not in (*BUSY, errno.ENOTDIR, errno.ENOTEMPTY):
                     log.warning("the kernel did not take a notice: %s", error)
 
     # The kernel's requests ------------------------------------------------------------------
@@ -218,7 +278,11 @@ class Tree:
                 self.cache.forget(number, lookups)
             self._send_released()
             return
-        if request.opcode in (fuse.INTERRUPT, fuse.DESTROY):
+        if request.opcode == fuse.INTERRUPT:
+            if (task := self._tasks.get(fuse.interrupted(request.body))) is not None:
+                task.cancel()
+            return
+        if request.opcode == fuse.DESTROY:
             return
         if request.opcode in fuse.CHANGING:
             self._write(fuse.failure(request.unique, errno.EROFS))
@@ -232,19 +296,21 @@ class Tree:
         except OSError as error:
             self._write(fuse.failure(request.unique, error.errno or errno.EIO))
             return
-        if isinstance(answer, bytes):
+        if isinstance(answer, (bytes, memoryview)):
             self._reply(request.unique, answer)
             return
         task = self._loop.create_task(self._later(request.unique, request.opcode, answer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[request.unique] = task
+        task.add_done_callback(lambda _: self._tasks.pop(request.unique, None))
 
-    async def _later(self, unique: int, opcode: int, work: Awaitable[bytes]) -> None:
+    async def _later(self, unique: int, opcode: int, work: Awaitable[Body]) -> None:
         try:
             body = await work
         except OSError as error:
             self._write(fuse.failure(unique, error.errno or errno.EIO))
-        except (PeerError, asyncio.CancelledError):
+        except asyncio.CancelledError:  # who asked was interrupted; at the session's end all are
+            self._write(fuse.failure(unique, errno.EIO if self._ended else errno.EINTR))
+        except PeerError:
             self._write(fuse.failure(unique, errno.EIO))
         except Exception:
             log.exception("the tree failed on a request of kind %d", opcode)
@@ -252,18 +318,14 @@ class Tree:
         else:
             self._reply(unique, body)
 
-    def _reply(self, unique: int, body: bytes) -> None:
+    def _reply(self, unique: int, body: Body) -> None:
         self._write(fuse.answer_head(unique, len(body)), body)
 
-    def _write(self, *parts: bytes) -> None:
+    def _write(self, *parts: Body) -> None:
         try:
             os.writev(self.mount.device, parts)
         except OSError as error:
-            if error.errno not in (
-                errno.ENOENT,
-                errno.ENODEV,
-                errno.EBADF,
-            ):  # its asker was killed; or we end
+            if error.errno not in BUSY:
                 log.error("an answer was refused by the kernel: %s", error)
 
     def _node(self, number: int) -> Node:
@@ -279,9 +341,9 @@ class Tree:
         folder = self._node(request.node)
         path = folder.path.rstrip(b"/") + b"/" + fuse.name_of(request.body)
         node = self.cache.by_path.get(path)
-        if node is not None and node.attr is not None and node.watched:
+        if node is not None and node.current:
             return self._entry(folder, node)
-        if node is None and self.cache.missing.get(path):
+        if node is None and path in self.cache.missing:
             return fuse.entry(0, 0, fuse.FOREVER, None)
         return self._lookup_there(folder, path)
 
@@ -305,7 +367,7 @@ class Tree:
             if found is node and node.attr is not None:
                 return fuse.attributes(node.attr, fuse.FOREVER if node.watched else 0)
         if node.handle:  # it has another name or none by now, and is open
-            reply: m.Refreshed = await self.peer.request(m.Refresh(node.handle))
+            reply: m.Refreshed = await self._ask(m.Refresh(node.handle))
             return fuse.attributes(Attr.unpack(reply.attr), 0)
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
@@ -315,7 +377,7 @@ class Tree:
 
     def _open(self, request: fuse.Request) -> bytes | Awaitable[bytes]:
         node = self._node(request.node)
-        if node.attr is not None and node.watched and (node.data is not None or node.handle):
+        if node.current and (node.data is not None or node.handle):
             return self._opened(node)
         return self._open_there(node)
 
@@ -329,20 +391,24 @@ class Tree:
         return self._opened(node)
 
     def _opened(self, node: Node) -> bytes:
+        if node.watched and node.data and not node.opens:
+            # Into the page cache, so that no read has to ask. Nobody has it open, so no read that this
+            # loop must answer holds a page that the kernel would wait for.
+            self._write(*fuse.store(node.number, node.data))
         node.opens += 1
         if node.watched:
             return fuse.opened(0, fuse.FOPEN_KEEP_CACHE)
         # Files of pseudo file systems say 0 bytes and have content: only direct reads show it.
         return fuse.opened(0, fuse.FOPEN_DIRECT_IO if node.attr is None or not node.attr.size else 0)
 
-    def _read(self, request: fuse.Request) -> bytes | Awaitable[bytes]:
+    def _read(self, request: fuse.Request) -> Body | Awaitable[Body]:
         node = self._node(request.node)
         _, offset, size = fuse.read_arguments(request.body)
         if node.data is not None:
             return node.data[offset : offset + size]
         if offset + size <= len(node.head) and node.watched:
             return node.head[offset : offset + size]
-        return self._reader.read(node, offset, size)
+        return self._reader.ready(node, offset, size) or self._reader.read(node, offset, size)
 
     async def _read_remote(self, node: Node, offset: int, size: int) -> bytes:
         for attempt in (1, 2):
@@ -351,7 +417,7 @@ class Tree:
                 if found is not node or not node.handle:
                     raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
             try:
-                reply: m.Data = await self.peer.request(m.Read(node.handle, offset, min(size, m.MOST_READ)))
+                reply: m.Data = await self._ask(m.Read(node.handle, offset, min(size, m.MOST_READ)))
                 return reply.data
             except OSError as error:
                 if error.errno != errno.ESTALE or attempt == 2:
@@ -398,7 +464,7 @@ class Tree:
         folder, listing = self._handles[handle] if handle in self._handles else (self._node(request.node), [])
         made, room = [], size
         for number in range(offset, len(listing) + 2):
-            name, attr, link = ((b".", b"..")[number], None, b"") if number < 2 else listing[number - 2]
+            name, attr = ((b".", b"..")[number], None) if number < 2 else listing[number - 2][:2]
             kind = stat.S_IFDIR if attr is None else stat.S_IFMT(attr.mode)
             ino = attr.ino if attr else (folder.attr.ino if folder.attr else 1)
             dirent = fuse.dirent(ino, number + 1, kind >> 12, name)
@@ -406,11 +472,11 @@ class Tree:
                 break
             room -= len(dirent) + (128 if plus else 0)
             if plus:
-                made.append(self._entry_of(folder, name, attr, link))
+                made.append(self._entry_of(folder, name, attr))
             made.append(dirent)
         return b"".join(made)
 
-    def _entry_of(self, folder: Node, name: bytes, attr: Attr | None, link: bytes) -> bytes:
+    def _entry_of(self, folder: Node, name: bytes, attr: Attr | None) -> bytes:
         """An entry with attributes; without them (node 0) where a change is on its way."""
         node = self.cache.by_path.get(folder.path.rstrip(b"/") + b"/" + name) if attr else None
         if node is None or node.attr is None:
@@ -418,15 +484,16 @@ class Tree:
         return self._entry(folder, node)
 
     async def _statfs(self, request: fuse.Request) -> bytes:
-        reply: m.StatFsAnswer = await self.peer.request(m.StatFs(self._node(request.node).path))
+        reply: m.StatFsAnswer = await self._ask(m.StatFs(self._node(request.node).path))
         return fuse.statfs(reply.numbers)
 
     # The end --------------------------------------------------------------------------------
 
     async def aclose(self) -> None:
         """Answer what waits with EIO, then let the kernel drop the mount. Never hangs on it."""
+        self._ended = True
         self._loop.remove_reader(self.mount.device)
-        waiting = [*self._tasks, *self._fetching.values()]
+        waiting = [*self._tasks.values(), *self._fetching.values()]
         for task in waiting:
             task.cancel()
         if waiting:
@@ -434,7 +501,7 @@ class Tree:
         self._notifier.shutdown(wait=False, cancel_futures=True)
 
 
-_HANDLERS: dict[int, Callable[[Tree, fuse.Request], bytes | Awaitable[bytes]]] = {
+_HANDLERS: dict[int, Callable[[Tree, fuse.Request], Body | Awaitable[Body]]] = {
     fuse.INIT: Tree._init,
     fuse.LOOKUP: Tree._lookup,
     fuse.GETATTR: Tree._getattr,

@@ -2,7 +2,8 @@
 
 Links are resolved here, name by name, so `..` and absolute links end in the target's root however
 they are laid. Nothing but regular files and directories is ever opened for its content: opening a
-FIFO or a device has effects.
+FIFO or a device has effects. A calm walk asks the kernel for what it has in memory only and raises
+`NotCalm` where it would have to wait: it may run in the event loop.
 """
 
 from __future__ import annotations
@@ -14,45 +15,34 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from attrs import frozen
+
 from pymirror.features.fs.attr import Attr
 
 _OPENAT2 = 437  # one number on every architecture since Linux 5.6
 _RESOLVE = 0x02 | 0x04 | 0x08  # NO_MAGICLINKS | NO_SYMLINKS | BENEATH
+_RESOLVE_CACHED = 0x20  # Linux 5.12
 _libc = ctypes.CDLL(None, use_errno=True)
+_NO_CALM = (errno.EAGAIN, errno.EOPNOTSUPP, errno.EINVAL)
+"""What the kernel says of RESOLVE_CACHED and RWF_NOWAIT: would wait; this file system, this kernel cannot."""
 MOST_LINKS = 40  # as the kernel
+READ_CALMLY = 128 << 10
+"""Bytes the loop copies out of the page cache itself; more is a thread's work."""
 
 
 class _How(ctypes.Structure):
     _fields_ = [("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64)]
 
 
-def open_name(folder: int, name: bytes, flags: int = os.O_PATH | os.O_NOFOLLOW) -> int:
-    """Open one name in the directory `folder` is open on; a link itself, never what it names. OSError."""
-    how = _How(flags | os.O_CLOEXEC, 0, _RESOLVE)
-    made = _libc.syscall(_OPENAT2, folder, name, ctypes.byref(how), ctypes.sizeof(how))
-    if made < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-    return int(made)
+_HOWS = {
+    calm: _How(os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, 0, _RESOLVE | (_RESOLVE_CACHED if calm else 0))
+    for calm in (False, True)
+}
+_HOW_SIZE = ctypes.sizeof(_How)
 
 
-Watch = Callable[[int, bytes, int], bool]
-"""(descriptor, path, device) → changes of it will be told."""
-
-
-class Spot:
-    """A place the walk reached: descriptor (O_PATH), path without links, attributes, link target."""
-
-    __slots__ = ("attr", "fd", "link", "path", "watched")
-
-    def __init__(self, fd: int, path: bytes, watch: Watch) -> None:
-        self.fd, self.path, self.link, self.watched = fd, path, b"", False
-        self.attr = Attr.of(os.fstat(fd))
-        if self.attr.is_dir and watch(fd, path, self.attr.dev):
-            # Looked at again now that changes are told: what happened in between is not lost.
-            self.watched, self.attr = True, Attr.of(os.fstat(fd))
-        if self.attr.is_link:
-            self.link = os.readlink(b"", dir_fd=fd)
+class NotCalm(Exception):
+    """The kernel would have to wait for a disk or another machine: ask again in a thread."""
 
 
 class WalkFailed(OSError):
@@ -63,24 +53,84 @@ class WalkFailed(OSError):
         self.missing = missing
 
 
-class Walk:
-    """The walk to one path; keeps the descriptors of the way open until `close`."""
+def open_name(folder: int, name: bytes, calm: bool = False) -> int:
+    """Open (O_PATH) one name in the directory `folder` is open on; a link itself, never what it names.
 
-    def __init__(self, root: int, watch: Watch) -> None:
-        self._watch = watch
-        self.spots = [Spot(os.dup(root), b"/", watch)]  # every place seen, in order
-        self._here = [self.spots[0]]  # the present way down from the root, for `..`
+    OSError; NotCalm.
+    """
+    made = _libc.syscall(_OPENAT2, folder, name, ctypes.byref(_HOWS[calm]), _HOW_SIZE)
+    if made < 0:
+        code = ctypes.get_errno()
+        if calm and code in _NO_CALM:
+            raise NotCalm
+        raise OSError(code, os.strerror(code))
+    return int(made)
+
+
+@frozen
+class View:
+    """How the tree is seen. watch(descriptor, path, device): True if changes of it will be told.
+
+    apart(path): something is mounted there, so the folder's watch tells nothing of what is shown.
+    quick(path): what is mounted there answers without asking another machine.
+    in_memory(descriptor, device): its file system has no disk, so reading never waits for one.
+    """
+
+    watch: Callable[[int, bytes, int], bool]
+    apart: Callable[[bytes], bool] = lambda path: False
+    quick: Callable[[bytes], bool] = lambda path: True
+    in_memory: Callable[[int, int], bool] = lambda fd, device: False
+    calm: bool = False
+
+
+class Spot:
+    """A place the walk reached: descriptor (O_PATH), path without links, attributes, link target."""
+
+    __slots__ = ("attr", "fd", "link", "path", "watched")
+    attr: Attr
+    watched: bool
+
+    def __init__(self, fd: int, path: bytes, view: View, folder: Spot | None = None) -> None:
+        self.fd, self.path, self.link = fd, path, b""
+        self.attr = attr = Attr.of(os.fstat(fd))
+        # Its folder's watch tells what happens to a name and to a file that has no other name.
+        self.watched = bool(folder and folder.watched and not attr.is_dir and attr.nlink == 1)
+        if self.watched and folder and (attr.dev != folder.attr.dev or view.apart(path)):
+            self.watched = False
+        if not self.watched and view.watch(fd, path, attr.dev):
+            # Looked at again now that changes are told: what happened in between is not lost.
+            self.watched, self.attr = True, Attr.of(os.fstat(fd))
+        if attr.is_link:
+            self.link = os.readlink(b"", dir_fd=fd)
+
+
+class Walk:
+    """A walk below `root`, or below `base`, a descriptor of the watched folder `at`.
+
+    The descriptors of the way stay open until `close`, `root` and `base` are the caller's.
+    """
+
+    def __init__(self, root: int, view: View, base: int = -1, at: bytes = b"/") -> None:
+        self._view = view
+        self.spots: list[Spot] = []  # every place seen, in order; not a base that was known
+        if base < 0:
+            _stay_calm(view, b"/")
+            self.spots.append(Spot(os.dup(root), b"/", view))
+        start = _known_folder(base, at) if base >= 0 else self.spots[0]
+        self._here = [start]  # the present way down, for `..`
 
     def to(self, path: bytes, follow: bool) -> Spot:
-        """Go to absolute `path`. WalkFailed, with every place seen so far in `spots`."""
+        """Go to `path` from where the walk began. WalkFailed, with every place seen in `spots`; NotCalm.
+
+        LeftBase: it leads out of the base it began at, so it must begin at the root.
+        """
         todo = [name for name in path.split(b"/") if name and name != b"."][::-1]
         must_be_dir = path.endswith((b"/", b"/."))
         links = 0
         while todo:
             name = todo.pop()
             if name == b"..":
-                if len(self._here) > 1:
-                    self._here.pop()
+                self._up()
                 continue
             spot = self._down(name)
             if spot.attr.is_link and (todo or follow or must_be_dir):
@@ -88,7 +138,7 @@ class Walk:
                 if links > MOST_LINKS:
                     raise WalkFailed(errno.ELOOP, spot.path)
                 if spot.link.startswith(b"/"):
-                    del self._here[1:]
+                    self._top()
                 todo += [n for n in spot.link.split(b"/") if n and n != b"."][::-1]
                 continue
             if todo and not spot.attr.is_dir:
@@ -99,15 +149,33 @@ class Walk:
             raise WalkFailed(errno.ENOTDIR, last.path)
         return last
 
+    def _up(self) -> None:
+        if len(self._here) > 1:
+            self._here.pop()
+        elif self._here[0].path != b"/":
+            raise LeftBase
+
+    def _top(self) -> None:
+        if self._here[0].path != b"/":
+            raise LeftBase
+        del self._here[1:]
+
     def _down(self, name: bytes) -> Spot:
         folder = self._here[-1]
         path = folder.path.rstrip(b"/") + b"/" + name
         try:
-            spot = Spot(open_name(folder.fd, name), path, self._watch)
+            fd = open_name(folder.fd, name, self._view.calm)
         except OSError as error:
             raise WalkFailed(error.errno or errno.EIO, path) from error
-        # Its folder's watch tells what happens to a name: a file needs none of its own for that.
-        spot.watched = spot.watched or (folder.watched and not spot.attr.is_dir)
+        try:
+            if self._view.apart(path):
+                _stay_calm(self._view, path)
+            spot = Spot(fd, path, self._view, folder)
+        except BaseException as error:
+            os.close(fd)
+            if isinstance(error, OSError):
+                raise WalkFailed(error.errno or errno.EIO, path) from error
+            raise
         self.spots.append(spot)
         return spot
 
@@ -116,10 +184,27 @@ class Walk:
             os.close(spot.fd)
 
 
+class LeftBase(Exception):
+    """`..` or an absolute link leads out of the folder the walk began at."""
+
+
+def _stay_calm(view: View, path: bytes) -> None:
+    if view.calm and not view.quick(path):
+        raise NotCalm
+
+
+def _known_folder(fd: int, path: bytes) -> Spot:
+    """A spot for a folder that is watched already: its attributes are only compared by device."""
+    spot = Spot.__new__(Spot)
+    spot.fd, spot.path, spot.link, spot.watched = fd, path, b"", True
+    spot.attr = Attr.of(os.fstat(fd))
+    return spot
+
+
 @contextmanager
-def walking(root: int, watch: Watch) -> Iterator[Walk]:
+def walking(root: int, view: View, base: int = -1, at: bytes = b"/") -> Iterator[Walk]:
     """A walk whose descriptors are closed at the end."""
-    walk = Walk(root, watch)
+    walk = Walk(root, view, base, at)
     try:
         yield walk
     finally:
@@ -134,36 +219,43 @@ def reopen(spot: Spot) -> int:
     return os.open(f"/proc/self/fd/{spot.fd}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
 
 
-def entries(folder: int, path: bytes, watch: Watch) -> list[tuple[bytes, Attr, bytes]]:
-    """(name, attributes, link target) of everything in an open directory, in the directory's order.
+Entry = tuple[bytes, Attr, bytes, bool]
+"""Name, attributes, link target, watched."""
+
+
+def entries(folder: int, at: Spot, view: View) -> list[Entry]:
+    """Everything in an open directory, in the directory's order. OSError.
 
     Folders in it are watched themselves: what happens inside changes their times, and only they
-    are told. What vanishes meanwhile is left out, as readdir and stat one after the other would.
+    are told; so are files with further names and what is mounted there. What vanishes meanwhile is
+    left out, as readdir and stat one after the other would.
     """
     found = []
-    for name in os.listdir(folder):
-        text = os.fsencode(name)
+    for text in os.listdir(folder):
+        name = os.fsencode(text)
         try:
-            attr = Attr.of(os.stat(text, dir_fd=folder, follow_symlinks=False))
-            link = os.readlink(text, dir_fd=folder) if attr.is_link else b""
-            if attr.is_dir:
-                attr = _watched_folder(folder, text, path, watch)
-        except OSError:
+            found.append(_entry(folder, at, name, view))
+        except FileNotFoundError:
             continue
-        found.append((text, attr, link))
     return found
 
 
-def _watched_folder(folder: int, name: bytes, path: bytes, watch: Watch) -> Attr:
+def _entry(folder: int, at: Spot, name: bytes, view: View) -> Entry:
+    path = at.path.rstrip(b"/") + b"/" + name
+    attr = Attr.of(os.stat(name, dir_fd=folder, follow_symlinks=False))
+    if not attr.is_dir and attr.nlink == 1 and attr.dev == at.attr.dev and not view.apart(path):
+        link = os.readlink(name, dir_fd=folder) if attr.is_link else b""
+        return name, attr, link, at.watched
     fd = open_name(folder, name)
     try:
-        return Spot(fd, path.rstrip(b"/") + b"/" + name, watch).attr
+        spot = Spot(fd, path, view, at)
+        return name, spot.attr, spot.link, spot.watched
     finally:
         os.close(fd)
 
 
 def read(fd: int, offset: int, size: int) -> bytes:
-    """Up to `size` bytes; less only at the end of the file."""
+    """Up to `size` bytes; less only at the end of the file. OSError."""
     parts = []
     while size:
         part = os.pread(fd, size, offset)
@@ -173,3 +265,21 @@ def read(fd: int, offset: int, size: int) -> bytes:
         offset += len(part)
         size -= len(part)
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def read_calmly(fd: int, offset: int, size: int, attr: Attr, view: View) -> bytes:
+    """What is in memory of the file that `fd` is open on. NotCalm when that is not all of it; OSError."""
+    wanted = max(0, min(size, attr.size - offset))
+    if wanted > READ_CALMLY or attr.size == 0:  # files of pseudo file systems say that they are empty
+        raise NotCalm
+    buffer = bytearray(wanted)
+    flags = 0 if view.in_memory(fd, attr.dev) else os.RWF_NOWAIT  # which tmpfs does not know
+    try:
+        got = os.preadv(fd, [buffer], offset, flags) if wanted else 0
+    except OSError as error:
+        if error.errno in _NO_CALM:
+            raise NotCalm from None
+        raise
+    if got < wanted:
+        raise NotCalm
+    return bytes(buffer)

@@ -2,6 +2,7 @@
 
 A watch is put on the inode a descriptor is open on, never on a name, so it cannot land elsewhere.
 What cannot be watched (no watches left, a file system that tells nobody) is said so and not cached.
+The oldest watch goes when there are too many, told as a change: whoever relied on it asks again.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import asyncio
 import ctypes
 import os
 import struct
+import threading
+from collections import OrderedDict
 from collections.abc import Callable
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -29,14 +32,22 @@ MASK = (
     | IN_MOVE_SELF
 )
 ENTRIES = IN_MOVED_FROM | IN_MOVED_TO | IN_CREATE | IN_DELETE
-MOST_WATCHES = 50_000
+GONE = IN_DELETE_SELF | IN_MOVE_SELF | IN_UNMOUNT
+MOST_WATCHES = 16_384
+"""One pins an inode, about 1 KiB of the node's memory."""
+SHARE = 4
+"""A user's watches are shared with the node's own programs: this part of them is ours at most."""
+MOST_FOLDERS = 1024
+"""Folders kept open, so that the way to them is not walked again."""
+LIMIT = "/proc/sys/fs/inotify/max_user_watches"
 
+TMPFS, RAMFS = 0x01021994, 0x858458F6
 TELLS = {
+    TMPFS: "tmpfs",
+    RAMFS: "ramfs",
     0xEF53: "ext4",
     0x58465342: "xfs",
     0x9123683E: "btrfs",
-    0x01021994: "tmpfs",
-    0x858458F6: "ramfs",
     0x794C7630: "overlay",
     0xF2F52010: "f2fs",
     0x2FC12FC1: "zfs",
@@ -48,66 +59,164 @@ TELLS = {
 """File systems whose every change goes through this kernel. Network and pseudo ones are not here."""
 
 
-class Watcher:
-    """Calls `changed(paths, entries, lost)` in the loop, once for all that is there at a time."""
+def most_watches(limit: str = LIMIT) -> int:
+    """As many as are kept at once: a part of what the kernel gives a user."""
+    try:
+        with open(limit, encoding="ascii") as file:
+            return max(16, min(MOST_WATCHES, int(file.read()) // SHARE))
+    except (OSError, ValueError):
+        return MOST_WATCHES
 
-    def __init__(self, changed: Callable[[list[bytes], list[bytes], bool], None]) -> None:
+
+class Watcher:
+    """Calls `changed(paths, below, lost)` in the loop, once for all that is there at a time.
+
+    below: what these paths lead to, and whatever is below them, may be something else now.
+    """
+
+    def __init__(
+        self, changed: Callable[[list[bytes], list[bytes], bool], None], most: int | None = None
+    ) -> None:
         self._changed = changed
+        self._most = most_watches() if most is None else most
         self._fd = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._lock = threading.Lock()  # walks run in threads, news is read in the loop
         self._paths: dict[int, set[bytes]] = {}
-        self._known: dict[bytes, int] = {}
-        self._tells: dict[int, bool] = {}
+        self._known: OrderedDict[bytes, int] = OrderedDict()
+        self._dropped: list[bytes] = []
+        self._folders: OrderedDict[bytes, int] = OrderedDict()
+        self._types: dict[int, int] = {}
+        self.turns = 0
+        """How often names were told to lead elsewhere: a walk begun before may have gone the old way."""
+        self._loop = asyncio.get_running_loop()
         if self._fd >= 0:
-            asyncio.get_running_loop().add_reader(self._fd, self._read)
+            self._loop.add_reader(self._fd, self._read)
 
     def watch(self, fd: int, path: bytes, device: int) -> bool:
-        """Watch what `fd` is open on; True if changes will be told. Called from worker threads."""
-        if self._fd < 0 or not self.tells(fd, device):
+        """Watch what `fd` is open on; True if changes will be told. Called from any thread."""
+        if self._fd < 0 or self._type(fd, device) not in TELLS:
             return False
-        if path not in self._known and len(self._paths) >= MOST_WATCHES:
-            return False
-        number = _libc.inotify_add_watch(self._fd, f"/proc/self/fd/{fd}".encode(), MASK)
-        if number < 0:
-            return False
-        self._paths.setdefault(number, set()).add(path)
-        self._known[path] = number
+        with self._lock:
+            number = _libc.inotify_add_watch(self._fd, b"/proc/self/fd/%d" % fd, MASK)
+            if number < 0:
+                return False
+            before = self._known.get(path)
+            if before not in (None, number):
+                self._forget(path)  # another file has the name now
+            self._paths.setdefault(number, set()).add(path)
+            self._known[path] = number
+            self._known.move_to_end(path)
+            if len(self._known) > self._most:
+                self._drop_oldest()
         return True
 
-    def tells(self, fd: int, device: int) -> bool:
-        """Does the file system of `fd` report every change? Asked of the kernel once a device."""
-        if device not in self._tells:
-            self._tells[device] = _fs_type(fd) in TELLS
-        return self._tells[device]
+    def in_memory(self, fd: int, device: int) -> bool:
+        """Is there no disk behind the file system of `fd`?"""
+        return self._type(fd, device) in (TMPFS, RAMFS)
+
+    def _type(self, fd: int, device: int) -> int:
+        """Asked of the kernel once a device."""
+        kind = self._types.get(device)
+        if kind is None:
+            kind = self._types[device] = _fs_type(fd)
+        return kind
+
+    def _forget(self, path: bytes) -> int:
+        """The watch that `path` had if nothing else is told by it, else -1."""
+        number = self._known.pop(path, -1)
+        named = self._paths.get(number)
+        if named is not None:
+            named.discard(path)
+            if not named:
+                del self._paths[number]
+                return number
+        return -1
+
+    def _drop_oldest(self) -> None:
+        path = next(iter(self._known))
+        number = self._forget(path)
+        if number >= 0:
+            _libc.inotify_rm_watch(self._fd, number)
+        self._dropped.append(path)
+        if len(self._dropped) == 1:
+            self._loop.call_soon_threadsafe(self._tell_dropped)
+
+    def _tell_dropped(self) -> None:
+        with self._lock:
+            dropped, self._dropped = self._dropped, []
+        self._lose_folders(dropped)
+        self._changed([], dropped, False)
+
+    # Folders kept open; only the loop touches them ------------------------------------------
+
+    def folder(self, path: bytes) -> int:
+        """A descriptor of the watched folder `path`, this object's own; -1 if none is kept."""
+        fd = self._folders.get(path, -1)
+        if fd >= 0:
+            self._folders.move_to_end(path)
+        return fd
+
+    def keep_folder(self, path: bytes, fd: int, since: int) -> None:
+        """Keep a duplicate of `fd`, a watched folder, if no name has changed since turn `since`."""
+        if path in self._folders or path not in self._known or since != self.turns:
+            return
+        self._folders[path] = os.dup(fd)
+        if len(self._folders) > MOST_FOLDERS:
+            os.close(self._folders.popitem(last=False)[1])
+
+    def _lose_folders(self, paths: list[bytes]) -> None:
+        self.turns += bool(paths)
+        for gone in paths:
+            prefix = gone.rstrip(b"/") + b"/"
+            for path in [p for p in self._folders if p == gone or p.startswith(prefix)]:
+                os.close(self._folders.pop(path))
+
+    # News -----------------------------------------------------------------------------------
+
+    def forget_all(self) -> None:
+        """Nothing that was handed out can be relied on: said so, and folders are walked to anew."""
+        self._lose_folders([b"/"])
+        self._changed([], [], True)
 
     def _read(self) -> None:
-        paths: dict[bytes, None] = {}
-        entries: dict[bytes, None] = {}
-        lost = False
         try:
             data = os.read(self._fd, 1 << 16)
         except BlockingIOError:
             return
-        at = 0
-        while at < len(data):
-            number, mask, _cookie, size = _EVENT.unpack_from(data, at)
-            name = data[at + _EVENT.size : at + _EVENT.size + size].rstrip(b"\0")
-            at += _EVENT.size + size
-            lost = lost or bool(mask & IN_Q_OVERFLOW)
-            for folder in self._paths.get(number, ()):
-                path = folder.rstrip(b"/") + b"/" + name if name else folder
-                paths[path] = None
-                if mask & ENTRIES:
-                    entries[path] = None
-                    paths[folder] = None
-            if mask & IN_IGNORED:
-                for path in self._paths.pop(number, ()):
-                    self._known.pop(path, None)
-        if paths or lost:
-            self._changed(list(paths), list(entries), lost)
+        paths: dict[bytes, None] = {}
+        below: dict[bytes, None] = {}
+        lost, at = False, 0
+        with self._lock:
+            while at < len(data):
+                number, mask, _cookie, size = _EVENT.unpack_from(data, at)
+                name = data[at + _EVENT.size : at + _EVENT.size + size].rstrip(b"\0")
+                at += _EVENT.size + size
+                lost = lost or bool(mask & IN_Q_OVERFLOW)
+                self._one(number, mask, name, paths, below)
+        if lost:
+            self.forget_all()
+        elif paths or below:
+            self._lose_folders(list(below))
+            self._changed(list(paths), list(below), False)
+
+    def _one(
+        self, number: int, mask: int, name: bytes, paths: dict[bytes, None], below: dict[bytes, None]
+    ) -> None:
+        for folder in self._paths.get(number, ()):
+            path = folder.rstrip(b"/") + b"/" + name if name else folder
+            paths[path] = None
+            if mask & ENTRIES:
+                below[path] = paths[folder] = None
+            if mask & GONE:
+                below[folder] = None
+        if mask & IN_IGNORED:
+            for path in self._paths.pop(number, ()):
+                self._known.pop(path, None)
 
     def close(self) -> None:
         if self._fd >= 0:
-            asyncio.get_running_loop().remove_reader(self._fd)
+            self._loop.remove_reader(self._fd)
+            self._lose_folders([b"/"])
             os.close(self._fd)
             self._fd = -1
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from pymirror.core.call import Call, Errno, OtherPath, Scope, Text, Untouched
+from pymirror.core.call import Call, Errno, OtherPath, Scope, Text, Untouched, Verdict
 from pymirror.core.feature import Launch
 from pymirror.core.testing import FakeTarget, pair
 from pymirror.features.fs.agent import Agent
@@ -41,7 +41,8 @@ class Mounted:
         return await asyncio.to_thread(work, *args, **named)
 
     async def call(self, name: str, path: str, **more: Any) -> Any:
-        return await self.layer.path(Call(name, os.fsencode(path), **more))
+        answer = self.layer.path(Call(name, os.fsencode(path), **more))
+        return answer if isinstance(answer, Verdict) else await answer
 
     async def open(self, path: str, flags: int = os.O_RDONLY) -> int:
         verdict = await self.call("open", path)
