@@ -103,11 +103,12 @@ class Cache:
         return node
 
     def _shrink(self) -> None:
-        """Let the oldest names go that neither the kernel nor another name needs."""
-        oldest = list(itertools.islice(self.by_path.items(), MOST_NODES // 10))
-        for path, node in oldest:
+        """Let the oldest names go that neither the kernel nor another name needs; those stay as the youngest."""
+        for path, node in list(itertools.islice(self.by_path.items(), MOST_NODES // 10)):
             if node.lookups <= 0 and node.opens <= 0 and path not in self._inside:
                 self.drop_name(path)
+            else:
+                self.by_path[path] = self.by_path.pop(path)
 
     def learn(self, path: bytes, attr: Attr, link: bytes, watched: bool) -> Node:
         """What the agent said of a path, as a node. Another file under the name is another node."""
