@@ -27,7 +27,8 @@ from pymirror.core.handshake import Goodbye, greet
 
 log = logging.getLogger("pymirror.core.session")
 
-Dispatch = Callable[[Call], Awaitable[Verdict]]
+Dispatch = Callable[[Call], Verdict | Awaitable[Verdict]]
+"""A verdict at once where nobody has to wait for it."""
 
 AHEAD = 1.0
 """Seconds a runtime gives up before the session does: it knows better what it waits for."""
@@ -147,7 +148,7 @@ class Dispatcher(Protocol):
 
     def sound(self, call: str) -> bool: ...
 
-    async def __call__(self, call: Call) -> Verdict: ...
+    def __call__(self, call: Call) -> Verdict | Awaitable[Verdict]: ...
 
 
 @frozen

@@ -10,7 +10,7 @@ import errno
 import inspect
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import attrs
@@ -22,6 +22,7 @@ from pymirror.core.feature import INTERCEPTS, LayerFeature, marked
 log = logging.getLogger("pymirror.layer.calls")
 
 NOT_CLAIMED = "no feature claims this call"
+UNCLAIMED = Untouched(NOT_CLAIMED, scope=Scope.CALL)
 
 
 @frozen
@@ -54,34 +55,66 @@ class Dispatch:
         """
         return all(asked.pure for asked in self._table.get(call, ())[:-1])
 
-    async def __call__(self, call: Call) -> Verdict:
-        verdict = await self._ask(call)
+    def __call__(self, call: Call) -> Verdict | Awaitable[Verdict]:
+        """The verdict at once where no half has to wait for it, else something to await."""
+        keep = True
+        for place, asked in enumerate(self._table.get(call.name, ())):
+            answer = self._begin(asked, call)
+            if answer is not None and not isinstance(answer, Verdict):
+                return self._later(call, place, answer, keep)
+            if answer is not None:
+                return self._told(call, answer, keep)
+            keep = keep and asked.pure
+        return self._told(call, UNCLAIMED, keep)
+
+    async def _later(self, call: Call, place: int, first: Awaitable[Any], keep: bool) -> Verdict:
+        """As __call__, from the half at `place` on, whose answer has to be awaited."""
+        waited: Any = first
+        for asked in self._table[call.name][place:]:
+            answer = self._begin(asked, call) if waited is None else waited
+            waited = None
+            if answer is not None and not isinstance(answer, Verdict):
+                answer = await self._finish(asked, call, answer)
+            if answer is not None:
+                return self._told(call, answer, keep)
+            keep = keep and asked.pure
+        return self._told(call, UNCLAIMED, keep)
+
+    def _told(self, call: Call, verdict: Verdict, keep: bool) -> Verdict:
+        if not keep:
+            verdict = attrs.evolve(verdict, scope=Scope.ONCE)
         if self._trace is not None:
             self._trace(call, verdict)
         return verdict
 
-    async def _ask(self, call: Call) -> Verdict:
-        keep = True
-        for asked in self._table.get(call.name, ()):
-            verdict = await self._one(asked, call)
-            if verdict is not None:
-                return verdict if keep else attrs.evolve(verdict, scope=Scope.ONCE)
-            keep = keep and asked.pure
-        return Untouched(NOT_CLAIMED, scope=Scope.CALL if keep else Scope.ONCE)
-
-    async def _one(self, asked: _Asked, call: Call) -> Verdict | None:
+    def _begin(self, asked: _Asked, call: Call) -> Verdict | Awaitable[Any] | None:
         try:
             answer = asked.method(call)
-            if inspect.isawaitable(answer):
-                answer = await answer
-        except OSError as error:
-            code = error.errno or errno.EIO
-            return Errno(f"{asked.feature}: {os.strerror(code)}", code=code)
-        except Exception:
-            # A bug of the half: said once per call with its name; the program gets a plain EIO.
-            log.exception("feature %s failed on %s %r", asked.feature, call.name, call.path)
-            return Errno(f"{asked.feature}: failed, see the log", code=errno.EIO)
-        if answer is not None and not isinstance(answer, Verdict):
-            log.error("feature %s answered %s with %r, not a verdict", asked.feature, call.name, answer)
-            return Errno(f"{asked.feature}: not a verdict", code=errno.EIO)
-        return answer
+        except Exception as error:
+            return _failed(asked, call, error)
+        if answer is None or isinstance(answer, Verdict) or inspect.isawaitable(answer):
+            return answer
+        return _no_verdict(asked, call, answer)
+
+    async def _finish(self, asked: _Asked, call: Call, waited: Awaitable[Any]) -> Verdict | None:
+        try:
+            answer = await waited
+        except Exception as error:
+            return _failed(asked, call, error)
+        if answer is None or isinstance(answer, Verdict):
+            return answer
+        return _no_verdict(asked, call, answer)
+
+
+def _failed(asked: _Asked, call: Call, error: Exception) -> Errno:
+    if isinstance(error, OSError):
+        code = error.errno or errno.EIO
+        return Errno(f"{asked.feature}: {os.strerror(code)}", code=code)
+    # A bug of the half: said once per call with its name; the program gets a plain EIO.
+    log.error("feature %s failed on %s %r", asked.feature, call.name, call.path, exc_info=error)
+    return Errno(f"{asked.feature}: failed, see the log", code=errno.EIO)
+
+
+def _no_verdict(asked: _Asked, call: Call, answer: object) -> Errno:
+    log.error("feature %s answered %s with %r, not a verdict", asked.feature, call.name, answer)
+    return Errno(f"{asked.feature}: not a verdict", code=errno.EIO)

@@ -3,9 +3,10 @@
 import errno
 import logging
 
+import attrs
 import pytest
 
-from pymirror.core.call import Call, Errno, Scope, Untouched
+from pymirror.core.call import Call, Errno, Scope, Untouched, Verdict
 from pymirror.core.feature import LayerFeature, intercepts
 from pymirror.layer.calls import NOT_CLAIMED, Dispatch
 
@@ -31,20 +32,20 @@ def raising(error):
 KEPT = Untouched("kept", scope=Scope.CALL)
 
 
-async def test_first_verdict_wins_in_order():
+def test_first_verdict_wins_in_order():
     dispatch = Dispatch([half("a", None), half("b", Untouched("b")), half("c", Untouched("c"))])
-    assert (await dispatch(Call("open", b"/x"))).reason == "b"
+    assert dispatch(Call("open", b"/x")).reason == "b"
 
 
 @pytest.mark.parametrize(("pure", "scope"), [(False, Scope.ONCE), (True, Scope.CALL)])
-async def test_a_scope_is_kept_only_behind_pure_halves(pure, scope):
+def test_a_scope_is_kept_only_behind_pure_halves(pure, scope):
     dispatch = Dispatch([half("a", None, pure=pure), half("b", KEPT)])
-    assert (await dispatch(Call("open", b"/x"))).scope is scope
+    assert dispatch(Call("open", b"/x")).scope is scope
     assert dispatch.sound("open") is pure
 
 
-async def test_nobody_claims_it():
-    verdict = await Dispatch([half("a", None, pure=True)])(Call("open", b"/x"))
+def test_nobody_claims_it():
+    verdict = Dispatch([half("a", None, pure=True)])(Call("open", b"/x"))
     assert verdict == Untouched(NOT_CLAIMED, scope=Scope.CALL)
 
 
@@ -56,27 +57,60 @@ async def test_a_coroutine_may_decide():
         async def decide(self, call):
             return Untouched(call.path.decode())
 
-    assert (await Dispatch([Slow(None, None)])(Call("open", b"/x"))).reason == "/x"
+    assert (await later(Dispatch([Slow(None, None)])(Call("open", b"/x")))).reason == "/x"
 
 
-async def test_an_oserror_is_the_programs_errno():
-    verdict = await Dispatch([half("a", raising(FileNotFoundError(errno.ENOENT, "gone")))])(
-        Call("open", b"/x")
-    )
+async def later(answer):
+    assert not isinstance(answer, Verdict)
+    return await answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "wanted"),
+    [
+        (None, Untouched("next", scope=Scope.ONCE)),
+        (Untouched("slow", scope=Scope.CALL), Untouched("slow", scope=Scope.CALL)),
+        (PermissionError(errno.EACCES, "no"), Errno("slow: Permission denied", code=errno.EACCES)),
+        (7, Errno("slow: not a verdict", code=errno.EIO)),
+    ],
+)
+async def test_after_a_half_that_had_to_wait_the_next_is_asked(answer, wanted):
+    class Slow(LayerFeature):
+        name = "slow"
+
+        @intercepts("open")
+        async def decide(self, call):
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+    seen = []
+    halves = [
+        half("first", None, pure=True),
+        Slow(None, None),
+        half("next", attrs.evolve(KEPT, reason="next")),
+    ]
+    dispatch = Dispatch(halves, trace=lambda *pair: seen.append(pair))
+    assert await later(dispatch(Call("open", b"/x"))) == wanted
+    assert seen == [(Call("open", b"/x"), wanted)]
+
+
+def test_an_oserror_is_the_programs_errno():
+    verdict = Dispatch([half("a", raising(FileNotFoundError(errno.ENOENT, "gone")))])(Call("open", b"/x"))
     assert isinstance(verdict, Errno) and verdict.code == errno.ENOENT and verdict.reason.startswith("a: ")
 
 
 @pytest.mark.parametrize("answer", [raising(ValueError("a bug")), "not a verdict"])
-async def test_a_bug_is_eio_and_logged_with_the_features_name(answer, caplog):
+def test_a_bug_is_eio_and_logged_with_the_features_name(answer, caplog):
     with caplog.at_level(logging.ERROR):
-        verdict = await Dispatch([half("broken", answer)])(Call("open", b"/x"))
+        verdict = Dispatch([half("broken", answer)])(Call("open", b"/x"))
     assert isinstance(verdict, Errno) and verdict.code == errno.EIO
     assert "broken" in caplog.text
 
 
-async def test_trace_sees_call_and_verdict():
+def test_trace_sees_call_and_verdict():
     seen = []
-    await Dispatch([half("a", KEPT)], trace=lambda *pair: seen.append(pair))(Call("open", b"/x"))
+    Dispatch([half("a", KEPT)], trace=lambda *pair: seen.append(pair))(Call("open", b"/x"))
     assert seen == [(Call("open", b"/x"), KEPT)]
 
 

@@ -12,7 +12,7 @@ import errno
 import logging
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pymirror.core.call import CALLS, Call, Errno, Scope, Text, Verdict
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pymirror.layer.engines.seccomp")
 
+UNANSWERED = Errno("unanswered", code=errno.EIO)
 STOP_LIMIT = 2.0  # seconds for the pump's threads to come out of their file operations
 
 LACKS = {
@@ -147,20 +148,40 @@ class Engine:
         except BlockingIOError:
             return
         for question in pump.questions():
-            task = asyncio.ensure_future(self._answer(question))
-            self._asked.add(task)
-            task.add_done_callback(self._asked.discard)
+            self._put(question)
 
-    async def _answer(self, question: native.Question) -> None:
+    def _put(self, question: native.Question) -> None:
+        """Dispatch a question; the program does not hang, whatever happens."""
         assert self._dispatch is not None
-        answer = native.Answer(native.answer_of(Errno("unanswered", code=errno.EIO)).verdict, errno.EIO)
         try:
-            verdict = _fitting(question.call, await self._dispatch(question.call))
-            self.learn(question.call, verdict)
-            answer = native.answer_of(verdict)
-        finally:  # whatever happened, the program does not hang
-            if self._made is not None:
-                self._made.reply(question.cookie, answer)
+            answer = self._dispatch(question.call)
+        except BaseException:
+            self._reply(question, UNANSWERED)
+            raise
+        if isinstance(answer, Verdict):
+            self._reply(question, answer)
+            return
+        task = asyncio.ensure_future(self._wait(question, answer))
+        self._asked.add(task)
+        task.add_done_callback(self._asked.discard)
+
+    async def _wait(self, question: native.Question, answer: Awaitable[Verdict]) -> None:
+        verdict: Verdict = UNANSWERED
+        try:
+            verdict = await answer
+        finally:
+            self._reply(question, verdict)
+
+    def _reply(self, question: native.Question, verdict: Verdict) -> None:
+        if self._made is None:
+            return
+        answer = native.answer_of(UNANSWERED)
+        try:
+            fitting = _fitting(question.call, verdict)
+            self.learn(question.call, fitting)
+            answer = native.answer_of(fitting)
+        finally:
+            self._made.reply(question.cookie, answer)
 
 
 def _fitting(call: Call, verdict: Verdict) -> Verdict:
