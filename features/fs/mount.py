@@ -11,6 +11,7 @@ import array
 import asyncio
 import ctypes
 import errno
+import logging
 import os
 import shutil
 import socket
@@ -25,7 +26,10 @@ _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432  # one number on every architecture
 _FLAG, _STRING, _CREATE = 0, 1, 6
 _CLOEXEC = 1
 _MOUNT_ATTR = 0x2 | 0x4 | 0x10  # nosuid, nodev, noatime
+_EMPTY_PATH, _DONT_SYNC = 0x1000, 0x4000
+_STX_DEV = 136 // 4  # where struct statx has stx_dev_major, in words
 DEVICE = "/dev/fuse"
+log = logging.getLogger("pymirror.fs")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -86,11 +90,7 @@ def _may_mount() -> bool:
 
 
 def _call(number: int, *args: object) -> int:
-    made = _libc.syscall(number, *args)
-    if made < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-    return int(made)
+    return int(_check(_libc.syscall(number, *args)))
 
 
 def _detached() -> Mount:
@@ -117,6 +117,33 @@ def _detached() -> Mount:
     finally:
         if context >= 0:
             os.close(context)
+
+
+def read_ahead(made: Mount, size: int) -> None:
+    """Let the kernel ask for `size` bytes at once when a file is read in order; as root only.
+
+    A mount begins with 128 KiB and cannot ask for more, so it takes eight requests for what crosses
+    the channel as one. Without the right it stays so: slower, and nothing else.
+    """
+    try:
+        with open(f"/sys/class/bdi/{_device_of(made.root)}/read_ahead_kb", "w", encoding="ascii") as file:
+            file.write(str(size >> 10))
+    except OSError as error:
+        log.debug("the kernel's read-ahead stays as it is: %s", error)
+
+
+def _device_of(fd: int) -> str:
+    """major:minor of the file system `fd` is on; DONT_SYNC, for who asks is who would have to answer."""
+    got = (ctypes.c_uint32 * 64)()
+    _check(_libc.statx(fd, b"", _EMPTY_PATH | _DONT_SYNC, 0, ctypes.byref(got)))
+    return f"{got[_STX_DEV]}:{got[_STX_DEV + 1]}"
+
+
+def _check(made: int) -> int:
+    if made < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return made
 
 
 def _by_helper(folder: str, visible: Callable[[str], None]) -> Mount:

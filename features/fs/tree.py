@@ -27,7 +27,7 @@ from pymirror.features.fs import fuse
 from pymirror.features.fs import messages as m
 from pymirror.features.fs.attr import Attr, unpack_entries
 from pymirror.features.fs.cache import ROOT, Cache, Entries, Node, folder_of, relative_link
-from pymirror.features.fs.mount import Mount
+from pymirror.features.fs.mount import Mount, read_ahead
 from pymirror.features.fs.reader import AHEAD, Reader
 
 log = logging.getLogger("pymirror.fs")
@@ -335,6 +335,7 @@ class Tree:
         return node
 
     def _init(self, request: fuse.Request) -> bytes:
+        self._loop.call_soon(read_ahead, self.mount, m.MOST_READ)
         return fuse.init(request.body, m.MOST_READ)
 
     def _lookup(self, request: fuse.Request) -> bytes | Awaitable[bytes]:
