@@ -27,7 +27,12 @@ INTERCEPTS = "__pymirror_intercepts__"
 
 
 def handles(message: type) -> Callable[[F], F]:
-    """Mark a coroutine method as the receiver of `message`; what it returns is the reply."""
+    """Mark a method as the receiver of `message`; what it returns is the reply.
+
+    A coroutine may wait, and others are served meanwhile. A plain method must not: it answers in the
+    event loop's own turn, which saves a task where the answer is at hand; what it returns may also be
+    something to await.
+    """
 
     def mark(method: F) -> F:
         setattr(method, HANDLES, message)
@@ -87,9 +92,6 @@ class Peer(Protocol):
 
     async def drained(self) -> None:
         """Wait until there is room again for `send`, half of all there is; at once if there is."""
-
-    async def drained(self) -> None:
-        ...
 
     async def stream(self, message: Any) -> Stream:
         """Open a stream; the other side's `@handles(type(message))` gets (message, stream)."""

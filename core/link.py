@@ -12,6 +12,7 @@ import errno
 import logging
 import time
 from collections import Counter
+from collections.abc import Coroutine
 from typing import Any
 
 from pymirror.core import arrivals
@@ -266,21 +267,37 @@ class LinkPeer:
             raise TypeError(f"{type(message).__name__} is not a message of {self._feature}")
         self._link._check()
 
-    async def request(self, message: Any, timeout: float | None = ANSWER_WITHIN) -> Any:
+    def request(self, message: Any, timeout: float | None = ANSWER_WITHIN) -> Coroutine[Any, Any, Any]:
         """Send and await the reply. TimeoutError (ETIMEDOUT) after `timeout` seconds, None: no limit.
 
-        The limit covers all there is to wait for. Cancelled or out of time, it tells the other side,
-        whose handler is then cancelled too.
+        Where the other side takes it, it has left when this returns, before anything is awaited. The
+        limit covers all there is to wait for. Cancelled or out of time, it tells the other side, whose
+        handler is then cancelled too.
         """
-        link, until = self._link, None if timeout is None else time.monotonic() + timeout
+        until = None if timeout is None else time.monotonic() + timeout
         self._own(message)
-        while link.mux.full:
-            await link._news(until, message)
+        if self._link.mux.full:
+            return self._request_later(message, until)
+        return self._answer(*self._put(message), message, until)
+
+    async def _request_later(self, message: Any, until: float | None) -> Any:
+        while self._link.mux.full:
+            await self._link._news(until, message)
+        return await self._answer(*self._put(message), message, until)
+
+    def _put(self, message: Any) -> tuple[int, asyncio.Future[Any]]:
+        link = self._link
         number = link.mux.request(message)
         future = link._answers[number] = link._loop.create_future()
         link.counters["requests"] += 1
         link.counters[f"requests {type(message).__name__}"] += 1
         link.soon()
+        return number, future
+
+    async def _answer(
+        self, number: int, future: asyncio.Future[Any], message: Any, until: float | None
+    ) -> Any:
+        link = self._link
         # Not asyncio.wait_for: before Python 3.12 it makes a task, which costs more than the request.
         late = (
             None if until is None else link._loop.call_later(until - time.monotonic(), _late, future, message)

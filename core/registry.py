@@ -9,7 +9,6 @@ group: a half missing on the other side is found at the handshake.
 from __future__ import annotations
 
 import functools
-import inspect
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import Distribution, EntryPoint, entry_points
@@ -137,8 +136,6 @@ def _handler_faults(name: str, half: type) -> list[str]:
     found: list[str] = []
     taken: dict[str, str] = {}
     for method, message in marked(half, HANDLES):
-        if not inspect.iscoroutinefunction(getattr(half, method)):
-            found.append(f"{method} has @handles and must be `async def`")
         try:
             tag = tag_of(message)
         except (TypeError, AttributeError):

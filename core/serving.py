@@ -8,9 +8,10 @@ here; what it raises on purpose (OSError, PymirrorError) only crosses.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -76,21 +77,37 @@ class Serving:
         self._mux.fail(number, PeerError("cancelled over there"), "")
 
     def _start(self, number: int, message: Any) -> None:
-        task = self._answering[number] = self._spawn(self._answer(number, message))
-        task.add_done_callback(partial(self._answered, number))
+        """A plain method's answer leaves now; a coroutine gets a task."""
+        try:
+            answer = self._handler(message)(message)
+            if not inspect.isawaitable(answer):
+                self._mux.reply(number, answer)
+                self._pump.soon()
+                return
+        except Exception as error:
+            self._failed(number, error, message)
+            return
+        task = self._answering[number] = self._spawn(self._answer(number, message, answer))
+        task.add_done_callback(partial(self._answered, number, answer))
 
-    def _answered(self, number: int, task: asyncio.Task[None]) -> None:
+    def _answered(self, number: int, answer: Any, task: asyncio.Task[None]) -> None:
         """Also for a task that was cancelled before its first step."""
         del self._answering[number]
+        if inspect.iscoroutine(answer):
+            answer.close()
         self._mux.fail(number, PeerError("cancelled over there"), "")  # nothing, if it is answered
         self._pump.soon()
 
-    async def _answer(self, number: int, message: Any) -> None:
+    async def _answer(self, number: int, message: Any, answer: Awaitable[Any]) -> None:
         try:
-            self._mux.reply(number, await self._handler(message)(message))
+            self._mux.reply(number, await answer)
         except Exception as error:
-            self._blame(error, message)
-            self._mux.fail(number, error, feature_of(tag_of(type(message))))
+            self._failed(number, error, message)
+        self._pump.soon()
+
+    def _failed(self, number: int, error: Exception, message: Any) -> None:
+        self._blame(error, message)
+        self._mux.fail(number, error, feature_of(tag_of(type(message))))
         self._pump.soon()
 
     # Events and streams ---------------------------------------------------------------------
@@ -112,7 +129,9 @@ class Serving:
         while waiting:
             message = waiting.popleft()
             try:
-                await self._handler(message)(message)
+                done = self._handler(message)(message)
+                if inspect.isawaitable(done):
+                    await done
             except Exception as error:
                 self._blame(error, message, answered=False)
         del self._events[feature]
@@ -122,7 +141,9 @@ class Serving:
 
     async def _streamed(self, message: Any, stream: ChannelStream) -> None:
         try:
-            await self._handler(message)(message, stream)
+            done = self._handler(message)(message, stream)
+            if inspect.isawaitable(done):
+                await done
         except Exception as error:
             self._blame(error, message)
             stream.fail(error, feature_of(tag_of(type(message))))

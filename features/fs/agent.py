@@ -13,7 +13,7 @@ import itertools
 import os
 import resource
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -123,21 +123,14 @@ class Agent(AgentFeature):
     # Names ----------------------------------------------------------------------------------
 
     @handles(m.Fetch)
-    async def fetch(self, asked: m.Fetch) -> m.Fetched:
+    def fetch(self, asked: m.Fetch) -> m.Fetched | Awaitable[m.Fetched]:
         turn, base = self._watcher.turns, self._watcher.folder(asked.base)
         try:
-            found = self._fetch(asked, base, self._calm_view)
+            return self._take(self._fetch(asked, base, self._calm_view), turn)
         except walk.NotCalm:
-            found = await self._fetch_away(asked, base)
-        try:
-            if found.folder is not None:
-                self._watcher.keep_folder(*found.folder, turn)
-            return self._hold(found)
-        finally:
-            if found.folder is not None:
-                os.close(found.folder[1])
+            return self._fetch_away(asked, base, turn)
 
-    async def _fetch_away(self, asked: m.Fetch, base: int) -> _Found:
+    async def _fetch_away(self, asked: m.Fetch, base: int, turn: int) -> m.Fetched:
         own = os.dup(base) if base >= 0 else -1  # the watcher may close its own meanwhile
 
         def work() -> _Found:
@@ -147,7 +140,21 @@ class Agent(AgentFeature):
                 if own >= 0:
                     os.close(own)
 
-        return await self._away(work, lost=_Found.close)
+        return self._take(await self._away(work, lost=_Found.close), turn)
+
+    def _take(self, found: _Found, turn: int) -> m.Fetched:
+        """Keep what a walk brought that was begun at `turn`; the reply."""
+        if found.folder is not None:
+            self._watcher.keep_folder(*found.folder, turn)
+            os.close(found.folder[1])
+        if found.held < 0:
+            return found.reply
+        number = next(self._numbers)
+        self._held[number] = found.held
+        while len(self._held) > self._most:
+            os.close(self._held.popitem(last=False)[1])  # the layer fetches it again when it needs it
+        reply = found.reply
+        return m.Fetched(reply.steps, reply.errno, reply.missing, number, reply.data)
 
     def _fetch(self, asked: m.Fetch, base: int, view: walk.View) -> _Found:
         try:
@@ -173,16 +180,6 @@ class Agent(AgentFeature):
                 raise
             steps = [m.Step(s.path, s.attr.pack(), s.link, s.watched) for s in way.spots]
             return _Found(m.Fetched(steps, code, missing, 0, data), held, _last_folder(way))
-
-    def _hold(self, found: _Found) -> m.Fetched:
-        if found.held < 0:
-            return found.reply
-        number = next(self._numbers)
-        self._held[number] = found.held
-        while len(self._held) > self._most:
-            os.close(self._held.popitem(last=False)[1])  # the layer fetches it again when it needs it
-        reply = found.reply
-        return m.Fetched(reply.steps, reply.errno, reply.missing, number, reply.data)
 
     # Held files -----------------------------------------------------------------------------
 
@@ -211,7 +208,7 @@ class Agent(AgentFeature):
         return m.Refreshed(Attr.of(await self._away_with(os.fstat, self._handle(asked.handle))).pack())
 
     @handles(m.Release)
-    async def release(self, asked: m.Release) -> None:
+    def release(self, asked: m.Release) -> None:
         for number in asked.handles:
             fd = self._held.pop(number, None)
             if fd is not None:

@@ -103,7 +103,7 @@ class Cache:
         return node
 
     def _shrink(self) -> None:
-        """Let the oldest names go that neither the kernel nor another name needs; those stay as the youngest."""
+        """Let the oldest names go that nobody needs; those that are needed become the youngest."""
         for path, node in list(itertools.islice(self.by_path.items(), MOST_NODES // 10)):
             if node.lookups <= 0 and node.opens <= 0 and path not in self._inside:
                 self.drop_name(path)

@@ -87,7 +87,7 @@ class Layer(LayerFeature):
             self._top = -1
 
     @handles(m.Changed)
-    async def changed(self, news: m.Changed) -> None:
+    def changed(self, news: m.Changed) -> None:
         if self._tree is not None:
             self._tree.changed(news)
 

@@ -78,12 +78,9 @@ class Tree:
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(mount.device, self._readable)
 
-    async def _ask(self, message: Any) -> Any:
+    def _ask(self, message: Any) -> Awaitable[Any]:
         """A question to the agent. OSError as the target's kernel said it, ETIMEDOUT after the limit."""
-        try:
-            return await asyncio.wait_for(self.peer.request(message), self._limit)
-        except asyncio.TimeoutError:
-            raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)) from None
+        return self.peer.request(message, self._limit)
 
     # Known to the engine --------------------------------------------------------------------
 

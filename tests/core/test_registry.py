@@ -51,13 +51,6 @@ class Untyped(Sound):
     Config = dict
 
 
-class Plain(LayerFeature):
-    name = "sound"
-
-    @handles(Ask)
-    def ask(self, _: Ask) -> None: ...
-
-
 class Twice(Sound):
     @handles(Ask)
     async def again(self, _: Ask) -> None: ...
@@ -94,7 +87,6 @@ def test_a_sound_half_has_no_faults() -> None:
         (Misnamed, "'noise'.*entry point 'sound'"),
         (Unversioned, "not an integer"),
         (Untyped, "not an attrs class"),
-        (Plain, "async def"),
         (Twice, "ask and again both handle sound/Ask"),
         (Stranger, "alien/Foreign, a message of another feature"),
         (NoMessage, "not a message"),
