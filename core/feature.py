@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from attrs import define, field, frozen
 
 from pymirror.core.call import Call, Verdict
+
+if TYPE_CHECKING:
+    import asyncio  # an author's import of this module stays light
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -76,8 +79,8 @@ class Stream(Protocol):
 class Peer(Protocol):
     """The other half of the same feature. A lost channel ends every wait with ChannelLost."""
 
-    async def request(self, message: Any, timeout: float | None = ANSWER_WITHIN) -> Any:
-        """Send and await the one reply. OSError as raised over there; PeerError; ChannelLost.
+    def request(self, message: Any, timeout: float | None = ANSWER_WITHIN) -> asyncio.Future[Any]:
+        """Send now, and await the one reply. OSError as raised over there; PeerError; ChannelLost.
 
         TimeoutError (an OSError, ETIMEDOUT) after `timeout` seconds, whatever was waited for; None
         waits as long as the channel lives, for a handler that may take any time.

@@ -12,7 +12,7 @@ import errno
 import logging
 import time
 from collections import Counter
-from collections.abc import Coroutine
+from functools import partial
 from typing import Any
 
 from pymirror.core import arrivals
@@ -267,7 +267,7 @@ class LinkPeer:
             raise TypeError(f"{type(message).__name__} is not a message of {self._feature}")
         self._link._check()
 
-    def request(self, message: Any, timeout: float | None = ANSWER_WITHIN) -> Coroutine[Any, Any, Any]:
+    def request(self, message: Any, timeout: float | None = ANSWER_WITHIN) -> asyncio.Future[Any]:
         """Send and await the reply. TimeoutError (ETIMEDOUT) after `timeout` seconds, None: no limit.
 
         Where the other side takes it, it has left when this returns, before anything is awaited. The
@@ -277,39 +277,34 @@ class LinkPeer:
         until = None if timeout is None else time.monotonic() + timeout
         self._own(message)
         if self._link.mux.full:
-            return self._request_later(message, until)
-        return self._answer(*self._put(message), message, until)
+            return self._link._loop.create_task(self._request_later(message, until))
+        return self._put(message, until)
 
     async def _request_later(self, message: Any, until: float | None) -> Any:
         while self._link.mux.full:
             await self._link._news(until, message)
-        return await self._answer(*self._put(message), message, until)
+        return await self._put(message, until)
 
-    def _put(self, message: Any) -> tuple[int, asyncio.Future[Any]]:
+    def _put(self, message: Any, until: float | None) -> asyncio.Future[Any]:
         link = self._link
         number = link.mux.request(message)
         future = link._answers[number] = link._loop.create_future()
         link.counters["requests"] += 1
         link.counters[f"requests {type(message).__name__}"] += 1
         link.soon()
-        return number, future
-
-    async def _answer(
-        self, number: int, future: asyncio.Future[Any], message: Any, until: float | None
-    ) -> Any:
-        link = self._link
         # Not asyncio.wait_for: before Python 3.12 it makes a task, which costs more than the request.
         late = (
             None if until is None else link._loop.call_later(until - time.monotonic(), _late, future, message)
         )
-        try:
-            return await future
-        finally:
-            if late:
-                late.cancel()
-            if link._answers.pop(number, None) is not None:
-                link.mux.cancel(number)
-                link.soon()
+        future.add_done_callback(partial(self._over, number, late))
+        return future
+
+    def _over(self, number: int, late: asyncio.TimerHandle | None, _: asyncio.Future[Any]) -> None:
+        if late:
+            late.cancel()
+        if self._link._answers.pop(number, None) is not None:  # cancelled, or out of time
+            self._link.mux.cancel(number)
+            self._link.soon()
 
     def send(self, message: Any) -> None:
         """Send without an answer. ChannelLost; BlockingIOError while the other side takes no more."""

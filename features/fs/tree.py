@@ -17,6 +17,7 @@ import stat
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from attrs import define, field
@@ -68,7 +69,7 @@ class Tree:
         self._reader = Reader(self._read_remote, AHEAD if read_ahead else 0)
         self._buffer = memoryview(bytearray(fuse.READ_BUFFER))
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._fetching: dict[tuple[bytes, bool, int], asyncio.Task[Node]] = {}
+        self._fetching: dict[tuple[bytes, bool, int], list[asyncio.Future[Node]]] = {}
         self._in_flight = 0
         self._ended = False
         self._meanwhile = _Meanwhile()
@@ -78,13 +79,13 @@ class Tree:
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(mount.device, self._readable)
 
-    def _ask(self, message: Any) -> Awaitable[Any]:
+    def _ask(self, message: Any) -> asyncio.Future[Any]:
         """A question to the agent. OSError as the target's kernel said it, ETIMEDOUT after the limit."""
         return self.peer.request(message, self._limit)
 
     # Known to the engine --------------------------------------------------------------------
 
-    def seed(self, path: bytes, follow: bool, content: bool) -> Node | Awaitable[Node]:
+    def seed(self, path: bytes, follow: bool, content: bool) -> Node | asyncio.Future[Node]:
         """What `path` leads to; nothing more has to be asked when the kernel opens or looks at it.
 
         A node at once when it is known; OSError.
@@ -99,33 +100,55 @@ class Tree:
                 return node
         return self.fetch(path, follow, self._inline if content else 0)
 
-    async def fetch(self, path: bytes, follow: bool, inline: int) -> Node:
-        """Ask the agent for a path. Several who want the same wait for one answer. OSError."""
-        key = (path, follow, inline)
-        task = self._fetching.get(key)
-        if task is None:
-            task = self._fetching[key] = asyncio.ensure_future(self._fetch(*key))
-            task.add_done_callback(
-                lambda done: (self._fetching.pop(key, None), done.cancelled() or done.exception())
-            )
-        return await asyncio.shield(task)
+    def fetch(self, path: bytes, follow: bool, inline: int) -> asyncio.Future[Node]:
+        """Ask the agent for a path, now. Several who want the same wait for one answer. OSError.
 
-    async def _fetch(self, path: bytes, follow: bool, inline: int) -> Node:
+        Callbacks, not a coroutine: each task in the chain is a turn of the loop that the program waits for.
+        """
+        key = (path, follow, inline)
+        waiter: asyncio.Future[Node] = self._loop.create_future()
+        waiting = self._fetching.get(key)
+        if waiting is not None:
+            waiting.append(waiter)
+            return waiter
         base, rest = self._way(path, follow)
-        with self._asking():
-            reply: m.Fetched = await self._ask(m.Fetch(base, rest, follow, inline))
-            nodes = self.cache.learn_steps(reply.steps)
-            for node in nodes:
-                if self._meanwhile.touched(node.path):
-                    node.watched = False  # true when it was sent, perhaps not any more: asked again next time
-            if reply.errno:
-                if reply.errno == errno.ENOENT and reply.missing:
-                    self.cache.learn_missing(reply.missing, not self._meanwhile.touched(reply.missing))
-                raise OSError(reply.errno, os.strerror(reply.errno))
-            if not nodes:
-                raise OSError(errno.EIO, os.strerror(errno.EIO))
-            self._opened_there(nodes[-1], reply, inline)
-            return nodes[-1]
+        asked = self._ask(m.Fetch(base, rest, follow, inline))
+        self._fetching[key] = [waiter]
+        self._in_flight += 1
+        asked.add_done_callback(partial(self._fetched, key))
+        return waiter
+
+    def _fetched(self, key: tuple[bytes, bool, int], asked: asyncio.Future[m.Fetched]) -> None:
+        found: Node | None = None
+        failed: BaseException | None = None
+        try:
+            found = self._learned(asked.result(), key[2])
+        except (Exception, asyncio.CancelledError) as error:
+            failed = error
+        self._answered()
+        for waiter in self._fetching.pop(key):
+            if waiter.done():
+                continue
+            if found is not None:
+                waiter.set_result(found)
+            else:
+                waiter.set_exception(
+                    failed if isinstance(failed, Exception) else ChannelLost("the session ends")
+                )
+
+    def _learned(self, reply: m.Fetched, inline: int) -> Node:
+        nodes = self.cache.learn_steps(reply.steps)
+        for node in nodes:
+            if self._meanwhile.touched(node.path):
+                node.watched = False  # true when it was sent, perhaps not any more: asked again next time
+        if reply.errno:
+            if reply.errno == errno.ENOENT and reply.missing:
+                self.cache.learn_missing(reply.missing, not self._meanwhile.touched(reply.missing))
+            raise OSError(reply.errno, os.strerror(reply.errno))
+        if not nodes:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        self._opened_there(nodes[-1], reply, inline)
+        return nodes[-1]
 
     def _way(self, path: bytes, follow: bool) -> tuple[bytes, bytes]:
         """The folder to begin at and the way from there; the last name is asked for even if it is known."""
@@ -143,9 +166,12 @@ class Tree:
         try:
             yield
         finally:
-            self._in_flight -= 1
-            if not self._in_flight:
-                self._meanwhile = _Meanwhile()
+            self._answered()
+
+    def _answered(self) -> None:
+        self._in_flight -= 1
+        if not self._in_flight and (self._meanwhile.paths or self._meanwhile.below):
+            self._meanwhile = _Meanwhile()
 
     def _opened_there(self, node: Node, reply: m.Fetched, inline: int) -> None:
         if reply.handle:
@@ -491,11 +517,12 @@ class Tree:
         """Answer what waits with EIO, then let the kernel drop the mount. Never hangs on it."""
         self._ended = True
         self._loop.remove_reader(self.mount.device)
-        waiting = [*self._tasks.values(), *self._fetching.values()]
-        for task in waiting:
+        for waiter in itertools.chain.from_iterable(self._fetching.values()):
+            waiter.cancel()
+        for task in [*self._tasks.values()]:
             task.cancel()
-        if waiting:
-            await asyncio.wait(waiting, timeout=2)
+        if self._tasks:
+            await asyncio.wait([*self._tasks.values()], timeout=2)
         self._notifier.shutdown(wait=False, cancel_futures=True)
 
 

@@ -121,9 +121,7 @@ async def ask(layer: Layer, name: str, path: Path) -> Verdict:
 def test_a_session_ends_although_a_file_never_answers(tmp_path: Path, hung: Path) -> None:
     """The agent's thread waits in the kernel for ever; the agent and the session do not."""
     target = subprocess.Popen(["sleep", "3600"])
-    words = (
-        f"cat {hung}/x & while ! grep -q fuse_ /proc/[0-9]*/task/*/stack; do :; done; exit 7"
-    )
+    words = f"cat {hung}/x & while ! grep -q fuse_ /proc/[0-9]*/task/*/stack; do :; done; exit 7"
     command = [
         sys.executable,
         "-c",

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("pymirror.layer.engines.seccomp")
 
 UNANSWERED = Errno("unanswered", code=errno.EIO)
+LOST = native.answer_of(UNANSWERED)
 STOP_LIMIT = 2.0  # seconds for the pump's threads to come out of their file operations
 
 LACKS = {
@@ -175,7 +176,7 @@ class Engine:
     def _reply(self, question: native.Question, verdict: Verdict) -> None:
         if self._made is None:
             return
-        answer = native.answer_of(UNANSWERED)
+        answer = LOST
         try:
             fitting = _fitting(question.call, verdict)
             self.learn(question.call, fitting)
