@@ -17,6 +17,7 @@ import attrs
 from attrs import frozen
 
 from pymirror.core.call import Call, Errno, Scope, Untouched, Verdict
+from pymirror.core.errors import PeerError
 from pymirror.core.feature import INTERCEPTS, LayerFeature, marked
 
 log = logging.getLogger("pymirror.layer.calls")
@@ -110,6 +111,9 @@ def _failed(asked: _Asked, call: Call, error: Exception) -> Errno:
     if isinstance(error, OSError):
         code = error.errno or errno.EIO
         return Errno(f"{asked.feature}: {os.strerror(code)}", code=code)
+    if isinstance(error, PeerError):  # the session's own end says why
+        log.debug("feature %s: %s %r: %s", asked.feature, call.name, call.path, error)
+        return Errno(f"{asked.feature}: {error.message}", code=errno.EIO)
     # A bug of the half: said once per call with its name; the program gets a plain EIO.
     log.error("feature %s failed on %s %r", asked.feature, call.name, call.path, exc_info=error)
     return Errno(f"{asked.feature}: failed, see the log", code=errno.EIO)

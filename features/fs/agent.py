@@ -120,6 +120,10 @@ class Agent(AgentFeature):
         self._telling = None
         self._changed([], [], True)
 
+    @handles(m.AskVolumes)
+    def volumes(self, _: m.AskVolumes) -> m.Volumes:
+        return m.Volumes(self._mounts.volumes())
+
     # Names ----------------------------------------------------------------------------------
 
     @handles(m.Fetch)

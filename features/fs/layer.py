@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Awaitable, Sequence
@@ -20,6 +21,8 @@ from pymirror.features.fs.cache import Node
 from pymirror.features.fs.defaults import Here
 from pymirror.features.fs.rules import Decision, Place, Rules
 from pymirror.features.fs.tree import Tree
+
+MOST_NAMED = 4
 
 
 class Layer(LayerFeature):
@@ -74,6 +77,9 @@ class Layer(LayerFeature):
                     )
                     launch.known.append((Call(name, tree, write=write), verdict))
         launch.notes.append(f"files: {_summary(self.config, self._rules)}")
+        if launch.has_target and self._rules.mode == "read":
+            volumes: m.Volumes = await self.peer.request(m.AskVolumes())
+            launch.notes += unseen(self._rules, volumes.paths)
 
     async def aclose(self) -> None:
         tree, mounted = self._tree, self._mount
@@ -123,6 +129,24 @@ class Layer(LayerFeature):
     @staticmethod
     def _below(root: int, decision: Decision, scope: Scope) -> OtherPath:
         return OtherPath(decision.reason, root=root, path=decision.path.lstrip(b"/") or b".", scope=scope)
+
+
+def unseen(rules: Rules, volumes: Sequence[bytes]) -> list[str]:
+    """A note on volumes of the target that a default list keeps from the program (ConfigMaps below /etc)."""
+    kept = []
+    for path in volumes:
+        decision = rules.decide(path, False)
+        if decision.place is Place.HERE and " default: " in decision.reason:
+            kept.append(os.fsdecode(path))
+    if not kept:
+        return []
+    names = ", ".join(kept[:MOST_NAMED]) + (
+        f" and {len(kept) - MOST_NAMED} more" if kept[MOST_NAMED:] else ""
+    )
+    return [
+        f"files: mounted in the target, but read here by default: {names}"
+        f' (to read the target\'s: feature.fs.read_only: ["^{re.escape(kept[0])}"])'
+    ]
 
 
 def here(argv: Sequence[str]) -> Here:

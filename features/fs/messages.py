@@ -116,6 +116,18 @@ class StatFsAnswer:
 
 
 @message("fs")
+class AskVolumes:
+    """What is mounted in the target from elsewhere?"""
+
+
+@message("fs")
+class Volumes:
+    """Mount points; none where the agent may not see them."""
+
+    paths: list[bytes]
+
+
+@message("fs")
 class Changed:
     """Something happened to these paths; below: these lead elsewhere now, with whatever is below them.
 

@@ -21,6 +21,17 @@ QUICK = frozenset({*TELLS.values(), "ext2", "ext3"})
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 
 
+SYSTEM = (b"/", b"/proc", b"/sys", b"/dev", b"/etc/hosts", b"/etc/hostname", b"/etc/resolv.conf")
+ACCOUNT = b"/run/secrets/kubernetes.io/serviceaccount"
+"""Programs read it as /var/run/secrets/…, which no default list keeps here."""
+
+
+def is_volume(point: bytes, kind: str) -> bool:
+    """Is it somebody's own, not the system's, and not what every pod has?"""
+    inside = any(point.startswith(top + b"/") for top in (b"/proc", b"/sys", b"/dev"))
+    return not inside and point not in SYSTEM and point != ACCOUNT and not kind.startswith("cgroup")
+
+
 def mount_points(mountinfo: bytes) -> dict[bytes, str]:
     """Mount point → type of the file system, as the process sees them; the upper of two on one place.
 
@@ -60,6 +71,10 @@ class Mounts:
     def apart(self, path: bytes) -> bool:
         """Is `path` itself a mount point?"""
         return path in self._points
+
+    def volumes(self) -> list[bytes]:
+        """Where somebody's files are mounted."""
+        return sorted(point for point, kind in self._points.items() if is_volume(point, kind))
 
     def quick(self, path: bytes) -> bool:
         """Is what is mounted on `path` on this machine, so that its attributes are at hand?"""

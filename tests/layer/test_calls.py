@@ -7,6 +7,7 @@ import attrs
 import pytest
 
 from pymirror.core.call import Call, Errno, Scope, Untouched, Verdict
+from pymirror.core.errors import ChannelLost
 from pymirror.core.feature import LayerFeature, intercepts
 from pymirror.layer.calls import NOT_CLAIMED, Dispatch
 
@@ -106,6 +107,13 @@ def test_a_bug_is_eio_and_logged_with_the_features_name(answer, caplog):
         verdict = Dispatch([half("broken", answer)])(Call("open", b"/x"))
     assert isinstance(verdict, Errno) and verdict.code == errno.EIO
     assert "broken" in caplog.text
+
+
+def test_a_lost_channel_is_eio_and_no_bug(caplog):
+    with caplog.at_level(logging.INFO):
+        verdict = Dispatch([half("a", raising(ChannelLost("gone")))])(Call("open", b"/x"))
+    assert verdict == Errno("a: gone", code=errno.EIO, scope=Scope.ONCE)
+    assert not caplog.text
 
 
 def test_trace_sees_call_and_verdict():
