@@ -1,5 +1,6 @@
 """The engine under real programs: static and dynamic, many runtimes, every caught call both ways."""
 
+import errno
 import json
 import os
 import shutil
@@ -92,6 +93,40 @@ def test_every_call_bypassed(under, tmp_path, compiler):
     native = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     run = under(*words)
     assert run.out.replace("pod-host", os.uname().nodename) == native
+
+
+def test_memory_is_written_only_to_the_process_that_was_opened(tmp_path):
+    source, parts = PROGRAMS / "memory.c", PROGRAMS.parents[2] / "layer" / "engines" / "seccomp"
+    command = [
+        tool("gcc"),
+        "-D_GNU_SOURCE",
+        f"-I{parts}",
+        "-o",
+        tmp_path / "memory",
+        source,
+        parts / "memory.c",
+    ]
+    subprocess.run(command, check=True)
+    done = subprocess.run(tmp_path / "memory", capture_output=True, text=True, timeout=LIMIT, check=True)
+    assert done.stdout.splitlines() == [
+        f"ended: {-errno.EFAULT}",
+        f"open of an ended one: {-errno.ENOENT}",
+        f"the old one's: {-errno.EFAULT}",
+        f"nowhere: {-errno.EFAULT}",
+        f"beyond: {-errno.EFAULT}",
+        "alive: 0",
+        'it saw: 1, ours is still "before"',
+    ]
+
+
+def test_an_answer_that_has_no_place_is_a_fault(under):
+    run = python(
+        under,
+        "import ctypes\n"
+        "libc = ctypes.CDLL(None, use_errno=True)\n"
+        "for call in (libc.stat, libc.statfs): print(call(b'/remote-demo/file', None), ctypes.get_errno())",
+    )
+    assert run.out == f"-1 {errno.EFAULT}\n" * 2, run.err
 
 
 def test_static_go_with_its_preemption_signals(under, tmp_path):

@@ -8,7 +8,20 @@ from pathlib import Path
 from cffi import FFI  # type: ignore[import-untyped]  # it ships no types
 
 HERE = "layer/engines/seccomp"
-PARTS = ("carry", "decide", "filter", "memory", "path", "pump", "signals", "skip", "spawn", "table", "trees")
+PARTS = (
+    "carry",
+    "decide",
+    "filter",
+    "memory",
+    "path",
+    "pump",
+    "rights",
+    "signals",
+    "skip",
+    "spawn",
+    "table",
+    "trees",
+)
 
 ffibuilder = FFI()
 ffibuilder.cdef(Path(HERE, "api.h").read_text())

@@ -65,8 +65,13 @@ void pm_job_return(const struct pm_job *job, long long value)
 
 static void give_back(const struct pm_job *job, uint64_t address, const void *bytes, size_t size, long long value)
 {
-    int failed = pm_job_valid(job) ? pm_write((pid_t)job->request->pid, address, bytes, size) : -ESRCH;
+    int memory = pm_memory_open((pid_t)job->request->pid);
+    int failed = memory < 0 ? memory : 0;
 
+    if (!failed)
+        failed = pm_job_valid(job) ? pm_memory_write(memory, address, bytes, size) : -ESRCH;
+    if (memory >= 0)
+        close(memory);
     pm_job_return(job, failed ? failed : value);
 }
 
@@ -111,59 +116,79 @@ static int access_kind(const struct pm_job *job)
     return arg(job, job->caught->path + 1) & W_OK ? PM_ACCESS_WRITE : PM_ACCESS_READ;
 }
 
-/* Fills kind and follow from the arguments (of the open family: after pm_job_read_open). */
-void pm_job_classify(struct pm_job *job)
+static int kind_of(const struct pm_job *job)
 {
-    uint64_t at = job->caught->flags < 0 ? 0 : arg(job, job->caught->flags);
-
-    job->follow = !(at & AT_SYMLINK_NOFOLLOW);
     switch (job->caught->op) {
     case OP_OPEN: case OP_CREAT: case OP_OPENAT: case OP_OPENAT2:
-        job->kind = opens_to_write(job->open_flags) ? PM_OPEN_WRITE : PM_OPEN_READ;
-        job->follow = !(job->open_flags & O_NOFOLLOW || (job->open_flags & O_CREAT && job->open_flags & O_EXCL));
-        break;
+        return opens_to_write(job->open_flags) ? PM_OPEN_WRITE : PM_OPEN_READ;
     case OP_ACCESS: case OP_FACCESSAT: case OP_FACCESSAT2:
-        job->kind = access_kind(job);
-        break;
+        return access_kind(job);
     case OP_READLINK: case OP_READLINKAT:
-        job->kind = PM_READLINK;
-        job->follow = 0;
-        break;
+        return PM_READLINK;
     case OP_STATFS:
-        job->kind = PM_STATFS;
-        break;
+        return PM_STATFS;
     case OP_UNAME:
-        job->kind = PM_HOSTNAME;
-        break;
+        return PM_HOSTNAME;
     default:
-        job->kind = PM_STAT;
-        job->follow &= job->caught->op != OP_LSTAT && job->caught->op != OP_LGETXATTR &&
-                       job->caught->op != OP_LLISTXATTR;
+        return PM_STAT;
     }
 }
 
-/* A descriptor below the tree's root, or -errno. */
-static int open_in_tree(const struct pm_job *job, uint64_t flags, uint64_t mode, uint64_t resolve)
+static int follows(const struct pm_job *job)
 {
-    struct open_how how = {flags | O_CLOEXEC, mode, resolve | RESOLVE_IN_ROOT};
-    char path[PM_PATH + 1];
+    switch (job->caught->op) {
+    case OP_OPEN: case OP_CREAT: case OP_OPENAT: case OP_OPENAT2:
+        return !(job->open_flags & O_NOFOLLOW || (job->open_flags & O_CREAT && job->open_flags & O_EXCL));
+    case OP_READLINK: case OP_READLINKAT: case OP_LSTAT: case OP_LGETXATTR: case OP_LLISTXATTR:
+        return 0;
+    default:
+        return job->caught->flags < 0 || !(arg(job, job->caught->flags) & AT_SYMLINK_NOFOLLOW);
+    }
+}
+
+/* Fills kind and follow from the arguments (of the open family: after pm_job_read_open). */
+void pm_job_classify(struct pm_job *job)
+{
+    job->kind = kind_of(job);
+    job->follow = follows(job);
+}
+
+static int open_below(int root, const char *path, const struct open_how *how, int tries)
+{
     long fd = -1;
 
-    snprintf(path, sizeof path, "%s%s", job->found.value, job->slash ? "/" : "");
-    for (int i = 0; i < RACES; i++) {
-        fd = syscall(SYS_openat2, job->found.root, path, &how, sizeof how);
-        if (fd >= 0 || (errno != EAGAIN && errno != EINTR) || resolve)
+    for (; tries > 0; tries--) {
+        fd = syscall(SYS_openat2, root, path, how, sizeof *how);
+        if (fd >= 0 || (errno != EAGAIN && errno != EINTR))
             break;
     }
     return fd < 0 ? -errno : (int)fd;
 }
 
-static void carry_open(struct pm_job *job)
+/* A descriptor below the tree's root, or -errno. On this machine no magic link is followed: those of
+   /proc/self would be ours. */
+static int open_in_tree(const struct pm_job *job, uint64_t flags, uint64_t mode, uint64_t resolve)
 {
-    /* The kernel hands no O_PATH descriptor over; one opened for reading serves its uses but for links.
-       NONBLOCK: a fifo would wait for its other end. */
-    uint64_t flags = job->open_flags & O_PATH ? (job->open_flags & ~(uint64_t)O_PATH) | O_NONBLOCK : job->open_flags;
-    int fd = open_in_tree(job, flags, job->open_mode, job->resolve);
+    uint64_t always = job->here ? RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS : RESOLVE_IN_ROOT;
+    struct open_how how = {flags | O_CLOEXEC, mode, resolve | always};
+    char path[PM_PATH + 1];
+    int fd = pm_job_put_on(job);
+
+    if (fd < 0)
+        return fd;
+    snprintf(path, sizeof path, "%s%s", job->found.value, job->slash ? "/" : "");
+    fd = open_below(job->found.root, path, &how, resolve ? 1 : RACES);
+    pm_job_take_off(job);
+    return fd;
+}
+
+static int creates(uint64_t flags)
+{
+    return !(flags & O_PATH) && (flags & O_CREAT || (flags & O_TMPFILE) == O_TMPFILE);
+}
+
+static void hand_over(const struct pm_job *job, int fd)
+{
     struct seccomp_notif_addfd give = {
         .id = job->request->id,
         .flags = SECCOMP_ADDFD_FLAG_SEND,
@@ -171,16 +196,28 @@ static void carry_open(struct pm_job *job)
         .newfd_flags = job->open_flags & O_CLOEXEC ? O_CLOEXEC : 0,
     };
 
-    if (fd < 0) {
-        pm_job_return(job, fd);
-        return;
-    }
     while (ioctl(job->listener, SECCOMP_IOCTL_NOTIF_ADDFD, &give) < 0) {
         if (errno == EINTR)
             continue;
         pm_job_return(job, -errno); /* EMFILE is the program's; ENOENT: nobody waits any more */
         break;
     }
+}
+
+static void carry_open(struct pm_job *job)
+{
+    /* The kernel hands no O_PATH descriptor over; one opened for reading serves its uses but for links.
+       NONBLOCK: a fifo would wait for its other end. */
+    uint64_t flags = job->open_flags & O_PATH ? (job->open_flags & ~(uint64_t)O_PATH) | O_NONBLOCK : job->open_flags;
+    int fd = job->here && creates(flags) ? pm_job_put_on_mask(job) : 0;
+
+    if (fd == 0)
+        fd = open_in_tree(job, flags, job->open_mode, job->resolve);
+    if (fd < 0) {
+        pm_job_return(job, fd);
+        return;
+    }
+    hand_over(job, fd);
     close(fd);
 }
 
@@ -212,13 +249,18 @@ static void carry_statx(const struct pm_job *job, int fd)
 static void carry_access(const struct pm_job *job, int fd)
 {
     long flags = AT_EMPTY_PATH;
+    int failed;
 
     if (job->caught->op == OP_FACCESSAT2)
         flags |= (long)(int)arg(job, 3) & ~AT_SYMLINK_NOFOLLOW;
-    if (syscall(SYS_faccessat2, fd, "", (int)arg(job, job->caught->path + 1), flags) < 0)
-        pm_job_return(job, -errno);
-    else
-        pm_job_return(job, 0);
+    if (job->here) /* the rights in caller are those of the real ids already */
+        flags |= AT_EACCESS;
+    failed = pm_job_put_on(job);
+    if (!failed) {
+        failed = syscall(SYS_faccessat2, fd, "", (int)arg(job, job->caught->path + 1), flags) < 0 ? -errno : 0;
+        pm_job_take_off(job);
+    }
+    pm_job_return(job, failed);
 }
 
 static void carry_statfs(const struct pm_job *job, int fd)
@@ -241,8 +283,13 @@ static ssize_t read_xattr(const struct pm_job *job, int fd, int list, char *valu
     if (failed < 0)
         return failed == -ENAMETOOLONG ? -ERANGE : failed;
     snprintf(place, sizeof place, "/proc/self/fd/%d", fd);
+    failed = pm_job_put_on(job);
+    if (failed)
+        return failed;
     size = list ? listxattr(place, value, room) : getxattr(place, name, value, room);
-    return size < 0 ? -errno : size;
+    size = size < 0 ? -errno : size;
+    pm_job_take_off(job);
+    return size;
 }
 
 static void carry_xattr(const struct pm_job *job, int fd)
@@ -322,6 +369,9 @@ static void carry_by_path(struct pm_job *job)
 /* The verdict in job->found, done. */
 void pm_job_carry_out(struct pm_job *job)
 {
+    job->borrowed = 0;
+    if (job->here && !pm_job_borrow(job))
+        return;
     if (job->found.verdict == PM_ERRNO)
         pm_job_return(job, -job->found.code);
     else if (job->found.verdict == PM_TEXT)

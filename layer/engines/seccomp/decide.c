@@ -77,6 +77,7 @@ static void decide(struct worker *worker)
         return;
     }
     pump->counters[PM_CARRIED] += job->found.verdict != PM_CONTINUE;
+    job->here = job->found.verdict == PM_TREE_PATH && !pm_trees_known(pump->trees, job->found.root);
     pm_job_carry_out(job);
 }
 

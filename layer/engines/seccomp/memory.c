@@ -1,5 +1,7 @@
 /* The program's memory. Rules: strings are read in pieces that end at page borders, so that a short
-   string at the end of a mapping is no fault; where process_vm_* is refused, /proc/PID/mem serves. */
+   string at the end of a mapping is no fault; where process_vm_readv is refused, /proc/PID/mem serves.
+   A pid may be another's by the time it is used: reading is checked afterwards, but what is written is
+   written, so the memory is opened first, then the caller is checked, then that memory is written. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -12,42 +14,50 @@
 #define PAGE 4096u
 #define FIRST_PIECE 256u /* nearly every path fits, and copying a whole page costs more than it saves */
 
-static int by_file(pid_t pid, uint64_t address, void *bytes, size_t size, int writing)
+static int open_memory(pid_t pid, int flags)
 {
     char name[32];
-    ssize_t done;
     int fd;
 
     snprintf(name, sizeof name, "/proc/%d/mem", pid);
-    fd = open(name, (writing ? O_WRONLY : O_RDONLY) | O_CLOEXEC);
+    fd = open(name, flags | O_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
+static int read_by_file(pid_t pid, uint64_t address, void *into, size_t size)
+{
+    int fd = open_memory(pid, O_RDONLY);
+    ssize_t done;
+
     if (fd < 0)
-        return -errno;
-    done = writing ? pwrite(fd, bytes, size, (off_t)address) : pread(fd, bytes, size, (off_t)address);
+        return fd;
+    done = pread(fd, into, size, (off_t)address);
     close(fd);
     return done == (ssize_t)size ? 0 : -EFAULT;
 }
 
-static int move(pid_t pid, uint64_t address, void *bytes, size_t size, int writing)
+int pm_read(pid_t pid, uint64_t address, void *into, size_t size)
 {
-    struct iovec ours = {bytes, size}, theirs = {(void *)(uintptr_t)address, size};
-    ssize_t done = writing ? process_vm_writev(pid, &ours, 1, &theirs, 1, 0)
-                           : process_vm_readv(pid, &ours, 1, &theirs, 1, 0);
+    struct iovec ours = {into, size}, theirs = {(void *)(uintptr_t)address, size};
+    ssize_t done = process_vm_readv(pid, &ours, 1, &theirs, 1, 0);
 
     if (done == (ssize_t)size)
         return 0;
     if (done < 0 && (errno == EPERM || errno == ENOSYS))
-        return by_file(pid, address, bytes, size, writing);
+        return read_by_file(pid, address, into, size);
     return done < 0 ? -errno : -EFAULT;
 }
 
-int pm_read(pid_t pid, uint64_t address, void *into, size_t size)
+/* A descriptor for pm_memory_write, which goes to this process whoever has the pid then; or -errno. */
+int pm_memory_open(pid_t pid)
 {
-    return move(pid, address, into, size, 0);
+    return open_memory(pid, O_WRONLY);
 }
 
-int pm_write(pid_t pid, uint64_t address, const void *from, size_t size)
+/* Unlike the kernel's own answer it also reaches memory the program itself may only read. */
+int pm_memory_write(int memory, uint64_t address, const void *from, size_t size)
 {
-    return move(pid, address, (void *)(uintptr_t)from, size, 1);
+    return pwrite(memory, from, size, (off_t)address) == (ssize_t)size ? 0 : -EFAULT;
 }
 
 /* The string's length, or -errno; ENAMETOOLONG when it does not end within size. */

@@ -22,6 +22,9 @@
 #define SECCOMP_IOCTL_NOTIF_SET_FLAGS SECCOMP_IOW(4, __u64)
 #define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (1UL << 0)
 #endif
+#ifndef AT_STATX_DONT_SYNC
+#define AT_STATX_DONT_SYNC 0x4000
+#endif
 
 /* The longest path plus a trailing slash and the NUL. */
 #define PM_PATH (PATH_MAX + 2)
@@ -42,18 +45,20 @@ int pm_filter_install(unsigned int calls);
 
 /* memory.c: the program's memory; 0 or -errno, strings: length or -errno */
 int pm_read(pid_t pid, uint64_t address, void *into, size_t size);
-int pm_write(pid_t pid, uint64_t address, const void *from, size_t size);
+int pm_memory_open(pid_t pid);
+int pm_memory_write(int memory, uint64_t address, const void *from, size_t size);
 int pm_read_string(pid_t pid, uint64_t address, char *into, size_t size);
 
 /* path.c: pure (and pm_normalise of api.h) */
 int pm_is_own_proc(const char *path);
 int pm_below(const char *path, const char *prefix);
 
-/* trees.c: the trees verdicts have named, so that their inside is recognised */
+/* trees.c: the trees verdicts have named, so that their inside is recognised; own: this machine's root */
 struct pm_trees;
-struct pm_trees *pm_trees_new(void);
+struct pm_trees *pm_trees_new(int own);
 void pm_trees_free(struct pm_trees *trees);
 void pm_trees_note(struct pm_trees *trees, int root);
+int pm_trees_known(struct pm_trees *trees, int root);
 int pm_trees_any(struct pm_trees *trees, int visible);
 int pm_trees_inside(struct pm_trees *trees, const char *link, char *path);
 
@@ -72,6 +77,22 @@ int pm_table_put(struct pm_table *table, int kind, int follow, int tree, const c
                  const pm_answer *answer);
 void pm_table_find(struct pm_table *table, int kind, int follow, const char *path, struct pm_found *found);
 
+/* rights.c: what of a process counts when it opens a file */
+#define PM_GROUPS 1024
+struct pm_place {
+    uint64_t device, inode, mount;
+};
+struct pm_rights {
+    uid_t real_user, user; /* user, group: those that count for files */
+    gid_t real_group, group;
+    unsigned long long permitted, effective;
+    mode_t mask;
+    int count;
+    gid_t groups[PM_GROUPS];
+    struct pm_place root, users; /* users: the user namespace */
+};
+int pm_rights_read(const char *process, struct pm_rights *rights);
+
 /* carry.c: one notification, from its arguments to its answer */
 struct pm_job {
     int listener;
@@ -86,6 +107,10 @@ struct pm_job {
     char raw[PM_PATH];
     char path[PM_PATH];
     struct pm_found found;
+    int here;             /* found.root is this machine's: the caller's rights count */
+    int borrowed;         /* which are in caller and differ from own */
+    const struct pm_rights *own;
+    struct pm_rights caller;
 };
 int pm_job_valid(const struct pm_job *job);
 void pm_job_continue(const struct pm_job *job);
@@ -94,6 +119,12 @@ int pm_job_read_open(struct pm_job *job);
 void pm_job_classify(struct pm_job *job);
 void pm_job_carry_out(struct pm_job *job);
 void pm_job_text(struct pm_job *job, const char *text, int size);
+
+/* rights.c: the caller's rights around a system call of ours, where job.here */
+int pm_job_borrow(struct pm_job *job);
+int pm_job_put_on(const struct pm_job *job);
+int pm_job_put_on_mask(const struct pm_job *job);
+void pm_job_take_off(const struct pm_job *job);
 
 /* skip.c: processes that are left alone */
 int pm_skipped(pid_t pid, char **names, int count);

@@ -27,15 +27,13 @@ static void tell(struct pm_pump *pump)
     (void)done; /* EAGAIN: the counter is full, so it is readable already */
 }
 
-/* Put the question to Python and wait; the answer is in job.found. */
-void pm_ask(struct worker *worker)
+/* The worker's question to the end of the queue; under lock. */
+static void queue_question(struct worker *worker)
 {
     struct pm_pump *pump = worker->pump;
     struct pm_job *job = &worker->job;
     unsigned int index = 0;
 
-    pump->counters[PM_ASKED]++;
-    pthread_mutex_lock(&pump->lock);
     while (pump->workers[index] != worker)
         index++;
     worker->turn++;
@@ -48,6 +46,17 @@ void pm_ask(struct worker *worker)
     else
         pump->first = worker;
     pump->last = worker;
+}
+
+/* Put the question to Python and wait; the answer is in job.found. */
+void pm_ask(struct worker *worker)
+{
+    struct pm_pump *pump = worker->pump;
+    struct pm_job *job = &worker->job;
+
+    pump->counters[PM_ASKED]++;
+    pthread_mutex_lock(&pump->lock);
+    queue_question(worker);
     tell(pump);
     while (worker->open && !pump->stopping)
         pthread_cond_wait(&worker->replied, &pump->lock);
@@ -206,6 +215,7 @@ static int grow(struct pm_pump *pump)
     worker->pump = pump;
     worker->job.request = &worker->request;
     worker->job.listener = pump->listener;
+    worker->job.own = &pump->own;
     pthread_cond_init(&worker->replied, NULL);
     pthread_mutex_lock(&pump->lock);
     if (pump->count == MOST_WORKERS || pump->stopping)
@@ -235,7 +245,8 @@ pm_pump *pm_pump_new(const char **skip, int skips)
     pump->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     pump->root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
     pump->table = pm_table_new();
-    pump->trees = pm_trees_new();
+    pump->trees = pm_trees_new(pump->root);
+    pm_rights_read("/proc/thread-self", &pump->own); /* not readable: like nobody's, so all are elsewhere */
     pump->skip = calloc((size_t)skips + 1, sizeof *pump->skip);
     pthread_mutex_init(&pump->lock, NULL);
     pthread_cond_init(&pump->free, NULL);

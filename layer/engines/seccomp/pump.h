@@ -27,6 +27,7 @@ struct pm_pump {
     int listener;
     int event;
     int root; /* our own */
+    struct pm_rights own;
     char **skip;
     int skips;
     struct pm_table *table;

@@ -1,5 +1,6 @@
 /* The trees that verdicts have named. A program may hold descriptors and a working directory inside one;
-   the kernel would show it our mount's place (or "unreachable"), and this knows the path it should see. */
+   the kernel would show it our mount's place (or "unreachable"), and this knows the path it should see.
+   This machine's own root is none: what is below it has its name already, and other rights count there. */
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -12,28 +13,28 @@
 #include "parts.h"
 
 #define MOST_TREES 8
-#ifndef AT_STATX_DONT_SYNC
-#define AT_STATX_DONT_SYNC 0x4000
-#endif
 
 struct tree {
     int root;
-    dev_t device;
+    uint64_t device;
     char prefix[PM_PATH]; /* where the kernel shows its top; empty: detached, it shows as / */
 };
 
 struct pm_trees {
     pthread_rwlock_t lock;
+    int own;
     int count;
     struct tree all[MOST_TREES];
 };
 
-struct pm_trees *pm_trees_new(void)
+struct pm_trees *pm_trees_new(int own)
 {
     struct pm_trees *trees = calloc(1, sizeof *trees);
 
-    if (trees)
-        pthread_rwlock_init(&trees->lock, NULL);
+    if (!trees)
+        return NULL;
+    pthread_rwlock_init(&trees->lock, NULL);
+    trees->own = own;
     return trees;
 }
 
@@ -45,14 +46,14 @@ void pm_trees_free(struct pm_trees *trees)
     free(trees);
 }
 
-/* DONT_SYNC: the device is known without asking the file system, which may be waiting for us. */
-static int device_of(int directory, const char *name, int flags, dev_t *device)
+/* DONT_SYNC: known without asking the file system, which may be waiting for us. */
+static int place_of(int directory, const char *name, int flags, struct pm_place *place)
 {
     struct statx got;
 
-    if (statx(directory, name, flags | AT_STATX_DONT_SYNC, 0, &got) < 0)
+    if (statx(directory, name, flags | AT_STATX_DONT_SYNC, STATX_INO, &got) < 0)
         return 0;
-    *device = makedev(got.stx_dev_major, got.stx_dev_minor);
+    *place = (struct pm_place){makedev(got.stx_dev_major, got.stx_dev_minor), got.stx_ino, 0};
     return 1;
 }
 
@@ -69,13 +70,17 @@ static int link_of(const char *name, char *into)
 static void note(struct pm_trees *trees, int root)
 {
     struct tree *tree = &trees->all[trees->count];
+    struct pm_place top, own;
     char name[32];
 
+    if (!place_of(root, "", AT_EMPTY_PATH, &top) || !place_of(trees->own, "", AT_EMPTY_PATH, &own))
+        return;
+    if (top.device == own.device && top.inode == own.inode)
+        return;
     snprintf(name, sizeof name, "/proc/self/fd/%d", root);
     if (trees->count == MOST_TREES || !link_of(name, tree->prefix))
         return;
-    if (!device_of(root, "", AT_EMPTY_PATH, &tree->device))
-        return;
+    tree->device = top.device;
     if (strcmp(tree->prefix, "/") == 0)
         tree->prefix[0] = 0;
     tree->root = root;
@@ -98,6 +103,17 @@ void pm_trees_note(struct pm_trees *trees, int root)
     pthread_rwlock_unlock(&trees->lock);
 }
 
+/* Is root the top of one? What there was no room to note is taken for this machine's, which is safe. */
+int pm_trees_known(struct pm_trees *trees, int root)
+{
+    int found;
+
+    pthread_rwlock_rdlock(&trees->lock);
+    found = known(trees, root);
+    pthread_rwlock_unlock(&trees->lock);
+    return found;
+}
+
 /* Is there any tree; visible: one whose place in the file system could be seen? */
 int pm_trees_any(struct pm_trees *trees, int visible)
 {
@@ -114,17 +130,17 @@ int pm_trees_any(struct pm_trees *trees, int visible)
 int pm_trees_inside(struct pm_trees *trees, const char *link, char *path)
 {
     char place[PM_PATH];
-    dev_t device;
+    struct pm_place there;
     int inside = 0;
 
-    if (!device_of(AT_FDCWD, link, 0, &device) || !link_of(link, place))
+    if (!place_of(AT_FDCWD, link, 0, &there) || !link_of(link, place))
         return 0;
     pthread_rwlock_rdlock(&trees->lock);
     for (int i = 0; i < trees->count && !inside; i++) {
         const struct tree *tree = &trees->all[i];
         size_t size = strlen(tree->prefix);
 
-        if (tree->device != device || !pm_below(place, tree->prefix))
+        if (tree->device != there.device || !pm_below(place, tree->prefix))
             continue;
         snprintf(path, PM_PATH, "%s", place[size] ? place + size : "/");
         inside = 1;

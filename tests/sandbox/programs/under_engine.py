@@ -1,9 +1,9 @@
 """Runs a program under the engine with a toy dispatch, as `pymirror exec` would; used by test_engine_*.
 
-usage: under_engine.py ROOT REPORT [--skip NAME] [--known TREE] -- PROGRAM ARGS…
+usage: under_engine.py ROOT REPORT [--skip NAME] [--known TREE] [--mapping FOLDER] -- PROGRAM ARGS…
 
 /remote-demo is taken from ROOT/remote-demo, the host name is "pod-host", /remote-demo/gone is ENOENT
-whatever ROOT holds. REPORT gets the pump's counters and the questions, as JSON, at the end. A line
+whatever ROOT holds. /remote-mapped is FOLDER, a path of this machine. REPORT gets the pump's counters and the questions, as JSON, at the end. A line
 "running PID" goes to stderr once the program runs.
 """
 
@@ -25,8 +25,10 @@ SESSION = f"test-{os.getpid()}"
 
 
 class Toy:
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, mapping: str) -> None:
         self.folder = root
+        self.mapping = os.fsencode(mapping)
+        self.top = os.open("/", os.O_PATH | os.O_DIRECTORY)
         self.root = os.open(root, os.O_PATH | os.O_DIRECTORY)
         self.asked: list[list[str]] = []
 
@@ -34,6 +36,9 @@ class Toy:
         self.asked.append([call.name, os.fsdecode(call.path), "write" if call.write else "read"])
         if call.name == "hostname":
             return Text("toy", value=b"pod-host", scope=Scope.CALL)
+        if self.mapping and (call.path + b"/").startswith(b"/remote-mapped/"):
+            path = self.mapping + call.path[len(b"/remote-mapped") :]
+            return OtherPath("toy: mapping", root=self.top, path=path[1:], scope=Scope.CALL)
         if not (call.path + b"/").startswith(b"/remote-demo/"):
             return Untouched("toy: not the demo", scope=Scope.CALL)
         if call.path == b"/remote-demo/gone":
@@ -54,7 +59,7 @@ async def run(options: argparse.Namespace) -> int:
     guard = Guard.start()
     guard.session(SESSION)
     guard.remove(options.report + ".leftover")
-    toy = Toy(options.root)
+    toy = Toy(options.root, options.mapping)
     program = options.program
     engine = Engine(frozenset(options.skip), shutil.which(program[0]) or program[0], guard)
     try:
@@ -80,6 +85,7 @@ def main() -> int:
     parser.add_argument("report")
     parser.add_argument("--skip", action="append", default=[])
     parser.add_argument("--known", action="append", default=[])
+    parser.add_argument("--mapping", default="")
     border = sys.argv.index("--")
     options = parser.parse_args(sys.argv[1:border])
     options.program = sys.argv[border + 1 :]
