@@ -1,8 +1,9 @@
 """The program as a child: its signals, its stops, its exit status.
 
 The program stays in pymirror's process group and session, so the terminal reaches it without us: what
-the terminal sends to the group is not sent again, what is sent to pymirror alone is passed on. When
-the program is stopped, pymirror stops as well, so that the shell sees its job stopped.
+the terminal sends to the group is not sent again, what is sent to pymirror alone is passed on; so is a
+hang-up, which the kernel tells a session's leader alone. When the program is stopped, pymirror stops as
+well, so that the shell sees its job stopped.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ _PASSED_ON = (
     signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2,
     signal.SIGWINCH, signal.SIGCONT, *_JOB_CONTROL,
 )  # fmt: skip
+_HANG_UP = (signal.SIGHUP, signal.SIGCONT)
 _PYTHONS_OWN = (signal.SIGPIPE, signal.SIGXFSZ)  # ignored by the interpreter, not by who started us
 
 
@@ -37,6 +39,12 @@ def _ignored_now() -> frozenset[int]:
 
 IGNORED = _ignored_now()
 """What pymirror itself was started with (nohup, a shell's `&`): the program starts with the same."""
+
+
+def expect_children() -> None:
+    """Before the first child: with SIGCHLD ignored, as who started us may do, no child leaves a status."""
+    if signal.SIGCHLD in IGNORED:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 class Came(Protocol):
@@ -58,13 +66,16 @@ class Source(Protocol):
     def give_back(self) -> None: ...
 
 
-def passes_on(came: Came, program: int) -> bool:
+def passes_on(came: Came, program: int, leader: bool) -> bool:
     """Is this signal for the program, and did it not get it already?
 
     The terminal and the kernel send to the whole group; a program that signals its own group
-    has signalled itself. SIGCHLD is ours.
+    has signalled itself. When the terminal is gone, the kernel sends HUP and CONT to the session's
+    leader alone, and it is us if `leader`. SIGCHLD is ours.
     """
-    return came.from_user and came.sender != program and came.number in _PASSED_ON
+    if not came.from_user:
+        return leader and came.number in _HANG_UP
+    return came.sender != program and came.number in _PASSED_ON
 
 
 def exit_status(status: int) -> int:
@@ -75,6 +86,10 @@ def exit_status(status: int) -> int:
 def may_stop(terminal: int, leader: bool) -> bool:
     """Stop with the program only if somebody can continue us: a shell at a terminal above us."""
     return terminal != 0 and not leader
+
+
+def _leads() -> bool:
+    return os.getsid(0) == os.getpid()
 
 
 def _terminal() -> int:
@@ -121,7 +136,7 @@ class Launched:
         if self._kill is not None or self._ended.done():
             return
         if message:
-            print(message, file=sys.stderr, flush=True)
+            _say(message)
         self._signal_all(signal.SIGTERM)
         self._signal_all(signal.SIGCONT)  # a stopped process takes its TERM only then
         self._kill = self._loop.call_later(self._grace, self._signal_all, signal.SIGKILL)
@@ -142,7 +157,7 @@ class Launched:
 
     def _look(self) -> None:
         for came in self._signals.come():
-            if passes_on(came, self.pid) and not self._ended.done():
+            if passes_on(came, self.pid, _leads()) and not self._ended.done():
                 _send(self.pid, came.number)
         while not self._ended.done():
             pid, status = os.waitpid(self.pid, os.WNOHANG | os.WUNTRACED)
@@ -150,8 +165,15 @@ class Launched:
                 return
             if not os.WIFSTOPPED(status):
                 self._ended.set_result(exit_status(status))
-            elif may_stop(_terminal(), os.getsid(0) == os.getpid()):
+            elif may_stop(_terminal(), _leads()):
                 os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def _say(message: str) -> None:
+    try:
+        print(message, file=sys.stderr, flush=True)
+    except OSError:
+        return  # the terminal is gone, and with it whoever could read this; the program is ended all the same
 
 
 def _send(pid: int, number: int) -> None:

@@ -24,7 +24,7 @@ from pymirror.core.feature import Launch, LayerFeature
 from pymirror.core.session import Part, Plan, Report
 from pymirror.layer.calls import Dispatch
 from pymirror.layer.guard import Guard
-from pymirror.layer.launch import IGNORED
+from pymirror.layer.launch import IGNORED, expect_children
 
 log = logging.getLogger("pymirror.layer")
 
@@ -38,6 +38,7 @@ async def run(settings: Any, argv: Sequence[str], executable: str, report: Repor
     settings: `core.config.Settings`. Raises the tree of core.errors; whatever happens, all
     that was changed is undone before this returns.
     """
+    expect_children()
     guard = Guard.start()
     with _stoppable() as stop:
         async with AsyncExitStack() as undo:

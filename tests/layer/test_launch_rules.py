@@ -18,20 +18,26 @@ class Came:
 
 
 @pytest.mark.parametrize(
-    ("came", "passed"),
+    ("came", "passed", "by_leader"),
     [
-        (Came(signal.SIGINT, True, 5), True),
-        (Came(signal.SIGINT, False, 0), False),  # the terminal's Ctrl-C went to the whole group
-        (Came(signal.SIGTERM, True, PROGRAM), False),  # kill(0): the program signalled itself already
-        (Came(signal.SIGCONT, True, 5), True),
-        (Came(signal.SIGTSTP, True, 5), True),
-        (Came(signal.SIGTSTP, False, 0), False),
-        (Came(signal.SIGCHLD, True, 5), False),
-        (Came(signal.SIGCHLD, False, 0), False),
+        (Came(signal.SIGINT, True, 5), True, True),
+        (Came(signal.SIGINT, False, 0), False, False),  # the terminal's Ctrl-C went to the whole group
+        (Came(signal.SIGTERM, True, PROGRAM), False, False),  # kill(0): it signalled itself already
+        (Came(signal.SIGCONT, True, 5), True, True),
+        (Came(signal.SIGTSTP, True, 5), True, True),
+        (Came(signal.SIGTSTP, False, 0), False, False),
+        (Came(signal.SIGCHLD, True, 5), False, False),
+        (Came(signal.SIGCHLD, False, 0), False, False),
+        (Came(signal.SIGHUP, True, 5), True, True),
+        (Came(signal.SIGHUP, True, PROGRAM), False, False),
+        (Came(signal.SIGHUP, False, 0), False, True),  # the terminal is gone: its session's leader hears it
+        (Came(signal.SIGCONT, False, 0), False, True),  # comes with it
+        (Came(signal.SIGWINCH, False, 0), False, False),
     ],
 )
-def test_which_signals_are_passed_on(came, passed):
-    assert passes_on(came, PROGRAM) is passed
+def test_which_signals_are_passed_on(came, passed, by_leader):
+    assert passes_on(came, PROGRAM, leader=False) is passed
+    assert passes_on(came, PROGRAM, leader=True) is by_leader
 
 
 @pytest.mark.parametrize(("status", "expected"), [(0, 0), (7 << 8, 7), (15, 143), (9, 137), (128 | 11, 139)])

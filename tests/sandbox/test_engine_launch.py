@@ -114,15 +114,32 @@ def test_an_ignored_signal_stays_ignored_for_the_program(command):
     assert int(done.stdout.split()[1], 16) == 1 << (signal.SIGHUP - 1)
 
 
-class Terminal:
-    """bash at a pseudo-terminal, with job control."""
+@pytest.mark.parametrize(("word", "status"), [("true", 0), ("false", 1)])
+def test_started_by_one_that_ignores_its_children(command, tmp_path, word, status):
+    """Then the kernel keeps no status for us, were it to stay so; the program starts as we did."""
+    folder = tmp_path / "report.json.leftover"
+    folder.mkdir()
 
-    def __init__(self):
+    def ignore():
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
+    assert run(command, word, preexec_fn=ignore).returncode == status
+    assert folder.exists()  # the guard heard that all is well
+    done = run(command, "grep", "SigIgn", "/proc/self/status", preexec_fn=ignore)
+    assert int(done.stdout.split()[1], 16) == 1 << (signal.SIGCHLD - 1)
+    assert len(done.stderr.splitlines()) == 1, done.stderr  # "running"
+
+
+BASH = ["bash", "--norc", "--noprofile", "-i"]
+
+
+class Terminal:
+    """A program at a pseudo-terminal, as its session's leader; by default bash, with job control."""
+
+    def __init__(self, program=BASH):
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
-            os.execvpe(
-                "bash", ["bash", "--norc", "--noprofile", "-i"], {**os.environ, "PS1": "$ ", "TERM": "dumb"}
-            )
+            os.execvpe(program[0], program, {**os.environ, "PS1": "$ ", "TERM": "dumb"})
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, b"\x18\0\xc8\0\0\0\0\0")
         self.seen = ""
 
@@ -137,6 +154,18 @@ class Terminal:
             self.seen += os.read(self.fd, 4096).decode(errors="replace")
         self.seen = self.seen.partition(text)[2]
 
+    def hang_up(self):
+        """Close it; the exit status of its program, which has to end by that."""
+        pidfd = os.pidfd_open(self.pid)
+        os.close(self.fd)
+        try:
+            assert select.select([pidfd], [], [], LIMIT)[0], "it lives on"
+        finally:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            os.close(pidfd)
+            _, status = os.waitpid(self.pid, 0)
+        return os.waitstatus_to_exitcode(status)
+
     def close(self):
         os.kill(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0)
@@ -148,6 +177,35 @@ def terminal():
     made = Terminal()
     yield made
     made.close()
+
+
+def alive(session):
+    """The processes with this PYMIRROR_SESSION."""
+    mark = f"PYMIRROR_SESSION={session}".encode()
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            found += [int(name)] * (mark in Path("/proc", name, "environ").read_bytes())
+        except OSError:
+            continue
+    return found
+
+
+def children(pid):
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.parametrize("program", ["exec sleep 1000", "sleep 1000 & wait", "sleep 1000; sleep 1000"])
+def test_a_terminal_that_is_closed_ends_everything(command, program):
+    """pymirror is the session's leader (ssh -t, xterm -e): the kernel tells it alone."""
+    terminal = Terminal([*map(str, command), "bash", "-c", f"echo up; {program}"])
+    terminal.expect("running")
+    terminal.expect("up\r\n")
+    mine = [terminal.pid, *children(terminal.pid)]
+    assert len(mine) == 3  # pymirror, its guard, the program
+    assert terminal.hang_up() == 128 + signal.SIGHUP
+    until(lambda: not alive(f"test-{terminal.pid}"), "the program's processes live on")
+    assert not any(Path("/proc", str(pid)).exists() for pid in mine)
 
 
 def line(command, program):
@@ -203,26 +261,17 @@ def test_kill_9_leaves_no_process_and_no_file(started, tmp_path):
     (leftover / "deeper").mkdir(parents=True)
     (leftover / "deeper" / "file").write_text("x")
     process = started("setsid sleep 1000 & sleep 1000 & echo ready; wait")
-    with open(f"/proc/{process.pid}/task/{process.pid}/children") as file:
-        children = [int(word) for word in file.read().split()]
-    mark = f"PYMIRROR_SESSION=test-{process.pid}".encode()
-
-    def ours():
-        found = []
-        for name in filter(str.isdigit, os.listdir("/proc")):
-            try:
-                found += [name] * (mark in Path("/proc", name, "environ").read_bytes())
-            except OSError:
-                continue
-        return found
-
-    assert len(children) == 2
-    until(lambda: len(ours()) == 3, "the program's processes are not there")  # one may be inside execve
+    ours = children(process.pid)
+    session = f"test-{process.pid}"
+    assert len(ours) == 2
+    until(
+        lambda: len(alive(session)) == 3, "the program's processes are not there"
+    )  # one may be inside execve
     process.kill()
     process.wait()
-    until(lambda: not ours(), "the program's processes live on")
+    until(lambda: not alive(session), "the program's processes live on")
     until(lambda: not leftover.exists(), "the registered folder is still there")
-    until(lambda: not any(Path("/proc", str(child)).exists() for child in children), "the guard lives on")
+    until(lambda: not any(Path("/proc", str(child)).exists() for child in ours), "the guard lives on")
 
 
 def test_inside_another_session_the_missing_part_is_named(command):

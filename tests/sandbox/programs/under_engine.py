@@ -20,6 +20,7 @@ from pymirror.core.call import CALLS, Call, Errno, OtherPath, Scope, Text, Untou
 from pymirror.core.errors import PymirrorError
 from pymirror.layer.engines.seccomp.engine import Engine
 from pymirror.layer.guard import Guard
+from pymirror.layer.launch import expect_children
 
 SESSION = f"test-{os.getpid()}"
 
@@ -56,6 +57,7 @@ def report(path: str, what: dict[str, object]) -> None:
 
 
 async def run(options: argparse.Namespace) -> int:
+    expect_children()
     guard = Guard.start()
     guard.session(SESSION)
     guard.remove(options.report + ".leftover")
