@@ -125,11 +125,8 @@ void pm_leave_door(struct worker *worker)
     if (!worker->at_door)
         return;
     worker->at_door = 0;
-    pthread_mutex_lock(&pump->lock);
-    pump->door = 0;
     short_of_workers = pump->waiting == 0;
-    pthread_cond_signal(&pump->free);
-    pthread_mutex_unlock(&pump->lock);
+    sem_post(&pump->door);
     if (short_of_workers)
         grow(pump); /* with as many as may be, the first to be done takes the door */
 }
@@ -140,13 +137,11 @@ static void take_door(struct worker *worker)
 
     if (worker->at_door)
         return;
-    pthread_mutex_lock(&pump->lock);
     pump->waiting++;
-    while (pump->door && !pump->stopping)
-        pthread_cond_wait(&pump->free, &pump->lock);
+    while (sem_wait(&pump->door) < 0) /* WAKE: who has the door leaves it */
+        ;
     pump->waiting--;
-    pump->door = worker->at_door = 1;
-    pthread_mutex_unlock(&pump->lock);
+    worker->at_door = 1;
 }
 
 /* Are all processes under the filter gone? (From 6.11 the kernel says ENOENT then, without waiting.) */
@@ -249,7 +244,7 @@ pm_pump *pm_pump_new(const char **skip, int skips)
     pm_rights_read("/proc/thread-self", &pump->own); /* not readable: like nobody's, so all are elsewhere */
     pump->skip = calloc((size_t)skips + 1, sizeof *pump->skip);
     pthread_mutex_init(&pump->lock, NULL);
-    pthread_cond_init(&pump->free, NULL);
+    sem_init(&pump->door, 0, 1);
     if (pump->event < 0 || pump->root < 0 || !pump->table || !pump->trees || !pump->skip) {
         pm_pump_free(pump);
         return NULL;
@@ -280,7 +275,6 @@ int pm_pump_stop(pm_pump *pump, int milliseconds)
 
     pthread_mutex_lock(&pump->lock);
     pump->stopping = 1;
-    pthread_cond_broadcast(&pump->free);
     for (int i = 0; i < pump->count; i++)
         pthread_cond_signal(&pump->workers[i]->replied);
     pthread_mutex_unlock(&pump->lock);
@@ -305,7 +299,7 @@ void pm_pump_free(pm_pump *pump)
     free(pump->skip);
     pm_table_free(pump->table);
     pm_trees_free(pump->trees);
-    pthread_cond_destroy(&pump->free);
+    sem_destroy(&pump->door);
     pthread_mutex_destroy(&pump->lock);
     if (pump->event >= 0)
         close(pump->event);

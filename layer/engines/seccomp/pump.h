@@ -4,6 +4,7 @@
 #define PYMIRROR_PUMP_H
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 
 #include "parts.h"
@@ -36,9 +37,8 @@ struct pm_pump {
     struct worker *workers[MOST_WORKERS];
     int count;
     struct worker *first, *last;
-    pthread_cond_t free; /* nobody is at the door */
-    int door, waiting;
-    atomic_int alive, stopping;
+    sem_t door; /* one may pass; a condition would cost two wake-ups more for each call that is carried out */
+    atomic_int waiting, alive, stopping;
     atomic_llong counters[PM_COUNTERS];
 };
 
