@@ -152,7 +152,8 @@ class Launched:
         self.give_up()
 
     def _signal_all(self, number: int) -> None:
-        for pid in members(0 if self._ended.done() else self.pid, self._session):
+        found = members(0 if self._ended.done() else self.pid, self._session)
+        for pid in sorted(found, key=lambda one: one != self.pid):  # the program first: its status says why
             _send(pid, number)
 
     def _look(self) -> None:
