@@ -199,19 +199,28 @@ static int start_thread(struct worker *worker)
     return failed;
 }
 
-/* One more worker; EAGAIN when there are as many as may be. */
-static int grow(struct pm_pump *pump)
+static struct worker *make_worker(struct pm_pump *pump)
 {
     struct worker *worker = calloc(1, sizeof *worker);
-    int failed = worker ? 0 : ENOMEM;
 
-    if (failed)
-        return failed;
+    if (!worker)
+        return NULL;
     worker->pump = pump;
     worker->job.request = &worker->request;
     worker->job.listener = pump->listener;
     worker->job.own = &pump->own;
     pthread_cond_init(&worker->replied, NULL);
+    return worker;
+}
+
+/* One more worker; EAGAIN when there are as many as may be. */
+static int grow(struct pm_pump *pump)
+{
+    struct worker *worker = make_worker(pump);
+    int failed = worker ? 0 : ENOMEM;
+
+    if (failed)
+        return failed;
     pthread_mutex_lock(&pump->lock);
     if (pump->count == MOST_WORKERS || pump->stopping)
         failed = EAGAIN;
