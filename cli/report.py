@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Sequence
@@ -34,7 +35,9 @@ class Plain:
         self.out = out
 
     def _line(self, text: str) -> None:
-        print(text, file=self.out, flush=True)
+        # A reader that went away (a closed terminal, `2>&1 | head`) must not become the program's error.
+        with contextlib.suppress(OSError):
+            print(text, file=self.out, flush=True)
 
     def step(self, text: str) -> None:
         self._line(f"pymirror: {text}")

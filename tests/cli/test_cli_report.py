@@ -100,3 +100,17 @@ def test_an_unknown_mode_is_refused() -> None:
 def test_verdicts_in_words(verdict: Verdict, kind: str) -> None:
     assert kind_of(verdict) == kind
     assert words(Call("open", b"/a\xff", write=True), verdict) == f"open /a\\xff (to write) -> {kind} (r)"
+
+
+@pytest.mark.parametrize("mode", [None, "json", "off"])
+def test_a_reader_that_went_away_is_nobodys_error(mode: str | None) -> None:
+    class Gone(io.StringIO):
+        writes = 0
+
+        def write(self, text: str) -> int:
+            self.writes += 1
+            raise BrokenPipeError(errno.EPIPE, "gone")
+
+    out = Gone()
+    assert all_of(mode, out) == ""
+    assert out.writes > 0
