@@ -62,7 +62,8 @@ class OtherPath(Verdict):
 
     root: descriptor (any kind usable as a directory descriptor) of the tree's top; it stays
     open as long as the session. path: relative to it, without a leading slash; `b"."` is the
-    top itself. Links and `..` are resolved inside that tree.
+    top itself. Links and `..` are resolved inside that tree. On this machine's own root the call is
+    made with the program's rights; any other tree is opened with pymirror's.
     """
 
     root: int = field(kw_only=True)

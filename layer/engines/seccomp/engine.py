@@ -118,10 +118,13 @@ class Engine:
 
     def learn(self, call: Call, verdict: Verdict | None) -> None:
         """Keep `verdict` for `call`, as far as its scope reaches; None: always ask."""
+        self._keep(call, verdict, native.answer_of(verdict))
+
+    def _keep(self, call: Call, verdict: Verdict | None, answer: native.Answer) -> None:
         if verdict is not None and verdict.scope is Scope.ONCE:
             return
         tree = verdict.tree if verdict is not None and verdict.scope is Scope.TREE else None
-        self._pump.learn(call, native.answer_of(verdict), any_follow=verdict is None, tree=tree)
+        self._pump.learn(call, answer, any_follow=verdict is None, tree=tree)
 
     def counters(self) -> dict[str, int]:
         """What the pump has done so far; see native.Pump.counters."""
@@ -179,8 +182,8 @@ class Engine:
         answer = LOST
         try:
             fitting = _fitting(question.call, verdict)
-            self.learn(question.call, fitting)
             answer = native.answer_of(fitting)
+            self._keep(question.call, fitting, answer)
         finally:
             self._made.reply(question.cookie, answer)
 
