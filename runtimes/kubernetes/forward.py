@@ -2,8 +2,9 @@
 
 One WebSocket (`v4.channel.k8s.io`, binary) per accepted connection: each frame begins with its
 channel (0 data, 1 error); the first frame of either carries the port as two bytes, little end first.
-v4 has no half-close: a side that ends, ends the connection, as with kubectl. An error frame is told
-and ends it too. Buffers are bounded on both ways: who cannot write does not read.
+A node's port-forward speaks v4 (and base64) alone; v5 and its close signal are for exec and attach, and
+kubectl's own way is SPDY inside a WebSocket. So there is no half-close: a side that ends, ends the
+connection. An error frame is told and ends it too. Buffers are bounded: who cannot write does not read.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pymirror.core.errors import ClusterError, PymirrorError
 log = logging.getLogger("pymirror.kubernetes.forward")
 
 PROTOCOL = "v4.channel.k8s.io"
-DATA, ERROR, CLOSE = 0, 1, 255  # 255: v5's close signal, which names the channel that ended
+DATA, ERROR = 0, 1
 CHUNK = 256 * 1024  # bytes per frame sent: larger ones gain nothing (the kubelet copies 32 KiB at a time)
 
 CUT = "see whether the API server, the node and the agent's pod are still there"
@@ -43,8 +44,6 @@ def split(frame: bytes, begun: set[int], port: int) -> tuple[int, memoryview] | 
     if not frame:
         return None
     channel, payload = frame[0], memoryview(frame)[1:]
-    if channel == CLOSE and len(payload) == 1:
-        return CLOSE, payload
     if channel not in (DATA, ERROR):
         raise ForwardError(f"port-forward: a frame of the unknown channel {channel}", BUG)
     if channel not in begun:
@@ -151,10 +150,7 @@ class Forward:
             if found is None:
                 continue
             channel, payload = found
-            if channel == CLOSE:
-                if payload[0] == DATA:
-                    return
-            elif channel == ERROR:
+            if channel == ERROR:
                 said = bytes(payload).decode("utf-8", "replace")
                 raise ForwardError(f"the node cannot forward port {self._port}: {said}", CUT)
             else:
