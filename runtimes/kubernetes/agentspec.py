@@ -16,6 +16,7 @@ from pymirror.core.session import AgentOrder
 Json = dict[str, Any]
 
 CONTAINER = "pymirror-agent"  # constant, so that admission policies can name it
+PREFIX = "pymirror-agent-"  # of an agent's own name
 LABEL = "pymirror.io/agent"  # on the agent's pod, with the Job's name
 APP = {"app": "pymirror"}
 LOG_LEVELS = {"error": "error", "warn": "warning", "warning": "warning", "debug": "debug", "trace": "debug"}
@@ -66,9 +67,9 @@ class AgentSettings(Protocol):
 
 
 def new_name() -> str:
-    """pymirror-agent- and ten random characters (51 bits: two sessions never meet)."""
+    """PREFIX and ten random characters (51 bits: two sessions never meet)."""
     system = random.SystemRandom()
-    return "pymirror-agent-" + "".join(system.choices(string.ascii_lowercase + string.digits, k=10))
+    return PREFIX + "".join(system.choices(string.ascii_lowercase + string.digits, k=10))
 
 
 def arguments(settings: AgentSettings, order: AgentOrder, place: Sequence[str]) -> list[str]:

@@ -1,6 +1,6 @@
 """The API server as a few coroutines over plain JSON.
 
-Single requests run in worker threads (urllib3); what streams (watch, log, port-forward) is a
+Single requests run in threads (urllib3); what streams (watch, log, port-forward) is a
 WebSocket in the event loop, so that leaving it is a cancellation and never a stuck thread.
 Every foreign exception is translated here; refusals.py holds the words.
 """
@@ -11,36 +11,45 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncGenerator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
 from attrs import frozen
 
-from pymirror.core.errors import PymirrorError
+from pymirror.core.errors import ClusterError, PymirrorError
 from pymirror.runtimes.kubernetes.connection import Connection, KubeSettings, connect
 from pymirror.runtimes.kubernetes.refusals import (
     Busy,
     Conflict,
+    Expired,
     NotFound,
     Unreachable,
     translate,
     unreachable,
 )
 from pymirror.runtimes.kubernetes.resources import Place
+from pymirror.runtimes.kubernetes.threads import in_thread
 
 Json = dict[str, Any]
 T = TypeVar("T")
 
 TIMEOUT = 15.0  # seconds for one request: kubectl waits for ever, a session's start must not
 OPEN_TIMEOUT = 15.0  # seconds for a WebSocket to open
+PATIENCE = 0.75  # of the start's own limit for what blocks, so that its words come before that limit's
 PAGE = 500  # objects per list request, as kubectl
 READS = ("get", "list", "watch")
 METHODS = {"get": "GET", "list": "GET", "create": "POST", "patch": "PATCH", "delete": "DELETE"}
 log = logging.getLogger("pymirror.kubernetes.api")
 
 LONGEST_LINE = 65536  # of a log; what is longer is not ours and is cut
+
+
+class Event(msgspec.Struct):
+    """One line of a watch. type: ADDED, MODIFIED, DELETED, BOOKMARK or ERROR."""
+
+    type: str
+    object: Json
 
 
 @frozen
@@ -53,7 +62,7 @@ class Retry:
 
     def wait(self, attempt: int, jitter: float) -> float:
         """The pause after failed attempt number `attempt` (from 0); jitter in 0..1."""
-        full = min(self.most, self.least * float(2**attempt))
+        full = min(self.most, self.least * 2.0 ** min(attempt, 32))
         return full * (1 + jitter) / 2
 
 
@@ -61,24 +70,43 @@ def repeatable(verb: str, error: PymirrorError) -> bool:
     """Whether asking again can help and cannot do anything twice."""
     if isinstance(error, Unreachable):
         return error.retry and (verb in READS or not error.sent)
-    return isinstance(error, Busy) and verb in READS
+    return isinstance(error, (Busy, Expired)) and verb in READS
+
+
+def note(known: dict[str, Json], change: str, item: Json) -> None:
+    """Remember in `known` (by uid) what is there after this change."""
+    if change == "DELETED":
+        known.pop(item["metadata"]["uid"], None)
+    else:
+        known[item["metadata"]["uid"]] = item
+
+
+def difference(known: dict[str, Json], items: list[Json]) -> list[tuple[str, Json]]:
+    """The changes from what was known to a new list; `known` is brought up to date."""
+    there = {item["metadata"]["uid"] for item in items}
+    changes = [("DELETED", item) for uid, item in known.items() if uid not in there]
+    changes += [("ADDED", item) for item in items]
+    for change, item in changes:
+        note(known, change, item)
+    return changes
 
 
 class Api:
     """One API server, as one user. `aclose` when done."""
 
-    def __init__(self, connection: Connection, retry: Retry | None = None) -> None:
+    def __init__(self, connection: Connection, retry: Retry | None = None, limit: float = 45.0) -> None:
+        """limit: seconds for what blocks, a credential helper among it."""
         self.connection = connection
         self.retry = retry or Retry()
-        self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="pymirror-api")
+        self._limit = limit
 
     @classmethod
     async def open(cls, settings: KubeSettings, retry: Retry | None = None) -> Api:
-        """Read the kubeconfig and load its keys; nothing is asked yet. UserError."""
-        return cls(await asyncio.get_running_loop().run_in_executor(None, connect, settings), retry)
+        """Read the kubeconfig and load its keys; nothing is asked yet. UserError, ClusterError."""
+        limit = settings.startup_timeout * PATIENCE
+        return cls(await in_thread(lambda: connect(settings), limit), retry, limit)
 
     async def aclose(self) -> None:
-        self._threads.shutdown(wait=False)
         self.connection.pool.clear()
 
     async def get(self, place: Place) -> Json:
@@ -136,30 +164,48 @@ class Api:
     async def follow(self, place: Place, **selectors: str) -> AsyncGenerator[tuple[str, Json], None]:
         """(ADDED|MODIFIED|DELETED, object) for ever: what is there first, then every change.
 
-        A watch that ends is resumed where it was; one that is too old starts with a new list.
+        A watch that ends is resumed where it was; one that is too old starts with a new list, and what
+        is not in that any more is told as DELETED. ClusterError after `retry.times` failures in a row.
         """
+        known: dict[str, Json] = {}
+        version, quiet, failed = "", 0, 0  # rounds without an event, failures: each in a row
         while True:
-            items, version = await self.listing(place, **selectors)
-            for item in items:
-                yield "ADDED", item
-            while version:
-                before = version
+            try:
+                if not version:
+                    items, version = await self.listing(place, **selectors)
+                    for change, item in difference(known, items):
+                        yield change, item
                 async for change, item in self._watch(place, version, selectors):
                     version = item.get("metadata", {}).get("resourceVersion", version)
-                    if change == "ERROR":  # 410 Gone: too old to resume
-                        version = ""
-                    elif change != "BOOKMARK":
+                    quiet = failed = 0
+                    if change != "BOOKMARK":
+                        note(known, change, item)
                         yield change, item
-                if version == before:  # ended at once: do not spin
-                    await asyncio.sleep(self.retry.least)
+                failed = 0
+            except PymirrorError as error:
+                log.debug("watching %s, failure %d: %s", place, failed + 1, error)
+                if failed >= self.retry.times or not repeatable("watch", error):
+                    raise
+                failed += 1
+                version = "" if isinstance(error, Expired) else version
+            await asyncio.sleep(self.retry.wait(quiet, random.random()))
+            quiet += 1
 
     async def _watch(
         self, place: Place, version: str, selectors: dict[str, str]
     ) -> AsyncGenerator[tuple[str, Json], None]:
         query = {"watch": "true", "resourceVersion": version, "allowWatchBookmarks": "true", **selectors}
         async for frame in frames(await self.dial("watch", place, query, ())):
-            event = msgspec.json.decode(frame)
-            yield event["type"], event["object"]
+            try:
+                event = msgspec.json.decode(frame, type=Event)
+            except msgspec.DecodeError as error:
+                raise ClusterError(f"watching {place}: {error}", "`kubectl get -w` must work") from error
+            if event.type == "ERROR":
+                code = int(event.object.get("code") or 500)
+                raise translate(
+                    "watch", place, code, msgspec.json.encode(event.object), self.connection.context
+                )
+            yield event.type, event.object
 
     async def lines(self, place: Place, **query: str) -> AsyncGenerator[bytes, None]:
         """The lines of a log as they come. `place` is a pod's `log`."""
@@ -208,7 +254,7 @@ class Api:
             raise unreachable(made.host, made.context, error) from error
 
     async def _thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        return await in_thread(work, self._limit)
 
     def _ask(
         self, verb: str, place: Place, query: dict[str, str] | None, body: Json | None, kind: str

@@ -16,7 +16,8 @@ from typing import Any, Protocol
 
 from attrs import frozen
 
-from pymirror.core.errors import ClusterError, UserError
+from pymirror.core.errors import PymirrorError, UserError
+from pymirror.runtimes.kubernetes.kubeconfig import fault
 
 
 class KubeSettings(Protocol):
@@ -30,6 +31,8 @@ class KubeSettings(Protocol):
     def accept_invalid_certificates(self) -> bool | None: ...
     @property
     def use_proxy(self) -> bool: ...
+    @property
+    def startup_timeout(self) -> int: ...
 
 
 @frozen
@@ -54,33 +57,38 @@ class Connection:
         return found
 
 
-class _Complaints(logging.Handler):
+class _Complaints(logging.Filter):
     """The official client logs a failed exec plug-in and goes on without credentials: keep its words."""
 
     def __init__(self) -> None:
-        super().__init__(logging.ERROR)
+        super().__init__()
         self.words: list[str] = []
 
-    def emit(self, record: logging.LogRecord) -> None:
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.ERROR:
+            return True
         self.words.append(record.getMessage())
+        return False  # they are in the error's message; once is enough
 
 
 def connect(settings: KubeSettings) -> Connection:
     """Load the kubeconfig (else the pod's own account). UserError naming what is wrong with it."""
     from kubernetes.client.configuration import Configuration
-    from kubernetes.config import ConfigException
 
     configuration = Configuration()
     configuration.retries = False  # urllib3 then raises what happened; api.py repeats where that is safe
     with tempfile.TemporaryDirectory(prefix="pymirror-kube-") as folder:
         complaints = _Complaints()
-        logging.getLogger().addHandler(complaints)
+        logging.getLogger().addFilter(complaints)
         try:
             context, namespace = _load(settings, configuration, folder)
-        except ConfigException as error:
-            raise UserError(f"the kubeconfig cannot be used: {error}", _way_out(settings)) from error
+        except PymirrorError:
+            raise
+        except Exception as error:  # whatever the client stumbles over in someone's file
+            why = fault(_paths(settings)) or f"{_paths(settings)} cannot be used: {error}"
+            raise UserError(f"the kubeconfig {why}", _way_out(settings)) from error
         finally:
-            logging.getLogger().removeHandler(complaints)
+            logging.getLogger().removeFilter(complaints)
         if complaints.words:
             raise UserError(
                 f"context {context}: no credentials: {'; '.join(complaints.words)}",
@@ -90,6 +98,11 @@ def connect(settings: KubeSettings) -> Connection:
             configuration.verify_ssl = not settings.accept_invalid_certificates
         if not settings.use_proxy:
             configuration.proxy = None
+        if not configuration.host.startswith(("http://", "https://")):
+            raise UserError(
+                f"context {context}: its server {configuration.host!r} is no http:// or https:// address",
+                "look at clusters[].cluster.server of the kubeconfig",
+            )
         tls = _tls(configuration)
     return _made(configuration, context, namespace, tls)
 
@@ -97,7 +110,7 @@ def connect(settings: KubeSettings) -> Connection:
 def _load(settings: KubeSettings, configuration: Any, folder: str) -> tuple[str, str]:
     from kubernetes.config import incluster_config, kube_config
 
-    path = expand(settings.kubeconfig) or kube_config.KUBE_CONFIG_DEFAULT_LOCATION
+    path = _paths(settings)
     existing = any(os.path.exists(os.path.expanduser(part)) for part in path.split(os.pathsep))
     if not existing and not settings.kubeconfig and os.path.exists(incluster_config.SERVICE_TOKEN_FILENAME):
         incluster_config.load_incluster_config(  # type: ignore[no-untyped-call]
@@ -108,22 +121,45 @@ def _load(settings: KubeSettings, configuration: Any, folder: str) -> tuple[str,
             return "in-cluster", file.read().strip() or "default"
     if not existing:
         raise UserError(f"there is no kubeconfig at {path}", _way_out(settings))
-    contexts, current = kube_config.list_kube_config_contexts(  # type: ignore[no-untyped-call]
-        config_file=path
-    )
-    name = settings.kube_context or current["name"]
-    chosen = next((entry for entry in contexts if entry["name"] == name), None)
-    if chosen is None:
-        names = ", ".join(sorted(entry["name"] for entry in contexts))
-        raise UserError(f"the kubeconfig has no context {name}", f"its contexts: {names}")
-    kube_config.load_kube_config(  # type: ignore[no-untyped-call]
-        config_file=path,
+    merged = kube_config.KubeConfigMerger(path).config  # type: ignore[no-untyped-call]
+    if merged is None:
+        raise UserError(f"the kubeconfig {path} is empty", _way_out(settings))
+    name = settings.kube_context or _current(merged.value, path)
+    chosen = _named(merged.value, "context", name, path)
+    for kind in ("cluster", "user"):
+        if chosen.get(kind):
+            _named(merged.value, kind, chosen[kind], path)
+    kube_config.load_kube_config_from_dict(  # type: ignore[no-untyped-call]
+        merged,
         context=name,
         client_configuration=configuration,
         persist_config=False,
         temp_file_path=folder,
     )
-    return name, chosen["context"].get("namespace") or "default"
+    return name, chosen.get("namespace") or "default"
+
+
+def _current(merged: Any, path: str) -> str:
+    if not merged.get("current-context"):
+        raise UserError(f"the kubeconfig {path} names no current-context", "choose one with --context")
+    return str(merged["current-context"])
+
+
+def _named(merged: Any, kind: str, name: str, path: str) -> Any:
+    """The entry of this name in the list of its kind: its inner mapping."""
+    entries = {entry["name"]: entry[kind] if kind in entry else None for entry in merged[f"{kind}s"]}
+    if name not in entries:
+        raise UserError(
+            f"the kubeconfig {path} has no {kind} {name}",
+            f"its {kind}s: {', '.join(sorted(entries)) or 'none'}",
+        )
+    found = entries[name]
+    return getattr(found, "value", found) or {}
+
+
+def _paths(settings: KubeSettings) -> str:
+    """The files as a colon list: of the configuration, the environment, else the usual place."""
+    return expand(settings.kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config") or ""
 
 
 def expand(path: str | None) -> str | None:
@@ -165,17 +201,22 @@ def _tls(configuration: Any) -> ssl.SSLContext | None:
 
 def _made(configuration: Any, context: str, namespace: str, tls: ssl.SSLContext | None) -> Connection:
     from kubernetes.client import rest
+    from urllib3.exceptions import HTTPError
 
     paths = configuration.ssl_ca_cert, configuration.cert_file, configuration.key_file
     configuration.ssl_ca_cert = configuration.cert_file = configuration.key_file = None  # loaded, and deleted
-    pool = rest.RESTClientObject(configuration).pool_manager  # knows proxies, no_proxy and SNI
+    try:
+        pool = rest.RESTClientObject(configuration).pool_manager  # knows proxies, no_proxy and SNI
+    except (HTTPError, ValueError) as error:
+        raise UserError(
+            f"context {context}: the proxy {configuration.proxy!r} cannot be used: {error}",
+            "look at clusters[].cluster.proxy-url of the kubeconfig and at HTTPS_PROXY",
+        ) from error
     configuration.ssl_ca_cert, configuration.cert_file, configuration.key_file = paths
     bypass = rest.should_bypass_proxies(configuration.host, configuration.no_proxy or "")
     if tls is not None:
         pool.connection_pool_kw["ssl_context"] = tls
         pool.connection_pool_kw.pop("ca_certs", None)
-    if not configuration.host:
-        raise ClusterError(f"context {context} names no API server", "add `server` to its cluster entry")
     return Connection(
         host=configuration.host.rstrip("/"),
         context=context,

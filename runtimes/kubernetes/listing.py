@@ -10,9 +10,15 @@ from pymirror.runtimes.kubernetes.api import Api, Json
 from pymirror.runtimes.kubernetes.connection import KubeSettings
 from pymirror.runtimes.kubernetes.refusals import Forbidden, NotFound
 from pymirror.runtimes.kubernetes.resources import PODS, WORKLOADS
-from pymirror.runtimes.kubernetes.target import SIDECARS, Chosen, choose, containers, parse
-
-AGENTS = ("mirrord", "pymirror")  # `app` labels of agents, which are nobody's targets
+from pymirror.runtimes.kubernetes.target import (
+    SIDECARS,
+    Chosen,
+    check_namespace,
+    choose,
+    containers,
+    is_agent,
+    parse,
+)
 
 
 async def list_targets(
@@ -25,6 +31,7 @@ async def list_targets(
     api = await Api.open(config)
     try:
         where = namespace or api.connection.namespace
+        check_namespace(where)
         wanted = [kind for kind in ("pod", *WORKLOADS) if not kinds or kind in kinds]
         found = await asyncio.gather(*(_of_kind(api, kind, where, bool(kinds)) for kind in wanted))
         return [row for rows in found for row in rows]
@@ -42,7 +49,7 @@ async def _of_kind(api: Api, kind: str, namespace: str, asked: bool) -> list[dic
         return []
     rows: list[dict[str, Any]] = []
     for item in items:
-        if (item["metadata"].get("labels") or {}).get("app") not in AGENTS:
+        if not is_agent(item):
             rows += of_pod(item) if kind == "pod" else [of_workload(kind, item)]
     return rows
 

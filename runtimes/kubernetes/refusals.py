@@ -7,6 +7,7 @@ answer is a Role rule) or an admission that refused the object (Pod Security, qu
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from pymirror.core.errors import ClusterError, PymirrorError, UserError
 from pymirror.runtimes.kubernetes.resources import Place
@@ -24,6 +25,10 @@ class Busy(ClusterError):
     """The API server asks to come again later; safe to repeat."""
 
 
+class Expired(ClusterError):
+    """The place to go on from is too old for the API server: a new list is needed."""
+
+
 class Unreachable(ClusterError):
     """No answer at all. sent: the request may have reached it. retry: asking again may help."""
 
@@ -39,13 +44,19 @@ class Forbidden(ClusterError):
 EPHEMERAL_WAY = "set agent.ephemeral: true (`pymirror exec --ephemeral-container`), which needs none"
 
 
-def words(body: bytes) -> str:
-    """The message of a Status object, else the body's beginning."""
+def status_of(body: bytes) -> dict[str, Any] | None:
+    """The Status object an answer holds, if it does."""
     try:
         found = json.loads(body)
     except ValueError:
-        found = None
-    if isinstance(found, dict) and found.get("message"):
+        return None
+    return found if isinstance(found, dict) and found.get("message") else None
+
+
+def words(body: bytes) -> str:
+    """The message of a Status object, else the body's beginning."""
+    found = status_of(body)
+    if found:
         return str(found["message"])
     return body[:300].decode("utf-8", "replace").strip()
 
@@ -97,10 +108,17 @@ def translate(verb: str, place: Place, status: int, body: bytes, context: str) -
     if status == 403:
         refused = None if " cannot " in said and "resource" in said else admission(said)
         return refused or forbidden(verb, place, said)
+    if status == 404 and status_of(body) is None:  # no handler for the path: the API server has no such kind
+        return NotFound(
+            f"this cluster has no {place.resource.plural} (API {place.resource.api_version})",
+            "`kubectl api-resources` lists what it has",
+        )
     if status == 404:
         return NotFound(f"{place} was not found: {said}", "check the namespace; `pymirror ls` lists targets")
     if status == 409:
         return Conflict(f"cannot {verb} {place}: {said}", "try again")
+    if status == 410:
+        return Expired(f"cannot {verb} {place}: {said}", "try again")
     if status in (429, 502, 503, 504) or (status == 500 and verb in ("get", "list", "watch")):
         return Busy(f"cannot {verb} {place}: the API server is busy ({status}): {said}", "try again later")
     if status in (400, 422):

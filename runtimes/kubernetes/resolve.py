@@ -7,8 +7,8 @@ from attrs import frozen
 from pymirror.core.errors import ClusterError, UserError
 from pymirror.runtimes.kubernetes.api import Api, Json
 from pymirror.runtimes.kubernetes.refusals import NotFound
-from pymirror.runtimes.kubernetes.resources import NODES, PODS, WORKLOADS, Resource
-from pymirror.runtimes.kubernetes.target import Chosen, Wanted, first_usable, nearest, selector
+from pymirror.runtimes.kubernetes.resources import NAMESPACES, NODES, PODS, WORKLOADS, Resource
+from pymirror.runtimes.kubernetes.target import Chosen, Wanted, first_usable, is_agent, nearest, selector
 
 
 @frozen
@@ -31,7 +31,7 @@ async def _pods(api: Api, wanted: Wanted, namespace: str) -> list[Json]:
     if wanted.kind == "pod":
         return [await _get(api, PODS, wanted, namespace)]
     if wanted.kind == "label":
-        return await api.items(PODS.at(namespace), labelSelector=wanted.name)
+        return await _selected(api, wanted.name, namespace)
     workload = await _get(api, WORKLOADS[wanted.kind], wanted, namespace)
     reference = workload["spec"].get("workloadRef")
     if wanted.kind == "rollout" and not workload["spec"].get("selector") and reference:
@@ -40,21 +40,44 @@ async def _pods(api: Api, wanted: Wanted, namespace: str) -> list[Json]:
     labels = selector(workload)
     if not labels:
         raise UserError(f"{wanted} selects no pods: it has no selector", "target one of its pods by name")
-    return await api.items(PODS.at(namespace), labelSelector=labels)
+    return await _selected(api, labels, namespace)
+
+
+async def _selected(api: Api, labels: str, namespace: str) -> list[Json]:
+    """Pods of these labels; an agent may carry them too (agent.labels), and is no target."""
+    found = [pod for pod in await api.items(PODS.at(namespace), labelSelector=labels) if not is_agent(pod)]
+    if not found:
+        await there_is(api, namespace)
+    return found
 
 
 async def _get(api: Api, resource: Resource, wanted: Wanted, namespace: str) -> Json:
     try:
         return await api.get(resource.at(namespace, wanted.name))
     except NotFound as error:
+        await there_is(api, namespace)
         try:
-            names = [each["metadata"]["name"] for each in await api.items(resource.at(namespace))]
+            items = await api.items(resource.at(namespace))
         except (ClusterError, NotFound):
             raise error from None
+        names = [each["metadata"]["name"] for each in items if not is_agent(each)]
         raise UserError(
             f"namespace {namespace} has no {wanted.kind} {wanted.name}",
             nearest(wanted.name, names, f"its {resource.plural}"),
         ) from error
+
+
+async def there_is(api: Api, namespace: str) -> None:
+    """UserError if the namespace is known not to be there."""
+    try:
+        await api.get(NAMESPACES.at(name=namespace))
+    except NotFound as error:
+        raise UserError(
+            f"there is no namespace {namespace} (context {api.connection.context})",
+            "check -n, agent.namespace and the kubeconfig's context: `kubectl get namespaces`",
+        ) from error
+    except ClusterError:
+        return  # it may not be asked
 
 
 async def node(api: Api, name: str) -> Node:

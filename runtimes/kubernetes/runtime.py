@@ -22,10 +22,11 @@ from pymirror.runtimes.kubernetes.api import Api, Json, Retry
 from pymirror.runtimes.kubernetes.config import Config
 from pymirror.runtimes.kubernetes.forward import PROTOCOL, Forward
 from pymirror.runtimes.kubernetes.refusals import EPHEMERAL_WAY, Forbidden, NotFound, rule
-from pymirror.runtimes.kubernetes.resolve import Node, node, resolve
+from pymirror.runtimes.kubernetes.resolve import Node, node, resolve, there_is
 from pymirror.runtimes.kubernetes.resources import JOBS, PODS, REVIEWS, Place
 from pymirror.runtimes.kubernetes.start import Started, Starter
-from pymirror.runtimes.kubernetes.target import Chosen, mesh, parse
+from pymirror.runtimes.kubernetes.target import Chosen, check_namespace, mesh, parse
+from pymirror.runtimes.kubernetes.undo import Undo
 
 log = logging.getLogger("pymirror.kubernetes")
 
@@ -73,12 +74,14 @@ class Runtime:
         self._report.step("asking the cluster for the target")
         api = await self._connected()
         where = self._namespace or api.connection.namespace
+        check_namespace(where)
         if wanted is None:
-            await self._may(api, needed(where, False))
+            await self._may_in(api, where, True)
             return Found("no target", has_target=False, detail=Detail(where, None, None, Node()))
         own = where if self._config.ephemeral else self._config.namespace or where
+        check_namespace(own)
         (chosen, pod), _ = await asyncio.gather(
-            resolve(api, wanted, where), self._may(api, needed(own, self._config.ephemeral))
+            resolve(api, wanted, where), self._may_in(api, own, own != where)
         )
         found = Node() if self._config.ephemeral else await self._room(api, chosen)
         notes = [*chosen.notes]
@@ -91,23 +94,25 @@ class Runtime:
         """Start the agent `check` prepared for. ClusterError says what was seen last."""
         detail: Detail = found.detail
         api = await self._connected()
-        undo.push_async_callback(api.aclose)
+        own = Undo(self._report)
+        undo.push_async_callback(own.aclose)
+        own.stack.push_async_callback(api.aclose)
         starter = Starter(api, self._config, order, self._report, version("pymirror"))
         try:
-            started = await asyncio.wait_for(self._begin(starter, detail, undo), order.within)
+            started = await asyncio.wait_for(self._begin(starter, detail, own), order.within)
         except asyncio.TimeoutError:
             raise ClusterError(
                 f"the agent was not ready after {order.within:.0f} s; last seen: {starter.last or 'nothing'}",
                 "raise agent.startup_timeout if the cluster is only slow",
             ) from None
-        return await self._forward(api, started, undo)
+        return await self._forward(api, started, own)
 
-    async def _begin(self, starter: Starter, detail: Detail, undo: AsyncExitStack) -> Started:
+    async def _begin(self, starter: Starter, detail: Detail, undo: Undo) -> Started:
         if self._config.ephemeral and detail.target is not None and detail.pod is not None:
             return await starter.ephemeral(detail.target, detail.pod)
         return await starter.job(detail.target, detail.namespace, detail.node.label, undo)
 
-    async def _forward(self, api: Api, started: Started, undo: AsyncExitStack) -> Endpoint:
+    async def _forward(self, api: Api, started: Started, undo: Undo) -> Endpoint:
         place = PODS.at(started.namespace, started.pod, "portforward")
         port = started.ready.port
 
@@ -115,7 +120,7 @@ class Runtime:
             return await redial(lambda: api.dial("create", place, {"ports": str(port)}, (PROTOCOL,)))
 
         forward = Forward(dial, port, lambda error: self._report.warn(error.message))
-        undo.push_async_callback(forward.aclose)
+        undo.stack.push_async_callback(forward.aclose)
         await forward.start()
         return Endpoint(forward.address, started.ready.key)
 
@@ -133,6 +138,12 @@ class Runtime:
                 EPHEMERAL_WAY,
             )
         return found
+
+    async def _may_in(self, api: Api, namespace: str, unseen: bool) -> None:
+        """What the agent needs in its namespace; unseen: nothing else shows that it exists."""
+        if unseen:
+            await there_is(api, namespace)
+        await self._may(api, needed(namespace, self._config.ephemeral))
 
     async def _may(self, api: Api, wanted: Sequence[tuple[str, Place]]) -> None:
         """Ask the API server whether this user may do all of `wanted`; an answer that fails is no answer."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Coroutine
-from contextlib import AsyncExitStack, aclosing
+from contextlib import aclosing
 from typing import Any
 
 from attrs import frozen
@@ -21,13 +21,13 @@ from pymirror.runtimes.kubernetes import ephemeral, job, progress
 from pymirror.runtimes.kubernetes.agentspec import CONTAINER, LABEL, AgentSettings, new_name
 from pymirror.runtimes.kubernetes.api import Api, Json
 from pymirror.runtimes.kubernetes.progress import News, Ready
-from pymirror.runtimes.kubernetes.refusals import Forbidden, NotFound
+from pymirror.runtimes.kubernetes.refusals import Forbidden, NotFound, Unreachable
 from pymirror.runtimes.kubernetes.resources import EVENTS, JOBS, PODS, Place
 from pymirror.runtimes.kubernetes.target import Chosen
+from pymirror.runtimes.kubernetes.undo import Undo
 
 log = logging.getLogger("pymirror.kubernetes.start")
 
-GONE_WITHIN = 10.0  # seconds for a deleted Job to be gone: its removal needs the garbage collector
 LOG_PAUSE = 0.2  # seconds before a log that ended early is asked for again
 SEEN = 64  # news waiting to be read; the streams stop reading beyond
 
@@ -56,18 +56,17 @@ class Starter:
     ) -> None:
         self._api, self._settings, self._order = api, settings, order
         self._report, self._ours = report, ours
-        self._queue: asyncio.Queue[News | Ready | _Pod | PymirrorError] = asyncio.Queue(SEEN)
+        self._queue: asyncio.Queue[News | Ready | _Pod | Exception] = asyncio.Queue(SEEN)
         self._sources: set[asyncio.Task[None]] = set()
         self.last = ""
 
-    async def job(
-        self, target: Chosen | None, namespace: str, node_label: str | None, undo: AsyncExitStack
-    ) -> Started:
+    async def job(self, target: Chosen | None, namespace: str, node_label: str | None, undo: Undo) -> Started:
         """An agent of its own, as a Job in `namespace`."""
         name = new_name()
         body = job.manifest(self._settings, name, self._order, target, node_label)
         creating = asyncio.ensure_future(self._api.create(JOBS.at(namespace), body))
-        undo.push_async_callback(self._remove, creating, namespace, name)
+        undo.stack.push_async_callback(self._remove, creating, namespace, name)
+        undo.remains = remains(JOBS.at(namespace, name), self._order.lease, self._settings.ttl)
         await asyncio.shield(creating)
         self._watch(self._pods(namespace, CONTAINER, labelSelector=f"{LABEL}={name}"))
         self._watch(self._events(namespace, name))
@@ -96,12 +95,12 @@ class Starter:
             await self._api.patch(place, second)
 
     async def _wait(self, namespace: str, container: str) -> Started:
-        """Until the agent is ready. ClusterError, PeerError."""
+        """Until the agent is ready. ClusterError, PeerError; a bug in a source surfaces here."""
         pod, shown = "", ""
         try:
             while True:
                 seen = await self._queue.get()
-                if isinstance(seen, PymirrorError):
+                if isinstance(seen, Exception):
                     raise seen
                 if isinstance(seen, Ready):
                     return Started(namespace, pod, seen)
@@ -126,10 +125,10 @@ class Starter:
         self._sources.add(task)
 
     async def _guarded(self, source: Coroutine[Any, Any, None]) -> None:
-        """A source that fails says so on the queue."""
+        """A source that fails, in whatever way, says so on the queue."""
         try:
             await source
-        except PymirrorError as error:
+        except Exception as error:
             await self._queue.put(error)
 
     async def _pods(self, namespace: str, container: str, **selectors: str) -> None:
@@ -153,7 +152,7 @@ class Starter:
                 running = running or news.kind == "running"
 
     async def _events(self, namespace: str, name: str, part: str = "") -> None:
-        """Events about one object; a part of it, if named. Not to be allowed to see them is no obstacle."""
+        """Events about one object; a part of it, if named. They are only words: without them it goes on."""
         selectors = {"fieldSelector": f"involvedObject.name={name}"}
         try:
             async with aclosing(self._api.follow(EVENTS.at(namespace), **selectors)) as changes:
@@ -162,7 +161,7 @@ class Starter:
                     news = progress.of_event(event) if part in field and change != "DELETED" else None
                     if news:
                         await self._queue.put(news)
-        except Forbidden as error:
+        except PymirrorError as error:
             log.debug("no events are shown: %s", error.message)
 
     async def _target(self, target: Chosen) -> None:
@@ -193,16 +192,17 @@ class Starter:
     async def _remove(self, creating: asyncio.Future[Json], namespace: str, name: str) -> None:
         """Delete the Job and see that it is gone."""
         await asyncio.wait({creating})
-        if not creating.cancelled() and isinstance(creating.exception(), Forbidden):
+        refused = None if creating.cancelled() else creating.exception()
+        if isinstance(refused, (Forbidden, NotFound)) or (
+            isinstance(refused, Unreachable) and not refused.sent
+        ):
             return  # it was never made
         place = JOBS.at(namespace, name)
         try:
             await self._api.delete(place, propagationPolicy="Background")
-            await asyncio.wait_for(self._gone(place), GONE_WITHIN)
+            await self._gone(place)
         except Forbidden as error:
             log.info("%s goes %s s after the agent's end: %s", place, self._settings.ttl, error.message)
-        except asyncio.TimeoutError:
-            self._report.warn(f"{place} is still being removed after {GONE_WITHIN:g} s")
 
     async def _gone(self, place: Place) -> None:
         while True:
@@ -211,3 +211,11 @@ class Starter:
             except NotFound:
                 return
             await asyncio.sleep(0.1)  # a finalizer of someone else's holds it
+
+
+def remains(place: Place, lease: float, ttl: int) -> str:
+    """What may be left of an agent whose removal was not confirmed, and how it goes. Pure."""
+    return (
+        f"{place} may remain for a while: its agent ends by itself within {lease:g} s,"
+        f" and Kubernetes removes it {ttl} s later"
+    )

@@ -7,12 +7,14 @@ pods the first that passes the checks is taken (mirrord: 3.2), sorted by name so
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from attrs import frozen
 
 from pymirror.core.errors import UserError
+from pymirror.runtimes.kubernetes.agentspec import LABEL, PREFIX
 from pymirror.runtimes.kubernetes.resources import WORKLOADS
 
 Json = Mapping[str, Any]
@@ -24,6 +26,11 @@ SIDECARS = frozenset(
     "kuma-sidecar kuma-init istio-proxy istio-init linkerd-proxy linkerd-init vault-agent vault-agent-init "
     "queue-proxy traffic-agent".split()
 )
+AGENT_APPS = ("mirrord", "pymirror")  # `app` labels of agents, which are nobody's targets
+AGENT_PREFIXES = ("mirrord-agent-", PREFIX)  # of ephemeral agents' names
+NAMES = "names are of lower-case letters, digits and '-'"
+OBJECT = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")  # a DNS subdomain
+NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # a DNS label
 SCHEMES = ("containerd", "cri-o", "docker")
 DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 
@@ -78,7 +85,22 @@ def parse(text: str | None) -> Wanted | None:
         raise UserError(f"target {text!r} cannot be read", "write KIND/NAME or KIND/NAME/container/CONTAINER")
     if selector and not all("=" in term for term in name.split(",")):
         raise UserError(f"target {text!r}: a label needs a value", "write label/key=value[,key=value]")
+    for word in [*tail[1:], *([] if selector else [name])]:
+        if not OBJECT.fullmatch(word):
+            raise UserError(f"target {text!r}: {word!r} is no name of Kubernetes'", NAMES)
     return Wanted(kind, name, tail[1] if tail else None)
+
+
+def check_namespace(name: str) -> None:
+    """UserError for what cannot be a namespace's name."""
+    if not NAMESPACE.fullmatch(name):
+        raise UserError(f"{name!r} cannot be the name of a namespace", NAMES)
+
+
+def is_agent(item: Json) -> bool:
+    """Whether a Job or pod is an agent, ours or mirrord's."""
+    labels = item["metadata"].get("labels") or {}
+    return LABEL in labels or labels.get("app") in AGENT_APPS
 
 
 def selector(workload: Json) -> str:
@@ -123,10 +145,15 @@ def obstacle(pod: Json) -> str | None:
 
 
 def containers(pod: Json) -> list[Json]:
-    """Specs that may be targets: containers, native sidecars (init, restartPolicy Always), ephemeral ones."""
+    """Specs that may be targets: containers, native sidecars (init, restartPolicy Always), ephemeral ones.
+
+    Not the agents among the ephemeral ones, which stay in the pod for as long as it lives.
+    """
     spec = pod["spec"]
     sidecars = [each for each in spec.get("initContainers") or () if each.get("restartPolicy") == "Always"]
-    return [*(spec.get("containers") or ()), *sidecars, *(spec.get("ephemeralContainers") or ())]
+    added = spec.get("ephemeralContainers") or ()
+    others = [each for each in added if not each["name"].startswith(AGENT_PREFIXES)]
+    return [*(spec.get("containers") or ()), *sidecars, *others]
 
 
 def status_of(pod: Json, name: str) -> Json | None:

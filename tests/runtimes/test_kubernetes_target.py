@@ -11,8 +11,10 @@ from pymirror.runtimes.kubernetes.listing import of_pod, of_workload
 from pymirror.runtimes.kubernetes.target import (
     Chosen,
     Wanted,
+    check_namespace,
     choose,
     first_usable,
+    is_agent,
     mesh,
     nearest,
     parse,
@@ -83,6 +85,10 @@ def test_a_target_is_read(text: str | None, wanted: Wanted | None) -> None:
         ("pod/a/container/", "KIND/NAME"),
         ("pod/a/container/b/c", "KIND/NAME"),
         ("label/app", "key=value"),
+        ("pod/../secrets", "cannot be read"),
+        ("pod/Web", "'Web' is no name"),
+        ("pod/web?x=1", "is no name"),
+        ("pod/web/container/-x", "'-x' is no name"),
     ],
 )
 def test_a_wrong_target_says_what_to_write(text: str, part: str) -> None:
@@ -231,6 +237,44 @@ def test_the_nearest_name_comes_first() -> None:
 )
 def test_the_mesh_is_seen_without_init_containers(pod: dict[str, Any], name: str | None) -> None:
     assert mesh(pod) == name
+
+
+@pytest.mark.parametrize("name", ["", "Shop", "a/b", "../x", "a.b", "-a", "a-", "a" * 64])
+def test_what_cannot_be_a_namespace(name: str) -> None:
+    with pytest.raises(UserError, match="cannot be the name of a namespace"):
+        check_namespace(name)
+
+
+def test_a_namespaces_name() -> None:
+    check_namespace("kube-system")
+    check_namespace("a" * 63)
+
+
+@pytest.mark.parametrize(
+    ("labels", "agent"),
+    [
+        ({"app": "pymirror"}, True),
+        ({"app": "mirrord"}, True),
+        ({"app": "mine", "pymirror.io/agent": "pymirror-agent-x"}, True),
+        ({"app": "web"}, False),
+        (None, False),
+    ],
+)
+def test_agents_are_told_from_targets(labels: dict[str, str] | None, agent: bool) -> None:
+    assert is_agent({"metadata": {"name": "x", "labels": labels}}) is agent
+
+
+def test_an_ephemeral_agent_is_no_target() -> None:
+    names = ("pymirror-agent-0123456789", "mirrord-agent-abc", "debugger")
+    added = {"spec": {"nodeName": "n", "containers": [{"name": "web"}]}}
+    added["spec"]["ephemeralContainers"] = [{"name": name} for name in names]
+    pod = a_pod(**added)
+    assert [row["path"] for row in of_pod(pod)] == ["pod/api/container/web", "pod/api/container/debugger"]
+    with pytest.raises(UserError) as caught:
+        pick(pod, "wep")
+    assert "agent" not in caught.value.hint
+    with pytest.raises(UserError, match="has no container pymirror-agent"):
+        pick(pod, names[0])
 
 
 def test_listing_names_containers_only_where_there_are_several() -> None:

@@ -13,13 +13,14 @@ from pymirror.runtimes.kubernetes.api import Retry, repeatable
 from pymirror.runtimes.kubernetes.refusals import (
     Busy,
     Conflict,
+    Expired,
     Forbidden,
     NotFound,
     Unreachable,
     translate,
     unreachable,
 )
-from pymirror.runtimes.kubernetes.resources import JOBS, NODES, PODS, Place
+from pymirror.runtimes.kubernetes.resources import JOBS, NODES, PODS, ROLLOUTS, Place
 from pymirror.runtimes.kubernetes.runtime import needed, review
 
 
@@ -83,6 +84,15 @@ SECURITY = 'pods "x" is forbidden: violates PodSecurity "restricted:latest": hos
         ),
         ("get", PODS.at("s", "a"), 401, status("Unauthorized"), PymirrorError, ["log in again", "ctx"]),
         ("get", PODS.at("s", "a"), 404, status("gone"), NotFound, ["pod/a in namespace s"]),
+        (
+            "get",
+            ROLLOUTS.at("s", "a"),
+            404,
+            b"404 page not found\n",
+            NotFound,
+            ["this cluster has no rollouts (API argoproj.io/v1alpha1)", "kubectl api-resources"],
+        ),
+        ("watch", PODS.at("s"), 410, status("too old"), Expired, ["too old"]),
         ("create", JOBS.at("s"), 409, status("exists"), Conflict, ["exists"]),
         ("create", JOBS.at("s"), 422, status("bad image"), PymirrorError, ["bad image", "agent.*"]),
         ("get", PODS.at("s", "a"), 503, b"<html>down</html>", Busy, ["busy (503)", "down"]),
@@ -106,6 +116,7 @@ def test_only_what_is_safe_is_repeated() -> None:
     assert not repeatable("get", unreachable("h", "c", OSError("CERTIFICATE_VERIFY_FAILED")))
     assert repeatable("list", Busy("later"))
     assert not repeatable("create", Busy("later"))
+    assert repeatable("watch", Expired("too old"))
     assert not repeatable("get", NotFound("no"))
     assert isinstance(unreachable("h", "c", OSError()), Unreachable)
 
