@@ -79,12 +79,12 @@ def patch(
 def second_patch(
     settings: AgentSettings, name: str, order: AgentOrder, pod: Mapping[str, Any], target: Chosen
 ) -> Json | None:
-    """For a target that runs as root where Pod Security refuses SYS_PTRACE; None for any other.
+    """For a target that runs, or may run, as root where Pod Security refuses SYS_PTRACE; None for any other.
 
     Root may look at root whose capabilities it has too, so the agent takes the target's own:
-    these were admitted before.
+    these were admitted before. A user that only the image knows is taken for root.
     """
-    if settings.privileged or user_of(pod, target.container).uid != 0:
+    if settings.privileged or user_of(pod, target.container).uid:
         return None
     spec = next(each for each in containers(pod) if each["name"] == target.container)
     made = {**security((), privileged=False), "runAsUser": 0}

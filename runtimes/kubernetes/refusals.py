@@ -41,6 +41,7 @@ class Forbidden(ClusterError):
     """A permission is missing."""
 
 
+OWN_USER = "set securityContext.runAsUser in the target's pod: as that user the agent needs no rights"
 EPHEMERAL_WAY = "set agent.ephemeral: true (`pymirror exec --ephemeral-container`), which needs none"
 
 
@@ -78,10 +79,11 @@ def forbidden(verb: str, place: Place, said: str) -> Forbidden:
     )
 
 
-def admission(said: str) -> ClusterError | None:
-    """An object refused by admission, if `said` reads like that; else None."""
+def admission(said: str, verb: str = "create") -> ClusterError | None:
+    """An object refused by admission, if `said` reads like that; else None. verb: `patch` for a container."""
     if "violates PodSecurity" in said:
-        return ClusterError(f"Pod Security refuses the agent: {said}", EPHEMERAL_WAY)
+        hint = OWN_USER if verb == "patch" else EPHEMERAL_WAY
+        return ClusterError(f"Pod Security refuses the agent: {said}", hint)
     if "exceeded quota" in said:
         return ClusterError(
             f"the namespace's quota refuses the agent: {said}",
@@ -106,7 +108,7 @@ def translate(verb: str, place: Place, status: int, body: bytes, context: str) -
             "log in again; `kubectl auth whoami` must work",
         )
     if status == 403:
-        refused = None if " cannot " in said and "resource" in said else admission(said)
+        refused = None if " cannot " in said and "resource" in said else admission(said, verb)
         return refused or forbidden(verb, place, said)
     if status == 404 and status_of(body) is None:  # no handler for the path: the API server has no such kind
         return NotFound(
@@ -122,7 +124,7 @@ def translate(verb: str, place: Place, status: int, body: bytes, context: str) -
     if status in (429, 502, 503, 504) or (status == 500 and verb in ("get", "list", "watch")):
         return Busy(f"cannot {verb} {place}: the API server is busy ({status}): {said}", "try again later")
     if status in (400, 422):
-        return admission(said) or ClusterError(
+        return admission(said, verb) or ClusterError(
             f"the API server refuses to {verb} {place}: {said}",
             "look at the agent.* keys of the configuration",
         )

@@ -181,6 +181,15 @@ def test_the_ephemeral_agent_of_a_root_target_has_a_second_way() -> None:
     assert context["capabilities"] == {"drop": ["ALL"], "add": ["CHOWN"]}
 
 
+def test_a_target_whose_user_only_its_image_knows_has_a_second_way_too() -> None:
+    """Most images run as root without saying so in the pod."""
+    second = ephemeral.second_patch(CONFIG, "x", ORDER, a_pod(), TARGET)
+    assert second is not None
+    context = second["spec"]["ephemeralContainers"][0]["securityContext"]
+    assert context["runAsUser"] == 0
+    assert "capabilities" not in context
+
+
 def test_the_ephemeral_patch_names_the_target_container() -> None:
     patch = ephemeral.patch(CONFIG, "x", ORDER, a_pod(own={"runAsUser": 1}), TARGET)
     [container] = patch["spec"]["ephemeralContainers"]

@@ -145,6 +145,14 @@ async def test_a_removal_that_fails_is_a_warning_and_no_more(deleting: Callable[
     assert "ends by itself within 30 s" in warning
 
 
+async def test_the_pod_does_not_wait_for_the_garbage_collector() -> None:
+    server = Server({})
+    start, undo, _ = starter(server)
+    await start.job(None, "shop", None, undo)
+    await undo.aclose()
+    assert server.asked == ["delete jobs", "delete pods"]
+
+
 async def test_without_the_right_to_delete_the_job_goes_by_itself() -> None:
     start, undo, words = starter(Server({}, fails(Forbidden("no"))))
     await start.job(None, "shop", None, undo)

@@ -65,7 +65,8 @@ SECURITY = 'pods "x" is forbidden: violates PodSecurity "restricted:latest": hos
             Forbidden,
             ['apiGroups: ["batch"]'],
         ),
-        ("patch", PODS.at("shop", "a"), 403, status(SECURITY), PymirrorError, ["hostPID", "agent.ephemeral"]),
+        ("create", JOBS.at("shop"), 403, status(SECURITY), PymirrorError, ["hostPID", "agent.ephemeral"]),
+        ("patch", PODS.at("shop", "a"), 403, status(SECURITY), PymirrorError, ["hostPID", "runAsUser"]),
         (
             "create",
             JOBS.at("s"),
