@@ -28,6 +28,7 @@ from pymirror.runtimes.kubernetes.undo import Undo
 
 log = logging.getLogger("pymirror.kubernetes.start")
 
+POD_GRACE = 0  # seconds: the agent was told goodbye before, and the node ends what is not there any more
 LOG_PAUSE = 0.2  # seconds before a log that ended early is asked for again
 SEEN = 64  # news waiting to be read; the streams stop reading beyond
 
@@ -58,7 +59,7 @@ class Starter:
         self._report, self._ours = report, ours
         self._queue: asyncio.Queue[News | Ready | _Pod | Exception] = asyncio.Queue(SEEN)
         self._sources: set[asyncio.Task[None]] = set()
-        self.last = ""
+        self.last, self._pod = "", ""
 
     async def job(self, target: Chosen | None, namespace: str, node_label: str | None, undo: Undo) -> Started:
         """An agent of its own, as a Job in `namespace`."""
@@ -96,21 +97,21 @@ class Starter:
 
     async def _wait(self, namespace: str, container: str) -> Started:
         """Until the agent is ready. ClusterError, PeerError; a bug in a source surfaces here."""
-        pod, shown = "", ""
+        shown = ""
         try:
             while True:
                 seen = await self._queue.get()
                 if isinstance(seen, Exception):
                     raise seen
                 if isinstance(seen, Ready):
-                    return Started(namespace, pod, seen)
+                    return Started(namespace, self._pod, seen)
                 if isinstance(seen, _Pod):
-                    pod = pod or seen.name
+                    self._pod = self._pod or seen.name
                 elif seen.kind == "failed":
                     raise ClusterError(seen.text, seen.hint)
                 elif seen.kind == "running":
                     self._report.step("the agent is starting")
-                    self._watch(self._ready_line(namespace, pod, container))
+                    self._watch(self._ready_line(namespace, self._pod, container))
                 elif seen.text and seen.text != shown:
                     shown = self.last = seen.text
                     self._report.info(seen.text)
@@ -200,9 +201,17 @@ class Starter:
         place = JOBS.at(namespace, name)
         try:
             await self._api.delete(place, propagationPolicy="Background")
-            await self._gone(place)
+            await asyncio.gather(self._gone(place), self._end_pod(namespace))
         except Forbidden as error:
             log.info("%s goes %s s after the agent's end: %s", place, self._settings.ttl, error.message)
+
+    async def _end_pod(self, namespace: str) -> None:
+        """The garbage collector would do it some seconds later, and has to where this user may not."""
+        if self._pod:
+            try:
+                await self._api.delete(PODS.at(namespace, self._pod), gracePeriodSeconds=POD_GRACE)
+            except Forbidden as error:
+                log.debug("the pod is left to the garbage collector: %s", error.message)
 
     async def _gone(self, place: Place) -> None:
         while True:
