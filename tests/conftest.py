@@ -75,3 +75,9 @@ def refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
     why: Any = report.longrepr
     if CI and report.skipped:
         report.outcome, report.longrepr = "failed", f"CI must run this test: {why[2]}"
+
+
+@pytest.fixture(scope="session")
+def clock_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the agent's image with the example's half is, once built: the image tier's serves the cluster's."""
+    return tmp_path_factory.mktemp("clock-image") / "clock.tar"

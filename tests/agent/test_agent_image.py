@@ -17,6 +17,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BUILD = (sys.executable, str(ROOT / "agent/image/build.py"), "--with", str(ROOT / "examples/pymirror-clock"))
+TAG = ("--tag", "localhost/pymirror-agent:clock")
 SMALL = 60e6  # compressed; pulled once per node
 
 
@@ -58,11 +59,13 @@ def opened(path: Path) -> tuple[dict[str, Any], list[str], tarfile.TarFile]:
 
 @pytest.mark.image
 @pytest.mark.timeout(600)
-def test_two_builds_are_one_image(tmp_path: Path) -> None:
+def test_two_builds_are_one_image(tmp_path: Path, clock_archive: Path) -> None:
     """Both at once, with different masks: neither order nor time nor the user's habits go in."""
-    outputs = [tmp_path / "one.tar", tmp_path / "two.tar"]
+    outputs = [clock_archive, tmp_path / "two.tar"]
     builds = [
-        subprocess.Popen([*BUILD, "--output", str(output)], stderr=subprocess.PIPE, text=True, umask=umask)
+        subprocess.Popen(
+            [*BUILD, *TAG, "--output", str(output)], stderr=subprocess.PIPE, text=True, umask=umask
+        )
         for output, umask in zip(outputs, (0o022, 0o077), strict=True)
     ]
     ended = [(build.communicate()[1], build.returncode) for build in builds]

@@ -41,6 +41,10 @@ add table ip kubetest
 add chain ip kubetest postrouting {{ type nat hook postrouting priority 110 ; }}
 add rule ip kubetest postrouting ip saddr {PODS} ip daddr != {PODS} masquerade
 """
+SPARE = {  # of every node but the first: nothing comes there unasked, and two pods fill it
+    "maxPods": 2,
+    "registerWithTaints": [{"key": "kubetest/spare", "effect": "NoSchedule"}],
+}
 NO_EVICTION = {
     f"{place}.{what}": "0%"
     for place, what in (
@@ -115,7 +119,8 @@ def node_files(i: int) -> None:
     pods = {"type": "ptp", "ipMasq": False, "mtu": 1500, "ipam": addresses(i)}
     plugins = {"cniVersion": "1.0.0", "name": "pods", "plugins": [pods]}
     (d / "cni/10-ptp.conflist").write_text(json.dumps(plugins))
-    (d / "kubelet.json").write_text(json.dumps(kubelet(name, d), indent=1))
+    spare = SPARE if i > 1 else {}
+    (d / "kubelet.json").write_text(json.dumps({**kubelet(name, d), **spare}, indent=1))
     (d / "proxy.json").write_text(json.dumps(proxy(), indent=1))
 
 

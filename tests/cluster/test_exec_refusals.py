@@ -122,6 +122,8 @@ TARGETS = [
     ("deployment/none", ["none"]),
     ("pod/unready", ["unready", "not ready"]),
     ("label/app=nobody", ["app=nobody"]),
+    ("rollout/web", ["this cluster has no rollouts (API argoproj.io/v1alpha1)"]),
+    ("pod/../secrets", ["cannot be read"]),
     ("process/1x", ["1x"]),
 ]
 
@@ -132,6 +134,23 @@ def test_target(cluster: Any, target: str, path: str, words: list[str]) -> None:
     status, said = exec_(cluster, "-n", target, "-t", path)
     assert status == 125, said
     assert all(word in said for word in words) and "Traceback" not in said, said
+    assert snapshot(cluster, target) == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("-n", "Shop"), "'Shop' cannot be the name of a namespace"),
+        (("-n", "a/../b"), "cannot be the name of a namespace"),
+        (("-n", "nosuch"), "there is no namespace nosuch"),
+        (("-n", "refusals", "-a", "nosuch"), "there is no namespace nosuch"),
+        (("-n", "refusals", "-a", "No"), "'No' cannot be the name of a namespace"),
+    ],
+)
+def test_namespace(cluster: Any, target: str, flags: tuple[str, ...], words: str) -> None:
+    before = snapshot(cluster, target)
+    status, said = exec_(cluster, *flags, "-t", "pod/web")
+    assert status == 125 and words in said and "Traceback" not in said, said
     assert snapshot(cluster, target) == before
 
 

@@ -62,6 +62,35 @@ async def kubectls(cluster: Any, namespace: str, port: int) -> AsyncIterator[int
         await process.wait()
 
 
+@pytest.mark.parametrize("offered", [(PROTOCOL,), ("v5.channel.k8s.io", PROTOCOL)])
+async def test_v4_is_what_a_node_speaks(
+    cluster: Any, namespace: str, make_pod: Callable[..., None], offered: tuple[str, ...]
+) -> None:
+    make_pod("echo", command=ECHO)
+    async with asked(cluster, namespace, offered) as opened:
+        assert opened.subprotocol == PROTOCOL
+
+
+async def test_v5_alone_is_refused(cluster: Any, namespace: str, make_pod: Callable[..., None]) -> None:
+    """As soon as this fails, nodes speak v5 and its close signal can be used."""
+    make_pod("echo", command=ECHO)
+    with pytest.raises(PymirrorError):
+        async with asked(cluster, namespace, ("v5.channel.k8s.io",)):
+            pass
+
+
+@asynccontextmanager
+async def asked(cluster: Any, namespace: str, protocols: tuple[str, ...]) -> AsyncIterator[Any]:
+    """A port-forward that was opened offering these protocols."""
+    api = await Api.open(Config(kubeconfig=str(cluster.kubeconfig)))
+    try:
+        place = PODS.at(namespace, "echo", "portforward")
+        async with await api.dial("create", place, {"ports": "7000"}, protocols) as opened:
+            yield opened
+    finally:
+        await api.aclose()
+
+
 async def enter(forward: Forward) -> Ends:
     return await asyncio.open_unix_connection("\0" + forward.address.removeprefix("ipc://@"))
 

@@ -137,11 +137,28 @@ async def test_restricted_namespaces_take_the_ephemeral_agent(
     assert agents(cluster, namespace) == []
 
 
+async def test_a_root_target_where_no_right_may_be_added(
+    cluster: Any, namespace: str, make_pod: Callable[..., None], config: Config
+) -> None:
+    """Pod Security `baseline` refuses SYS_PTRACE: the agent is root with the target's own capabilities.
+
+    It opens the environment before it gives up the rest of its rights.
+    """
+    cluster.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=baseline")
+    make_pod("web", env=GREETING)
+    hostname, variables, _ = await ask(evolve(config, ephemeral=True), "pod/web", namespace)
+    assert (hostname, variables[b"GREETING"]) == (b"web", b"from the pod")
+    pod = json.loads(cluster.kubectl("get", "pod", "web", "-n", namespace, "-o", "json"))
+    (agent,) = pod["spec"]["ephemeralContainers"]
+    assert "capabilities" not in agent["securityContext"]
+
+
 async def test_an_ephemeral_agent_ends_with_its_session(
     cluster: Any, namespace: str, make_pod: Callable[..., None], config: Config
 ) -> None:
     make_pod("web", securityContext={"runAsUser": 1000})
     await ask(evolve(config, ephemeral=True), "pod/web", namespace)  # no goodbye: the lease ends it
+    assert [row["path"] for row in await list_targets(config, namespace, None)] == ["pod/web"]
     cluster.kubectl(
         *("wait", "-n", namespace, "pod/web", "--timeout=30s"),
         "--for=jsonpath={.status.ephemeralContainerStatuses[0].state.terminated.reason}",
