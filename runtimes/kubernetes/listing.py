@@ -9,6 +9,7 @@ from typing import Any
 from pymirror.runtimes.kubernetes.api import Api, Json
 from pymirror.runtimes.kubernetes.connection import KubeSettings
 from pymirror.runtimes.kubernetes.refusals import Forbidden, NotFound
+from pymirror.runtimes.kubernetes.resolve import there_is
 from pymirror.runtimes.kubernetes.resources import PODS, WORKLOADS
 from pymirror.runtimes.kubernetes.target import (
     SIDECARS,
@@ -34,7 +35,10 @@ async def list_targets(
         check_namespace(where)
         wanted = [kind for kind in ("pod", *WORKLOADS) if not kinds or kind in kinds]
         found = await asyncio.gather(*(_of_kind(api, kind, where, bool(kinds)) for kind in wanted))
-        return [row for rows in found for row in rows]
+        listed = [row for rows in found for row in rows]
+        if not listed:
+            await there_is(api, where)
+        return listed
     finally:
         await api.aclose()
 

@@ -220,6 +220,8 @@ async def test_unknown_targets_are_named(
     error = await refused(config, "pod/web/container/side", namespace)
     assert "its containers: main" in error.hint
     assert "no deployment web" in (await refused(config, "deployment/web", namespace)).message
+    with pytest.raises(UserError, match="there is no namespace nosuch"):
+        await list_targets(config, "nosuch")
 
 
 async def test_an_image_that_cannot_be_pulled(
