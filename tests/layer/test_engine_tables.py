@@ -119,6 +119,24 @@ async def test_too_long_a_path_is_refused(engine):
         engine.learn(Call("open", b"/" + b"x" * 5000), LOCAL)
 
 
+@pytest.mark.parametrize(
+    ("call", "kind"),
+    [
+        (Call("open", b"/a"), native.lib.PM_OPEN_READ),
+        (Call("open", b"/a", write=True), native.lib.PM_OPEN_WRITE),
+        (Call("access", b"/a", write=True), native.lib.PM_ACCESS_WRITE),
+        (Call("stat", b"/a", write=True), native.lib.PM_STAT),  # not told apart
+    ],
+)
+def test_the_kind_of_a_call(call, kind):
+    assert native.kind_of(call) == kind
+
+
+def test_a_call_that_is_not_caught_has_no_kind():
+    with pytest.raises(KeyError):
+        native.kind_of(Call("connect"))
+
+
 def test_an_unknown_verdict_is_a_type_error():
     with pytest.raises(TypeError, match="cannot carry out"):
         native.answer_of(Verdict("what"))

@@ -72,7 +72,8 @@ def answer_of(verdict: Verdict | None) -> Answer:
 
 def kind_of(call: Call) -> int:
     """KeyError for a call this engine does not catch."""
-    return _KINDS.get((call.name, call.write)) or _KINDS[call.name, False]
+    exact = (call.name, call.write)
+    return _KINDS[exact if exact in _KINDS else (call.name, False)]
 
 
 def _struct(answer: Answer) -> tuple[object, object]:
