@@ -68,6 +68,7 @@ async def measure(place: Path) -> list[Figure]:
     local, tree = place / "file", place / "root" / "bench" / "file"
     plan = [
         ("a call that is not caught", "getppid", str(local), local, COUNT, True),
+        ("fstat of a descriptor, let through by the filter", "descriptor", str(local), local, COUNT, True),
         ("known local open+close", "open", str(local), local, COUNT, True),
         ("known local stat", "stat", str(local), local, COUNT, True),
         ("known open+close in the tree", "open", "/bench/file", tree, COUNT, True),

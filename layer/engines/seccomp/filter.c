@@ -1,7 +1,8 @@
 /* The filter: which system calls are handed to us. Installed in the child between fork and exec, so
-   everything here is async-signal-safe. Rules: another architecture or ABI is allowed untouched; the
-   AT_EMPTY_PATH forms name a descriptor, so they never leave the kernel; io_uring would go round the
-   filter, so it is answered "not here" and runtimes fall back. */
+   everything here is async-signal-safe. Rules: another architecture or ABI is allowed untouched;
+   AT_EMPTY_PATH with a descriptor is fstat and its like, so it never leaves the kernel (a filter cannot
+   look at the path, which might be absolute all the same); io_uring would go round the filter, so it is
+   answered "not here" and runtimes fall back. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/audit.h>
@@ -29,6 +30,7 @@
 #define SYS_io_uring_setup 425
 #endif
 #define X32_BIT 0x40000000u
+#define NEGATIVE 0x80000000u /* as a descriptor: AT_FDCWD, or none */
 
 static const struct caught CAUGHT[] = {
     {SYS_openat, OP_OPENAT, PM_CALL_OPEN, 1, -1},
@@ -65,7 +67,7 @@ const struct caught *pm_caught(int nr)
 }
 
 struct program {
-    struct sock_filter code[9 + 5 * COUNT];
+    struct sock_filter code[9 + 7 * COUNT];
     unsigned short size;
 };
 
@@ -84,6 +86,11 @@ static void answer(struct program *program, uint32_t action)
     add(program, BPF_RET | BPF_K, 0, 0, action);
 }
 
+static void load_argument(struct program *program, int number)
+{
+    load(program, offsetof(struct seccomp_data, args) + 8u * (unsigned)number); /* little endian */
+}
+
 static void catch_one(struct program *program, const struct caught *caught)
 {
     const unsigned short equal = BPF_JMP | BPF_JEQ | BPF_K, any = BPF_JMP | BPF_JSET | BPF_K;
@@ -91,9 +98,11 @@ static void catch_one(struct program *program, const struct caught *caught)
     if (caught->flags < 0) {
         add(program, equal, 0, 1, (uint32_t)caught->nr);
     } else {
-        add(program, equal, 0, 4, (uint32_t)caught->nr);
-        load(program, offsetof(struct seccomp_data, args) + 8u * (unsigned)caught->flags); /* little endian */
-        add(program, any, 0, 1, AT_EMPTY_PATH);
+        add(program, equal, 0, 6, (uint32_t)caught->nr);
+        load_argument(program, caught->flags);
+        add(program, any, 0, 3, AT_EMPTY_PATH);
+        load_argument(program, 0);
+        add(program, any, 1, 0, NEGATIVE);
         answer(program, SECCOMP_RET_ALLOW);
     }
     answer(program, SECCOMP_RET_USER_NOTIF);

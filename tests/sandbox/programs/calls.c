@@ -82,6 +82,13 @@ int main(int count, char **words)
     sized("statx", got, sx.size, (long)sx.nanoseconds);
     printf("faccessat: %ld\n", syscall(SYS_faccessat, AT_FDCWD, path, R_OK));
     printf("faccessat2: %ld\n", syscall(SYS_faccessat2, AT_FDCWD, path, R_OK, 0));
+    got = syscall(SYS_newfstatat, AT_FDCWD, path, &st, AT_EMPTY_PATH);
+    sized("newfstatat, may be empty", got, st.st_size, st.st_mtim.tv_nsec);
+    got = syscall(SYS_statx, AT_FDCWD, path, AT_EMPTY_PATH, BASIC, &sx);
+    sized("statx, may be empty", got, sx.size, (long)sx.nanoseconds);
+    printf("faccessat2, may be empty: %ld\n", syscall(SYS_faccessat2, AT_FDCWD, path, R_OK, AT_EMPTY_PATH));
+    got = syscall(SYS_newfstatat, AT_FDCWD, "", &st, AT_EMPTY_PATH);
+    printf("newfstatat of the folder: %s\n", got ? "failed" : S_ISDIR(st.st_mode) ? "folder" : "other");
     printf("statfs: %d\n", statfs(path, &fs));
     got = syscall(SYS_readlinkat, AT_FDCWD, link, text, sizeof text);
     printf("readlinkat: %.*s\n", (int)(got < 0 ? 0 : got), text);
