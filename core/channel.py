@@ -31,7 +31,8 @@ PER_TURN = 4 << 20
 """Bytes taken from the socket before the loop's turn is somebody else's."""
 RETRY = 0.005
 """Seconds between looks for room in ZeroMQ's queue while it is full, beside the descriptor's sign."""
-ANSWER_WITHIN = 10.0
+CONNECT_WITHIN = 10.0
+"""Seconds from the first try until the agent must have answered."""
 ZAP = "inproc://zeromq.zap.01"
 EVENTS, RCVMORE, NOBLOCK, MORE = int(zmq.EVENTS), int(zmq.RCVMORE), int(zmq.NOBLOCK), int(zmq.SNDMORE)
 POLLIN = int(zmq.POLLIN)
@@ -87,7 +88,7 @@ class Channel(Link):
         *,
         heartbeat: float = 3.0,
         lease: float = 30.0,
-        within: float = ANSWER_WITHIN,
+        within: float = CONNECT_WITHIN,
     ) -> Channel:
         """Reach the agent at a ZeroMQ `address`; returns once it has answered.
 
