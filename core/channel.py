@@ -71,7 +71,7 @@ class Channel(Link):
             (zmq.LINGER, 0),
             (zmq.SNDHWM, HIGH_WATER),
             (zmq.RCVHWM, HIGH_WATER),
-            (zmq.MAXMSGSIZE, wire.MAX_BLOB + 1024),  # of one part; CURVE adds a few bytes
+            (zmq.MAXMSGSIZE, wire.MAX_BATCH + 1024),  # of one part; CURVE adds a few bytes
         ):
             self._socket.setsockopt(option, value)
         self._socket.curve_publickey = keys.public.encode()
@@ -284,7 +284,10 @@ class Channel(Link):
             self._flush()
 
     def _receive(self) -> tuple[list[bytes], int]:
-        """The parts of one message and their bytes; PeerError before they are too many to keep."""
+        """The parts of one message and their bytes; PeerError where they are more than the wire allows.
+
+        ZeroMQ has all of them by then: what this bounds is not memory, see docs/wire.md.
+        """
         parts = [self._socket.recv(NOBLOCK)]
         size = len(parts[0])
         while self._socket.getsockopt(RCVMORE):

@@ -3,7 +3,7 @@
 A ZeroMQ message is [batch, blob, blob, …]: the batch is any number of frames end to end, the
 blobs belong to its frames in order. A frame is a fixed header, a tag and a msgpack body.
 Top-level `bytes` fields of 512 bytes or more travel as blobs, not copied by us on the way out; what
-arrives is `bytes`. Everything the peer says about sizes is checked before anything is made of it.
+arrives is `bytes`. What a frame says about its own sizes is checked before anything is made of it.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ HEADER = struct.Struct("<BBIQQHI")
 """kind, number of blobs, id, sequence, acknowledged sequence, length of the tag, length of the body."""
 
 BLOB_FROM = 512  # below, a frame of its own costs more than the copy
-MAX_BATCH = 8 << 20
+MAX_BATCH = MAX_BLOB = 8 << 20
+"""Of one part. What needs most: a batch (what `Mux.take` may add to a largest body), an environment (the
+kernel allows 6 MiB); a read has 1 MiB. Whatever may be larger is a stream."""
 MAX_BODY = 4 << 20
 MAX_TAG = 256
-MAX_BLOB = 16 << 20
 MAX_BLOBS = 4096
-MAX_FRAME = 32 << 20
+MAX_FRAME = 12 << 20
 """Body and blobs of one frame together."""
-MAX_MESSAGE = 64 << 20
+MAX_MESSAGE = 16 << 20
 """All parts of a ZeroMQ message together: a largest frame and what `Mux.take` may add to it."""
 UNREADABLE = (msgspec.MsgspecError, ValueError, OverflowError, RecursionError)
 """What decoding raises for noise: text that is no UTF-8 and too deep a nesting have errors of their own."""

@@ -8,7 +8,7 @@ import time
 import pytest
 from channel_ends import Ask, Both, Note, Stall, Wait, listening, soon
 
-from pymirror.core import link
+from pymirror.core import link, wire
 from pymirror.core.errors import ChannelLost
 
 
@@ -100,3 +100,13 @@ async def test_a_cancelled_end_still_gives_everything_back(both: Both) -> None:
 async def test_a_peer_that_breaks_the_protocol_is_left(both: Both) -> None:
     both.layer._socket.send_multipart([b"nonsense"])
     assert "broke the protocol" in str(await soon(both.agent.wait_closed()))
+
+
+async def test_a_part_that_is_too_large_is_not_taken_in(both: Both) -> None:
+    both.layer._socket.send_multipart([bytes(wire.MAX_BLOB + 2000)])
+    assert "the connection to the agent broke" in str(await soon(both.layer.wait_closed()))
+
+
+async def test_a_message_that_is_too_large_is_not_looked_at(both: Both) -> None:
+    both.layer._socket.send_multipart([bytes(wire.MAX_BLOB)] * 3)
+    assert "larger than the wire allows" in str(await soon(both.agent.wait_closed()))

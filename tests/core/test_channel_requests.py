@@ -8,7 +8,7 @@ import errno
 import pytest
 from channel_ends import MIB, Ask, Both, Data, Fail, Note, Wait, soon
 
-from pymirror.core import link, mux, room, serving
+from pymirror.core import link, mux, room, serving, wire
 from pymirror.core.errors import ChannelLost, PeerError
 
 
@@ -29,7 +29,7 @@ async def test_more_requests_than_may_be_open_wait(both: Both, monkeypatch: pyte
 
 async def test_bulk_comes_whole(both: Both) -> None:
     peer = both.layer.peer("test-channel")
-    blobs = [bytes([n]) * size for n, size in enumerate((0, 511, 512, 65535, 131072, 3 * MIB, 16 * MIB))]
+    blobs = [bytes([n]) * size for n, size in enumerate((0, 511, 512, 65535, 131072, 3 * MIB, wire.MAX_BLOB))]
     answers = await soon(asyncio.gather(*(peer.request(Data(blob)) for blob in blobs)))
     assert [answer.data for answer in answers] == blobs
 

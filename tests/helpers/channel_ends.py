@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
+from pymirror.core import wire
 from pymirror.core.channel import Channel, Keys
 from pymirror.core.errors import PeerError
 from pymirror.core.feature import handles
@@ -93,7 +94,7 @@ class Half:
         if fail.how == "words":
             raise PeerError("not today", "try tomorrow")
         if fail.how == "large":
-            return Data(bytes(17 * MIB))
+            return Data(bytes(wire.MAX_BLOB + 1))
         if fail.how == "no message":
             return 7
         raise KeyError("secret")
