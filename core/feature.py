@@ -121,11 +121,11 @@ class Target(Protocol):
 class Launch:
     """What a layer half may change before the program starts.
 
-    argv, environ: the program's, changed in place. directory: this session's private folder,
-    removed at its end. known: verdicts the engine may keep from the beginning; None means
-    "always ask", an exception below a tree. notes: lines for the summary. has_target: False
-    for a session without a target. visible(path): call it before something is mounted on
-    `path`, so that it is unmounted even if pymirror is killed.
+    argv, environ: the program's, changed in place. directory: this session's private folder, made
+    before the first `prepare`, removed at its end. known: verdicts the engine may keep from the
+    beginning; None means "always ask", an exception below a tree. notes: lines for the summary.
+    has_target: False for a session without a target. visible(path): call it before something is
+    mounted on `path`, so that it is unmounted even if pymirror is killed.
     """
 
     argv: list[str]

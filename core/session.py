@@ -1,6 +1,7 @@
 """A session on one page: check, plan, act.
 
-check  changes nothing anywhere; whatever can be refused is refused here
+check  changes nothing anywhere; whatever can be refused is refused here. (A guard process waits already:
+       it has to be forked before there are threads, and does nothing while this process lives.)
 plan   every part says what it would do
 act    done in order; each undo is registered at the line that makes it necessary
 
@@ -163,6 +164,7 @@ class Plan:
     make_dispatcher: Callable[[Sequence[LayerFeature]], Dispatcher]
     report: Report
     keys: Keys
+    make_folder: Callable[[AsyncExitStack], str]  # the session's private one; its undo goes on the stack
     heartbeat: float = 3.0
     lease: float = 30.0
     startup_timeout: float = 60.0
@@ -262,6 +264,7 @@ async def start(
     undo.push_async_callback(leave, channel)
     await greet(channel, plan.version, [(part.half, part.config) for part in plan.parts])
     step("preparing the program's context")
+    plan.launch.directory = plan.make_folder(undo)
     plan.launch.has_target = found.has_target
     plan.launch.notes.insert(0, f"target: {found.title}")
     halves: list[LayerFeature] = []

@@ -1,7 +1,8 @@
 """The supervisor: turns settings into a plan, runs the session, undoes everything.
 
-The order matters: the guard is forked before any thread exists; until the program runs,
-Ctrl-C and TERM cancel the start, and the clean-up stack still runs to its end.
+The order matters: the guard is forked before any thread exists, so before the session's *check* (it
+waits on a pipe and changes nothing); until the program runs, Ctrl-C and TERM cancel the start, and the
+clean-up stack still runs to its end.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -66,9 +68,6 @@ def _plan(
         if halves[name].cls.wanted(config)
     ]
     identity = secrets.token_hex(8)
-    folder = tempfile.mkdtemp(prefix="pymirror-")
-    undo.callback(shutil.rmtree, folder, ignore_errors=True)
-    guard.remove(folder)
     guard.session(identity)
     environ = {**os.environ, SESSION: identity}
     runtime = registry.runtime(settings.runtime_name).cls(
@@ -78,17 +77,26 @@ def _plan(
     undo.push_async_callback(engine.aclose)
     return Plan(
         version=version("pymirror"),
-        launch=Launch(list(argv), environ, folder, visible=guard.unmount),
+        launch=Launch(list(argv), environ, "", visible=guard.unmount),
         parts=parts,
         runtime=runtime,
         engine=engine,
         make_dispatcher=_dispatcher(report if trace else None),
         report=report,
         keys=Keys.generate(),
+        make_folder=partial(make_folder, guard),
         heartbeat=settings.heartbeat,
         lease=settings.lease,
         startup_timeout=settings.startup_timeout,
     )
+
+
+def make_folder(guard: Guard, undo: AsyncExitStack) -> str:
+    """A folder that only this user may enter; it goes with the session, however that ends."""
+    folder = tempfile.mkdtemp(prefix="pymirror-")
+    undo.callback(shutil.rmtree, folder, ignore_errors=True)
+    guard.remove(folder)
+    return folder
 
 
 def _dispatcher(report: Report | None) -> Callable[[Sequence[LayerFeature]], Dispatch]:

@@ -39,6 +39,7 @@ class Layer(LayerFeature):
 
     async def prepare(self, launch):
         events.append("half prepared")
+        assert launch.directory == "/private"
         if self.config.refuse:
             raise PermissionError(errno.EACCES, "not for you", "/secret")
         launch.environ["THING"] = "1"
@@ -136,11 +137,15 @@ def _fresh():
 NO_CONFIG = Config()
 
 
-def plan(runtime, engine, config=NO_CONFIG, **more):
-    launch = Launch(["program"], {}, "/nowhere")
-    return Plan(
-        "1", launch, [Part(Layer, config)], runtime, engine, Dispatch, Report(), Keys.generate(), **more
-    )
+def make_folder(undo):
+    events.append("folder made")
+    undo.callback(events.append, "folder removed")
+    return "/private"
+
+
+def plan(runtime, engine, config=NO_CONFIG, version="1", **more):
+    launch, parts, keys = Launch(["program"], {}, ""), [Part(Layer, config)], Keys.generate()
+    return Plan(version, launch, parts, runtime, engine, Dispatch, Report(), keys, make_folder, **more)
 
 
 async def test_the_whole_way_and_back():
@@ -152,9 +157,11 @@ async def test_the_whole_way_and_back():
         "half checked",
         "runtime checked",
         "agent started",
+        "folder made",
         "half prepared",
         "program started",
         "half closed",
+        "folder removed",
         "agent half closed",
         "agent undone",
     ]
@@ -175,21 +182,12 @@ async def test_what_is_refused_is_refused_before_anything_changed(runtime_error,
     async with AsyncExitStack() as undo:
         with pytest.raises(PymirrorError):
             await run(plan(Runtime(runtime_error), Engine(lacking=engine_error), config), undo)
-    assert "agent started" not in events and "half prepared" not in events
+    assert not {"agent started", "folder made", "half prepared"} & {e for e in events if isinstance(e, str)}
 
 
 async def test_an_agent_of_another_version_is_refused_and_undone():
     runtime = Runtime()
-    other = Plan(
-        "2",
-        Launch(["p"], {}, "/"),
-        [Part(Layer, Config())],
-        runtime,
-        Engine(),
-        Dispatch,
-        Report(),
-        Keys.generate(),
-    )
+    other = plan(runtime, Engine(), version="2")
     async with AsyncExitStack() as undo:
         with pytest.raises(PymirrorError, match="pymirror 1"):
             await run(other, undo)
