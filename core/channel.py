@@ -20,7 +20,7 @@ from attrs import field, frozen
 
 from pymirror.core import wire
 from pymirror.core.errors import ChannelLost, PeerError
-from pymirror.core.link import Link
+from pymirror.core.link import CLOCK, Clock, Link
 from pymirror.core.mux import refusal
 
 log = logging.getLogger("pymirror.core.channel")
@@ -56,8 +56,8 @@ class Keys:
 class Channel(Link):
     """One end of the connection. Made by `connect` (layer) or `listen` (agent), never directly."""
 
-    def __init__(self, kind: int, keys: Keys, heartbeat: float, lease: float) -> None:
-        super().__init__(kind == zmq.DEALER, heartbeat, lease)
+    def __init__(self, kind: int, keys: Keys, heartbeat: float, lease: float, clock: Clock) -> None:
+        super().__init__(kind == zmq.DEALER, heartbeat, lease, clock)
         self.port = 0
         self._context = zmq.Context(io_threads=1)
         self._socket = self._context.socket(kind)
@@ -89,12 +89,13 @@ class Channel(Link):
         heartbeat: float = 3.0,
         lease: float = 30.0,
         within: float = CONNECT_WITHIN,
+        clock: Clock = CLOCK,
     ) -> Channel:
         """Reach the agent at a ZeroMQ `address`; returns once it has answered.
 
         PeerError when it does not answer `within` seconds, refuses our key, or serves somebody else.
         """
-        channel = cls(zmq.DEALER, keys, heartbeat, lease)
+        channel = cls(zmq.DEALER, keys, heartbeat, lease, clock)
         try:
             channel._socket.curve_serverkey = agent_key.encode()
             channel._monitor = channel._socket.get_monitor_socket(REFUSED | BROKEN)
@@ -123,12 +124,13 @@ class Channel(Link):
         port: int = 0,
         heartbeat: float = 3.0,
         lease: float = 30.0,
+        clock: Clock = CLOCK,
     ) -> Channel:
         """Wait for the one layer whose public key is `layer_key`; `port` says where.
 
         PeerError when the address is taken.
         """
-        channel = cls(zmq.ROUTER, keys, heartbeat, lease)
+        channel = cls(zmq.ROUTER, keys, heartbeat, lease, clock)
         try:
             channel._admit(layer_key)
             channel._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)

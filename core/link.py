@@ -31,19 +31,32 @@ UNWIND = 0.4
 """Seconds `aclose` gives cancelled handlers to end; with FAREWELL it stays below one second."""
 
 
+class Clock:
+    """What heartbeat, lease and goodbye go by; a test has one that it moves by hand."""
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+CLOCK = Clock()
+
+
 class Link:
     """One end of a connection; see `core.channel.Channel`."""
 
-    def __init__(self, initiator: bool, heartbeat: float, lease: float) -> None:
+    def __init__(self, initiator: bool, heartbeat: float, lease: float, clock: Clock = CLOCK) -> None:
         self._loop = asyncio.get_running_loop()
-        self._heartbeat, self._lease = heartbeat, lease
+        self._heartbeat, self._lease, self._clock = heartbeat, lease, clock
         self.mux = Mux(initiator)
         self.streams: dict[int, ChannelStream] = {}
         self.writers: set[ChannelStream] = set()
         self.counters: Counter[str] = Counter()
         self._serving = Serving(self)
         self._answers: dict[int, asyncio.Future[Any]] = {}
-        self._heard = time.monotonic()
+        self._heard = clock.now()
         self._sign = asyncio.Event()  # set at each message that arrives
         self._pong: asyncio.Future[None] = self._loop.create_future()
         self._lost: asyncio.Future[ChannelLost] = self._loop.create_future()
@@ -103,7 +116,7 @@ class Link:
 
     def _arrived(self, parts: list[bytes]) -> None:
         """One message came."""
-        self._heard = time.monotonic()
+        self._heard = self._clock.now()
         self._sign.set()
         try:
             for event in self.mux.receive(parts):
@@ -182,13 +195,13 @@ class Link:
     # Life -----------------------------------------------------------------------------------
 
     async def _beating(self) -> None:
-        pause = min(self._heartbeat, self._lease / 3)
+        clock, pause = self._clock, min(self._heartbeat, self._lease / 3)
         while not self._lost.done():
-            before = time.monotonic()
-            await asyncio.sleep(pause)
-            if time.monotonic() - before > pause + self._lease / 2:
-                self._heard = time.monotonic()  # this process was stopped or asleep: ask before judging
-            silent = time.monotonic() - self._heard
+            before = clock.now()
+            await clock.sleep(pause)
+            if clock.now() - before > pause + self._lease / 2:
+                self._heard = clock.now()  # this process was stopped or asleep: ask before judging
+            silent = clock.now() - self._heard
             if silent > self._lease:
                 self._lose(ChannelLost(f"nothing heard from the other side for {silent:.1f} s"))
                 return
@@ -197,18 +210,20 @@ class Link:
 
     async def _farewell(self) -> None:
         """Wait until each side has what the other sent, and knows it; a ping carries our half of that."""
-        until, before, owed = self._loop.time() + FAREWELL, self._pongs, self.mux.owes
-        while not self.mux.settled or (owed and self._pongs == before):
-            self._sign.clear()
-            self.mux.ping()
-            self._flush()
-            sign: asyncio.Future[Any] = asyncio.ensure_future(self._sign.wait())
-            either: set[asyncio.Future[Any]] = {sign, self._lost}
-            left = max(0.0, until - self._loop.time())
-            await asyncio.wait(either, timeout=left, return_when="FIRST_COMPLETED")
-            sign.cancel()
-            if self._lost.done() or self._loop.time() >= until:
-                return
+        before, owed = self._pongs, self.mux.owes
+        late: asyncio.Future[Any] = asyncio.ensure_future(self._clock.sleep(FAREWELL))
+        try:
+            while not self.mux.settled or (owed and self._pongs == before):
+                self._sign.clear()
+                self.mux.ping()
+                self._flush()
+                sign: asyncio.Future[Any] = asyncio.ensure_future(self._sign.wait())
+                await asyncio.wait({sign, self._lost, late}, return_when="FIRST_COMPLETED")
+                sign.cancel()
+                if self._lost.done() or late.done():
+                    return
+        finally:
+            late.cancel()
 
     async def _unwind(self) -> None:
         """Cancel the handlers that still run and wait for them, but not for ever."""

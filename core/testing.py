@@ -22,7 +22,7 @@ from pymirror.core.capability import CAPABILITIES
 from pymirror.core.errors import ChannelLost, PeerError, PymirrorError
 from pymirror.core.feature import AgentFeature, Launch, LayerFeature, Process, Target
 from pymirror.core.handshake import NAME, Desk, greet
-from pymirror.core.link import Link
+from pymirror.core.link import CLOCK, Clock, Link
 from pymirror.core.message import message
 from pymirror.core.mux import Mux
 
@@ -77,15 +77,19 @@ class MemoryLink(Link):
     _kept: list[list[bytes]] | None = None
 
     @classmethod
-    def pair(cls, heartbeat: float = 3.0, lease: float = 30.0) -> tuple[MemoryLink, MemoryLink]:
+    def pair(
+        cls, heartbeat: float = 3.0, lease: float = 30.0, clock: Clock = CLOCK
+    ) -> tuple[MemoryLink, MemoryLink]:
         """The layer's end and the agent's."""
-        ends = cls(True, heartbeat, lease), cls(False, heartbeat, lease)
+        ends = cls(True, heartbeat, lease, clock), cls(False, heartbeat, lease, clock)
         ends[0].other, ends[1].other = ends[1], ends[0]
         for end in ends:
             end._start()
         return ends
 
     def _transmit(self, parts: list[Any]) -> bool:
+        if self._kept is not None:
+            return False
         self._loop.call_soon(self.other._receive, [bytes(part) for part in parts])
         return True
 
@@ -99,14 +103,15 @@ class MemoryLink(Link):
         pass
 
     def stop(self) -> None:
-        """This end takes nothing in, as a process that was stopped (Ctrl-Z): the other's `send` fills up."""
+        """This end is silent, as a process that was stopped (Ctrl-Z): the other's `send` fills up."""
         self._kept = self._kept or []
 
     def go_on(self) -> None:
-        """What came while this end was stopped arrives now."""
+        """What came while this end was stopped arrives now, and what it had to say leaves."""
         kept, self._kept = self._kept or [], None
         for parts in kept:
             self._receive(parts)
+        self._flush()
 
     def cut(self) -> None:
         """Both ends see the connection gone."""

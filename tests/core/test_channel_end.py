@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
 from channel_ends import Ask, Both, Note, Stall, Wait, listening, soon
+from hand_clock import HandClock
 
-from pymirror.core import link, wire
+from pymirror.core import wire
 from pymirror.core.errors import ChannelLost
 
 
-async def test_silence_ends_it_after_the_lease() -> None:
+async def test_silence_ends_it() -> None:
+    clock = HandClock()
     async with listening() as both:
-        layer = await both.connect(heartbeat=0.02, lease=0.2)
+        layer = await both.connect(clock=clock)
         waiting = asyncio.ensure_future(layer.peer("test-channel").request(Wait()))
         await soon(both.half.waiting.wait())
         both.agent._unwatch()  # as a process that was stopped: not a word
-        reason = await soon(layer.wait_closed())
-        assert "nothing heard from the other side" in str(reason)
+        closed = asyncio.ensure_future(layer.wait_closed())
+        while not closed.done():
+            await clock.go_on(1.0)
+        assert "nothing heard from the other side" in str(closed.result())
         with pytest.raises(ChannelLost):
             await soon(waiting)
         with pytest.raises(ChannelLost):
@@ -38,17 +41,11 @@ async def test_a_broken_connection_is_noticed_at_once(both: Both) -> None:
 
 
 async def test_nobody_comes_within_the_lease() -> None:
-    async with listening(heartbeat=0.02, lease=0.1) as both:
-        assert "nothing heard" in str(await soon(both.agent.wait_closed()))
-
-
-async def test_heartbeats_keep_an_idle_connection() -> None:
-    async with listening(heartbeat=0.02, lease=0.3) as both:
-        layer = await both.connect(heartbeat=0.02, lease=0.3)
-        with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(layer.wait_closed(), 0.7)
-        assert (await soon(layer.peer("test-channel").request(Ask(1)))).number == 2
-        await layer.aclose()
+    clock = HandClock()
+    async with listening(clock=clock) as both:
+        closed = asyncio.ensure_future(both.agent.wait_closed())
+        await clock.go_on(40.0)
+        assert "nothing heard" in str(await soon(closed))
 
 
 async def test_what_was_sent_before_the_end_arrives(both: Both) -> None:
@@ -67,10 +64,8 @@ async def test_the_end_fails_what_waits_and_may_be_repeated(both: Both) -> None:
     stream = await peer.stream(Stall())
     reading = asyncio.ensure_future(stream.read())
     await soon(both.half.waiting.wait())
-    began = time.monotonic()
-    await asyncio.gather(both.layer.aclose(), both.layer.aclose())
-    await both.layer.aclose()
-    assert time.monotonic() - began < 1.5
+    await soon(asyncio.gather(both.layer.aclose(), both.layer.aclose()))
+    await soon(both.layer.aclose())
     for work in (request, reading):
         with pytest.raises(ChannelLost, match="closed on this side"):
             await soon(work)
@@ -78,12 +73,12 @@ async def test_the_end_fails_what_waits_and_may_be_repeated(both: Both) -> None:
         await peer.request(Ask(1))
 
 
-async def test_the_end_does_not_wait_for_a_peer_that_is_gone(both: Both) -> None:
-    await both.agent.aclose()
-    began = time.monotonic()
-    both.layer.peer("test-channel").send(Note(1))
-    await soon(both.layer.aclose())
-    assert time.monotonic() - began < link.FAREWELL + link.UNWIND + 0.5
+async def test_the_end_does_not_wait_for_a_peer_that_is_gone() -> None:
+    async with listening() as both:
+        layer = await both.connect(clock=HandClock())  # which nobody moves
+        await both.agent.aclose()
+        layer.peer("test-channel").send(Note(1))
+        await soon(layer.aclose())
 
 
 async def test_a_cancelled_end_still_gives_everything_back(both: Both) -> None:

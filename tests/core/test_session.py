@@ -197,7 +197,7 @@ async def test_an_agent_of_another_version_is_refused_and_undone():
 async def test_a_lost_channel_ends_the_program_in_words():
     runtime, engine = Runtime(), Engine(status=None)
     async with AsyncExitStack() as undo:
-        task = asyncio.ensure_future(run(plan(runtime, engine, heartbeat=0.05, lease=0.3), undo))
+        task = asyncio.ensure_future(run(plan(runtime, engine), undo))
         while "program started" not in events:
             assert not task.done(), task.result()
             await asyncio.sleep(0)

@@ -122,7 +122,7 @@ class Both:
         self.agent, self.half, self.agent_keys, self.layer_keys = agent, half, agent_keys, layer_keys
         self.layer: Channel
 
-    async def connect(self, keys: Keys | None = None, agent_key: str = "", **more: float) -> Channel:
+    async def connect(self, keys: Keys | None = None, agent_key: str = "", **more: Any) -> Channel:
         address = f"tcp://127.0.0.1:{self.agent.port}"
         return await soon(
             Channel.connect(address, keys or self.layer_keys, agent_key or self.agent_keys.public, **more)
@@ -130,7 +130,7 @@ class Both:
 
 
 @asynccontextmanager
-async def listening(**more: float) -> AsyncIterator[Both]:
+async def listening(**more: Any) -> AsyncIterator[Both]:
     agent_keys, layer_keys, half = Keys.generate(), Keys.generate(), Half()
     agent = Channel.listen(agent_keys, layer_keys.public, **more)
     agent.serve("test-channel", half)
