@@ -125,7 +125,8 @@ class Launch:
     before the first `prepare`, removed at its end. known: verdicts the engine may keep from the
     beginning; None means "always ask", an exception below a tree. notes: lines for the summary.
     has_target: False for a session without a target. visible(path): call it before something is
-    mounted on `path`, so that it is unmounted even if pymirror is killed.
+    mounted on `path`, so that it is unmounted even if pymirror is killed. connection(number): call it
+    with the kernel's number of a FUSE connection this process serves, so that nobody waits for ever then.
     """
 
     argv: list[str]
@@ -135,6 +136,7 @@ class Launch:
     notes: list[str] = field(factory=list)
     has_target: bool = True
     visible: Callable[[str], None] = lambda path: None
+    connection: Callable[[int], None] = lambda number: None
 
 
 @frozen

@@ -8,10 +8,12 @@ what was registered: mounts first, then paths, never crossing into another file 
 from __future__ import annotations
 
 import os
+import select
 import signal
 import stat
 import time
 
+STUCK = 1.0  # seconds a killed process may take to let go of its descriptors
 ROUNDS = 100  # of killing what was started while we were killing, 20 ms apart
 SESSION = b"PYMIRROR_SESSION="
 
@@ -78,6 +80,10 @@ class Guard:
         """A mount to take away."""
         self._tell(b"unmount", os.fsencode(os.path.abspath(path)))
 
+    def cut(self, connection: int) -> None:
+        """A FUSE connection to abort if pymirror, killed, cannot die because somebody waits for it."""
+        self._tell(b"cut", b"%d" % connection)
+
     def close(self) -> None:
         """The normal end: the guard goes without a deed. Twice is once."""
         if self._pipe < 0:
@@ -100,6 +106,7 @@ class _Orders:
         self.programs: list[tuple[int, int]] = []  # pid, descriptor that keeps the number from being reused
         self.paths: list[bytes] = []
         self.mounts: list[bytes] = []
+        self.connections: list[int] = []
         self.closed = False
 
     def take(self, record: bytes) -> None:
@@ -115,6 +122,8 @@ class _Orders:
             self.paths.append(value)
         elif verb == b"unmount":
             self.mounts.append(value)
+        elif verb == b"cut":
+            self.connections.append(int(value))
         elif verb == b"close":
             self.closed = True
 
@@ -142,17 +151,57 @@ def _let_go_of_everything_but(pipe: int) -> None:
     os.closerange(max(pipe + 1, 3), os.sysconf("SC_OPEN_MAX"))
 
 
+def _hear_of_death() -> int:
+    """A descriptor that is readable when pymirror's first thread has ended.
+
+    The pipe tells it too, but not while another of its threads sleeps in a way no signal ends.
+    """
+    import ctypes  # only here: pymirror itself need not have it
+
+    readable, written = os.pipe()
+    os.set_blocking(written, False)
+    signal.set_wakeup_fd(written)
+    signal.signal(signal.SIGUSR1, lambda *_: None)
+    set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(set_pdeathsig, signal.SIGUSR1, 0, 0, 0)
+    return readable
+
+
 def _listen(pipe: int) -> _Orders:
     orders = _Orders()
-    data = b""
+    death = _hear_of_death()
+    watched, limit = [pipe, death], None
     while not orders.closed:
-        more = os.read(pipe, 65536)
-        if not more:
-            break
-        *records, data = (data + more).split(b"\0")
-        for record in records:
-            orders.take(record)
+        ready, _, _ = select.select(watched, [], [], limit)
+        if pipe in ready:
+            if not _hear(pipe, orders):
+                break
+        elif ready:  # dead, and the pipe is still open: not every thread of it
+            watched, limit = [pipe], STUCK
+        else:
+            for connection in orders.connections:
+                _cut(connection)
     return orders
+
+
+def _hear(pipe: int, orders: _Orders) -> bool:
+    """Take what has come; False at the end. A record is written in one piece, and so read in one."""
+    more = os.read(pipe, 65536)
+    for record in more.split(b"\0")[:-1]:
+        orders.take(record)
+    return bool(more)
+
+
+def _cut(connection: int) -> None:
+    """Abort a FUSE connection. Its process still has it open, so the number is still its own."""
+    place = "/sys/fs/fuse/connections"
+    abort = f"echo 1 > {place}/{connection}/abort"
+    if os.path.exists(f"{place}/{connection}/abort"):
+        os.spawnlp(os.P_WAIT, "sh", "sh", "-c", abort)
+    else:  # in containers the file system that shows them is not mounted
+        os.spawnlp(
+            os.P_WAIT, "unshare", "unshare", "-m", "sh", "-c", f"mount -t fusectl none {place} && {abort}"
+        )
 
 
 def _clean(orders: _Orders) -> None:

@@ -77,7 +77,7 @@ def _plan(
     undo.push_async_callback(engine.aclose)
     return Plan(
         version=version("pymirror"),
-        launch=Launch(list(argv), environ, "", visible=guard.unmount),
+        launch=Launch(list(argv), environ, "", visible=guard.unmount, connection=guard.cut),
         parts=parts,
         runtime=runtime,
         engine=engine,

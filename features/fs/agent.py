@@ -34,6 +34,7 @@ T = TypeVar("T")
 THREADS = 16
 MOST_HANDLES = 4096
 MOST_CURSORS = 8
+DAC_RIGHTS = 1 << 1 | 1 << 2  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
 
 
 @frozen
@@ -120,9 +121,13 @@ class Agent(AgentFeature):
         self._telling = None
         self._changed([], [], True)
 
-    @handles(m.AskVolumes)
-    def volumes(self, _: m.AskVolumes) -> m.Volumes:
-        return m.Volumes(self._mounts.volumes())
+    @handles(m.AskPlace)
+    def place(self, _: m.AskPlace) -> m.Place:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+            [effective] = [line.split()[1] for line in file if line.startswith("CapEff:")]
+        overrides = bool(int(effective, 16) & DAC_RIGHTS)
+        groups = [os.getegid(), *os.getgroups()]
+        return m.Place(self._mounts.volumes(), os.geteuid(), groups, overrides)
 
     # Names ----------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ import errno
 import itertools
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from attrs import define, field, frozen
 
@@ -26,6 +27,7 @@ MOST_LISTED = 200_000
 """Entries in all listings that are kept."""
 MOST_LINKS = 40
 
+UNKNOWN = Attr(*[0] * 13)
 Entries = list[tuple[bytes, Attr, bytes, bool]]
 """Name, attributes, link target, watched."""
 
@@ -34,15 +36,15 @@ Entries = list[tuple[bytes, Attr, bytes, bool]]
 class Node:
     """number: the kernel's. lookups: how often the kernel was told of it and has not forgotten.
 
-    attr: None when it must be asked again. data: the whole content, if known; head: its beginning.
-    handle: the agent holds the file open under it. version: changes whenever the content may have.
+    attr: as it was last told; true only while `fresh`. data: the whole content, if known; head: its
+    beginning. handle: the agent holds the file open under it. version: changes whenever the content may have.
     listing: a watched folder's entries.
     """
 
     number: int
     path: bytes
-    attr: Attr | None = None
-    identity: tuple[int, int] | None = None
+    attr: Attr = UNKNOWN
+    fresh: bool = False
     link: bytes = b""
     watched: bool = False
     data: bytes | None = None
@@ -56,7 +58,15 @@ class Node:
     @property
     def current(self) -> bool:
         """Known, and a change would be told."""
-        return self.attr is not None and self.watched
+        return self.fresh and self.watched
+
+
+class Seen(NamedTuple):
+    """What a path led to at the moment of the answer: the node may have changed since."""
+
+    node: Node
+    attr: Attr
+    link: bytes
 
 
 @frozen
@@ -113,15 +123,15 @@ class Cache:
     def learn(self, path: bytes, attr: Attr, link: bytes, watched: bool) -> Node:
         """What the agent said of a path, as a node. Another file under the name is another node."""
         node = self.by_path.get(path)
-        if node is not None and node.identity not in (None, attr.identity) and node.number != ROOT:
+        if node is not None and node.attr.identity != attr.identity and node.number != ROOT:
             self.drop_name(path)
             node = None
         self.missing.pop(path, None)
         if node is None:
             node = self._make(path)
-        if node.attr is not None and (node.attr.mtime, node.attr.size) != (attr.mtime, attr.size):
+        if (node.attr.mtime, node.attr.size) != (attr.mtime, attr.size):
             self.forget_content(node)
-        node.attr, node.identity, node.link, node.watched = attr, attr.identity, link, watched
+        node.attr, node.fresh, node.link, node.watched = attr, True, link, watched
         return node
 
     def learn_steps(self, steps: Iterable[Step]) -> list[Node]:
@@ -186,7 +196,7 @@ class Cache:
         self._outside(path)
         if node is not None:
             del self.by_path[path]
-            node.attr = None
+            node.fresh = False
             self._retire(node)
         return node
 
@@ -204,6 +214,11 @@ class Cache:
             if inner != path:  # the top is in itself
                 yield from self.below(inner)
                 yield inner
+
+    def told(self, node: Node) -> None:
+        """The kernel is told of a node, which may have lost its name while the answer was on its way."""
+        node.lookups += 1
+        self.by_number[node.number] = node
 
     def forget(self, number: int, lookups: int) -> None:
         """The kernel forgot a node `lookups` times."""
@@ -249,7 +264,7 @@ class Cache:
             if node is None or not node.current or links > MOST_LINKS:
                 code = errno.ENOENT if node is None and self.missing.get(place) else 0
                 return Located(None, code, here, b"/".join((name, *reversed(todo))))
-            if node.attr is not None and node.attr.is_link and (todo or follow):
+            if node.attr.is_link and (todo or follow):
                 links += 1
                 if node.link.startswith(b"/"):
                     here = b"/"

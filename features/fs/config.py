@@ -72,7 +72,9 @@ class Config:
         help="Pattern: replacement ($1, ${name}); rewrites the path before it is decided. The first counts.",
     )
     readonly_file_buffer: int = key(
-        128_000, validator=_buffer, help="Bytes fetched ahead; 0 turns reading ahead off."
+        128_000,
+        validator=_buffer,
+        help="0 turns reading ahead off; how much is fetched ahead else follows from the reads.",
     )
 
     timeout: float = key(
@@ -110,11 +112,3 @@ class Config:
         if reading == "true":
             return {"mode": "read"}
         return {"mode": "local"} if (ops, reading) == ("false", "false") else {}
-
-    def warnings(self) -> list[str]:
-        """Allowed, but hardly meant (mirrord: 2.6)."""
-        if self.readonly_file_buffer <= 1 << 20:
-            return []
-        return [
-            "feature.fs.readonly_file_buffer is above 1 MiB: every first read of a file fetches that much"
-        ]

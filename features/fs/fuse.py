@@ -142,6 +142,11 @@ def statfs(numbers: list[int]) -> bytes:
     return STATFS_OUT.pack(blocks, bfree, bavail, files, ffree, bsize, namelen, frsize)
 
 
+def access_mask(body: memoryview) -> int:
+    """What ACCESS asks for: R_OK, W_OK, X_OK together."""
+    return int.from_bytes(body[:4], "little")
+
+
 def interrupted(body: memoryview) -> int:
     """The request that INTERRUPT is about."""
     return int.from_bytes(body[:8], "little")

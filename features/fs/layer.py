@@ -17,8 +17,10 @@ from pymirror.core.feature import Launch, LayerFeature, handles, intercepts
 from pymirror.features.fs import config as keys
 from pymirror.features.fs import messages as m
 from pymirror.features.fs import mount
-from pymirror.features.fs.cache import Node
+from pymirror.features.fs.access import Identity
+from pymirror.features.fs.cache import Seen
 from pymirror.features.fs.defaults import Here
+from pymirror.features.fs.questions import Questions
 from pymirror.features.fs.rules import Decision, Place, Rules
 from pymirror.features.fs.tree import Tree
 
@@ -61,13 +63,14 @@ class Layer(LayerFeature):
     async def prepare(self, launch: Launch) -> None:
         self._rules = Rules(self.config, here(launch.argv), launch.has_target)
         self._top = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        place: m.Place = await self.peer.request(m.AskPlace())
         self._mount = mount.mount(launch.directory, launch.visible)
+        launch.connection(mount.connection(self._mount))
         self._tree = Tree(
             self._mount,
-            self.peer,
-            m.MOST_INLINE,
-            read_ahead=self.config.readonly_file_buffer > 0,
-            limit=self.config.timeout,
+            Questions(self.peer, m.MOST_INLINE, self.config.timeout),
+            self.config.readonly_file_buffer > 0,
+            Identity(place.uid, frozenset(place.groups), place.overrides),
         )
         for tree in self._rules.stable_trees():
             for name in PATH_CALLS:
@@ -78,8 +81,7 @@ class Layer(LayerFeature):
                     launch.known.append((Call(name, tree, write=write), verdict))
         launch.notes.append(f"files: {_summary(self.config, self._rules)}")
         if launch.has_target and self._rules.mode == "read":
-            volumes: m.Volumes = await self.peer.request(m.AskVolumes())
-            launch.notes += unseen(self._rules, volumes.paths)
+            launch.notes += unseen(self._rules, place.volumes)
 
     async def aclose(self) -> None:
         tree, mounted = self._tree, self._mount
@@ -109,19 +111,25 @@ class Layer(LayerFeature):
         if self._tree is None:
             return Errno("fs: the session is over", code=errno.EIO)
         follow = call.follow and call.name != "readlink"
-        node = self._tree.seed(decision.path, follow, content=call.name == "open")
-        if isinstance(node, Node):
-            return self._seen(call, decision, node)
-        return self._later(call, decision, node)
+        try:
+            seen = self._tree.questions.seed(decision.path, follow, content=call.name == "open")
+        except OSError as error:
+            return _failed(decision, error)
+        return (
+            self._seen(call, decision, seen) if isinstance(seen, Seen) else self._later(call, decision, seen)
+        )
 
-    async def _later(self, call: Call, decision: Decision, asked: Awaitable[Node]) -> Verdict:
-        return self._seen(call, decision, await asked)
+    async def _later(self, call: Call, decision: Decision, asked: Awaitable[Seen]) -> Verdict:
+        try:
+            return self._seen(call, decision, await asked)
+        except OSError as error:
+            return _failed(decision, error)
 
-    def _seen(self, call: Call, decision: Decision, node: Node) -> Verdict:
+    def _seen(self, call: Call, decision: Decision, seen: Seen) -> Verdict:
         if call.name == "readlink":
-            if node.attr is None or not node.attr.is_link:
+            if not seen.attr.is_link:
                 return Errno(f"{decision.reason}; not a link", code=errno.EINVAL)
-            return Text(decision.reason, value=node.link)
+            return Text(decision.reason, value=seen.link)
         if self._mount is None:
             return Errno("fs: the session is over", code=errno.EIO)
         return self._below(self._mount.root, decision, Scope.CALL)
@@ -129,6 +137,12 @@ class Layer(LayerFeature):
     @staticmethod
     def _below(root: int, decision: Decision, scope: Scope) -> OtherPath:
         return OtherPath(decision.reason, root=root, path=decision.path.lstrip(b"/") or b".", scope=scope)
+
+
+def _failed(decision: Decision, error: OSError) -> Errno:
+    """What the target's kernel said, with the rule that sent the call there."""
+    code = error.errno or errno.EIO
+    return Errno(f"{decision.reason}; in the target: {os.strerror(code)}", code=code)
 
 
 def unseen(rules: Rules, volumes: Sequence[bytes]) -> list[str]:

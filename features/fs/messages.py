@@ -116,15 +116,18 @@ class StatFsAnswer:
 
 
 @message("fs")
-class AskVolumes:
-    """What is mounted in the target from elsewhere?"""
+class AskPlace:
+    """Who reads in the target, and what is mounted there from elsewhere?"""
 
 
 @message("fs")
-class Volumes:
-    """Mount points; none where the agent may not see them."""
+class Place:
+    """volumes: mount points; none where the agent may not see them. The rest: see access.Identity."""
 
-    paths: list[bytes]
+    volumes: list[bytes]
+    uid: int
+    groups: list[int]
+    overrides: bool
 
 
 @message("fs")

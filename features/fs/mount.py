@@ -132,6 +132,11 @@ def read_ahead(made: Mount, size: int) -> None:
         log.debug("the kernel's read-ahead stays as it is: %s", error)
 
 
+def connection(made: Mount) -> int:
+    """The number the kernel gives the connection (fusectl): the file system's device, major 0."""
+    return int(_device_of(made.root).partition(":")[2])
+
+
 def _device_of(fd: int) -> str:
     """major:minor of the file system `fd` is on; DONT_SYNC, for who asks is who would have to answer."""
     got = (ctypes.c_uint32 * 64)()

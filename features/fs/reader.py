@@ -52,12 +52,17 @@ class Reader:
         self._look_ahead(node, offset, progress)
         return memoryview(piece)[inside : inside + size]
 
+    @property
+    def _room(self) -> int:
+        """Pieces ahead that each file may have: half of what is kept is for where the readers are."""
+        return min(self.ahead, MOST_KEPT // 2 // max(1, len(self._progress)))
+
     async def read(self, node: Node, offset: int, size: int) -> bytes | memoryview:
         """Up to `size` bytes; less only at the end of the file."""
         progress = self._progress.setdefault(node.number, _Progress())
         # The kernel sends the parts of one read ahead in any order: near counts as in order.
         in_order = abs(offset - progress.end) <= 2 * size
-        if not in_order and self._at(node, offset) is None:
+        if (not in_order or not self._room) and self._at(node, offset) is None:
             progress.end, progress.ahead = offset + size, 1
             return await self.fetch(node, offset, size)
         progress.end = max(progress.end, offset + size)
@@ -87,8 +92,18 @@ class Reader:
             task = asyncio.ensure_future(self._piece(node, key))
             self._pieces[key] = task
             while len(self._pieces) > MOST_KEPT:
-                self._pieces.popitem(last=False)
+                self._drop_one()
         return task
+
+    def _drop_one(self) -> None:
+        """The oldest that lies behind its reader; else the one that is needed last."""
+
+        def distance(key: tuple[int, int, int]) -> int:
+            progress = self._progress.get(key[0])
+            return key[2] - progress.end // MOST_READ if progress else -1
+
+        behind = next((key for key in self._pieces if distance(key) < 0), None)
+        del self._pieces[max(self._pieces, key=distance) if behind is None else behind]
 
     async def _piece(self, node: Node, key: tuple[int, int, int]) -> bytes:
         try:
@@ -102,11 +117,11 @@ class Reader:
 
     def _look_ahead(self, node: Node, offset: int, progress: _Progress) -> None:
         """Ask for what comes next, twice as much each time, and drop what lies behind."""
-        size = node.attr.size if node.attr else 0
+        size, room = node.attr.size, self._room
         first = offset // MOST_READ + 1
-        if (self.ahead and offset % MOST_READ >= MOST_READ // 4) or progress.ahead > 1:
-            progress.ahead = min(self.ahead, progress.ahead * 2)
-        for number in range(first, first + min(self.ahead, progress.ahead)):
+        if (room and offset % MOST_READ >= MOST_READ // 4) or progress.ahead > 1:
+            progress.ahead = max(1, min(room, progress.ahead * 2))
+        for number in range(first, first + min(room, progress.ahead)):
             if number * MOST_READ < size and (node.number, node.version, number) not in self._pieces:
                 self._want(node, number * MOST_READ).add_done_callback(_seen)
         self._pieces.pop((node.number, node.version, first - 4), None)

@@ -1,282 +1,87 @@
 """The tree: answers the kernel's requests from the cache, or asks the agent and then answers.
 
 It runs in the session's event loop, which therefore never touches the mount. Nothing waits here:
-what is known is answered within the reader's callback, the rest in a task each. The kernel's
-caches are told of changes from a thread of their own, because such a notice can wait for a request
-that this loop must answer.
+what is known is answered within the reader's callback, the rest in a task each. Each request gets
+exactly one answer, whatever happens.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
-import itertools
 import logging
 import os
-import stat
-from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from functools import partial
-from typing import Any
+from collections.abc import Awaitable, Callable
 
-from attrs import define, field
-
-from pymirror.core.errors import ChannelLost, PeerError
-from pymirror.core.feature import Peer
+from pymirror.core.errors import PeerError
 from pymirror.features.fs import fuse
 from pymirror.features.fs import messages as m
-from pymirror.features.fs.attr import Attr, unpack_entries
-from pymirror.features.fs.cache import ROOT, Cache, Entries, Node, folder_of, relative_link
+from pymirror.features.fs.access import Identity, refusal
+from pymirror.features.fs.attr import Attr
+from pymirror.features.fs.cache import Node, folder_of, relative_link
+from pymirror.features.fs.folders import Folders
 from pymirror.features.fs.mount import Mount, read_ahead
+from pymirror.features.fs.notices import Notices
+from pymirror.features.fs.questions import Questions
 from pymirror.features.fs.reader import AHEAD, Reader
 
 log = logging.getLogger("pymirror.fs")
 
 Body = bytes | memoryview
-RESTARTS = 3
-"""Times a listing is begun again because the agent let its rest go."""
-
 BUSY = (errno.ENOENT, errno.ENODEV, errno.EBADF)
 """What the kernel says to an answer nobody waits for any more: its asker was killed, or we end."""
-
-
-@define
-class _Meanwhile:
-    """What changed while questions were on their way: their answers may be older than the news."""
-
-    paths: set[bytes] = field(factory=set)
-    below: set[bytes] = field(factory=set)
-    all: bool = False
-
-    def touched(self, path: bytes) -> bool:
-        return self.all or path in self.paths or any(_is_below(path, top) for top in self.below)
-
-
-def _is_below(path: bytes, top: bytes) -> bool:
-    return path == top or path.startswith(top.rstrip(b"/") + b"/")
+END_LIMIT = 5.0
+"""Seconds for the kernel to take the last notices, and for tasks to end; both end at once in health."""
 
 
 class Tree:
-    """One mounted tree. `seed` prepares a path for the engine with at most one round trip.
+    """One mounted tree over the questions to one agent. who: see access.Identity."""
 
-    inline: bytes of content that come along. limit: seconds the target may take for one answer.
-    """
-
-    def __init__(self, mount: Mount, peer: Peer, inline: int, read_ahead: bool, limit: float) -> None:
-        self.mount, self.peer, self.cache = mount, peer, Cache()
-        self._inline, self._limit = inline, limit
-        self._reader = Reader(self._read_remote, AHEAD if read_ahead else 0)
+    def __init__(self, mount: Mount, questions: Questions, ahead: bool, who: Identity) -> None:
+        self.mount, self.questions, self.cache = mount, questions, questions.cache
+        self._who = who
+        self._reader = Reader(questions.read, AHEAD if ahead else 0)
+        self._folders = Folders(self._listed_entry)
+        self._notices = Notices(mount.device)
         self._buffer = memoryview(bytearray(fuse.READ_BUFFER))
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._fetching: dict[tuple[bytes, bool, int], list[asyncio.Future[Node]]] = {}
-        self._in_flight = 0
         self._ended = False
-        self._meanwhile = _Meanwhile()
-        self._handles: dict[int, tuple[Node, Entries]] = {}
-        self._numbers = itertools.count(1)
-        self._notifier = ThreadPoolExecutor(1, thread_name_prefix="fs-notify")
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(mount.device, self._readable)
-
-    def _ask(self, message: Any) -> asyncio.Future[Any]:
-        """A question to the agent. OSError as the target's kernel said it, ETIMEDOUT after the limit."""
-        return self.peer.request(message, self._limit)
-
-    # Known to the engine --------------------------------------------------------------------
-
-    def seed(self, path: bytes, follow: bool, content: bool) -> Node | asyncio.Future[Node]:
-        """What `path` leads to; nothing more has to be asked when the kernel opens or looks at it.
-
-        A node at once when it is known; OSError.
-        """
-        found = self.cache.locate(path, follow)
-        if found.errno:
-            raise OSError(found.errno, os.strerror(found.errno))
-        node = found.node
-        if node is not None and node.attr is not None:
-            ready = node.data is not None or node.handle or not node.attr.is_file
-            if ready or not content:
-                return node
-        return self.fetch(path, follow, self._inline if content else 0)
-
-    def fetch(self, path: bytes, follow: bool, inline: int) -> asyncio.Future[Node]:
-        """Ask the agent for a path, now. Several who want the same wait for one answer. OSError.
-
-        Callbacks, not a coroutine: each task in the chain is a turn of the loop that the program waits for.
-        """
-        key = (path, follow, inline)
-        waiter: asyncio.Future[Node] = self._loop.create_future()
-        waiting = self._fetching.get(key)
-        if waiting is not None:
-            waiting.append(waiter)
-            return waiter
-        base, rest = self._way(path, follow)
-        asked = self._ask(m.Fetch(base, rest, follow, inline))
-        self._fetching[key] = [waiter]
-        self._in_flight += 1
-        asked.add_done_callback(partial(self._fetched, key))
-        return waiter
-
-    def _fetched(self, key: tuple[bytes, bool, int], asked: asyncio.Future[m.Fetched]) -> None:
-        found: Node | None = None
-        failed: BaseException | None = None
-        try:
-            found = self._learned(asked.result(), key[2])
-        except (Exception, asyncio.CancelledError) as error:
-            failed = error
-        self._answered()
-        for waiter in self._fetching.pop(key):
-            if waiter.done():
-                continue
-            if found is not None:
-                waiter.set_result(found)
-            else:
-                waiter.set_exception(
-                    failed if isinstance(failed, Exception) else ChannelLost("the session ends")
-                )
-
-    def _learned(self, reply: m.Fetched, inline: int) -> Node:
-        nodes = self.cache.learn_steps(reply.steps)
-        for node in nodes:
-            if self._meanwhile.touched(node.path):
-                node.watched = False  # true when it was sent, perhaps not any more: asked again next time
-        if reply.errno:
-            if reply.errno == errno.ENOENT and reply.missing:
-                self.cache.learn_missing(reply.missing, not self._meanwhile.touched(reply.missing))
-            raise OSError(reply.errno, os.strerror(reply.errno))
-        if not nodes:
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        self._opened_there(nodes[-1], reply, inline)
-        return nodes[-1]
-
-    def _way(self, path: bytes, follow: bool) -> tuple[bytes, bytes]:
-        """The folder to begin at and the way from there; the last name is asked for even if it is known."""
-        found = self.cache.locate(path, follow)
-        if found.rest:
-            return found.base, found.rest
-        if found.node is None or found.node.number == ROOT:
-            return b"/", path.lstrip(b"/")
-        folder, _, name = found.node.path.rpartition(b"/")
-        return folder or b"/", name
-
-    @contextmanager
-    def _asking(self) -> Iterator[None]:
-        self._in_flight += 1
-        try:
-            yield
-        finally:
-            self._answered()
-
-    def _answered(self) -> None:
-        self._in_flight -= 1
-        if not self._in_flight and (self._meanwhile.paths or self._meanwhile.below):
-            self._meanwhile = _Meanwhile()
-
-    def _opened_there(self, node: Node, reply: m.Fetched, inline: int) -> None:
-        if reply.handle:
-            if node.handle:
-                self.cache.released.append(node.handle)
-            node.handle = reply.handle
-            self._send_released()
-        if inline and node.attr is not None and node.attr.is_file:
-            node.head = reply.data
-            if node.watched and len(reply.data) == node.attr.size and node.attr.size < inline:
-                self.cache.keep_data(node, reply.data)
-
-    def _send_released(self) -> None:
-        numbers = self.cache.take_released()
-        if numbers:
-            try:
-                self.peer.send(m.Release(numbers))
-            except BlockingIOError:
-                self.cache.released += numbers  # with the next ones
-            except ChannelLost as gone:
-                log.debug("handles are gone with the channel: %s", gone)
-
-    async def entries(self, node: Node) -> Entries:
-        """The entries of a folder, all of them. OSError, PeerError."""
-        if node.listing is not None and node.watched:
-            return node.listing
-        with self._asking():
-            version = node.version
-            found, watched = await self._listed(node.path)
-            if self._meanwhile.touched(node.path):
-                watched = False
-            for name, attr, link, told in found:
-                path = node.path.rstrip(b"/") + b"/" + name
-                self.cache.learn(path, attr, link, told and watched and not self._meanwhile.touched(path))
-            if watched and version == node.version:
-                self.cache.keep_listing(node, found)
-            return found
-
-    async def _listed(self, path: bytes) -> tuple[Entries, bool]:
-        """All parts of a listing, and whether the folder is watched."""
-        for _ in range(RESTARTS):
-            found: Entries = []
-            cursor = 0
-            try:
-                while True:
-                    reply: m.Listed = await self._ask(m.List(path, cursor))
-                    found += unpack_entries(reply.entries, reply.count)
-                    cursor = reply.cursor
-                    if not cursor:
-                        return found, reply.watched
-            except ValueError as error:
-                raise PeerError(f"a listing cannot be read: {error}") from error
-            except OSError as error:
-                if error.errno != errno.ESTALE or not cursor:
-                    raise  # ESTALE of a cursor: the agent let it go for others
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     # News from the agent --------------------------------------------------------------------
 
     def changed(self, news: m.Changed) -> None:
         """Forget what may be different now, here and in the kernel."""
         below = [b"/"] if news.all else news.below
-        if self._in_flight:
-            self._meanwhile.paths.update(news.paths)
-            self._meanwhile.below.update(below)
-            self._meanwhile.all |= news.all
-        notices: list[bytes] = []
+        self.questions.news(news.paths, below, news.all)
         for path in news.paths:
             node = self.cache.by_path.get(path)
             if node is not None:
-                self._content_changed(node, notices)
+                self._content_changed(node)
         for path in below:
-            self._name_changed(path, notices)
-        if notices:
-            self._notifier.submit(self._notify, notices)
-        self._send_released()
+            self._name_changed(path)
+        self.questions.send_released()
 
-    def _content_changed(self, node: Node, notices: list[bytes]) -> None:
-        node.attr = None
+    def _content_changed(self, node: Node) -> None:
+        node.fresh = False
         self.cache.forget_content(node)
         self._reader.forget(node)
         if node.lookups > 0:
-            notices.append(fuse.inval_inode(node.number))
+            self._notices.content(node.number)
 
-    def _name_changed(self, path: bytes, notices: list[bytes]) -> None:
+    def _name_changed(self, path: bytes) -> None:
         for inner in (*self.cache.below(path), path):
             node = self.cache.by_path.get(inner)
             if node is not None:
-                self._content_changed(node, notices)
+                self._content_changed(node)
             self.cache.drop_name(inner)
             folder = self.cache.by_path.get(folder_of(inner))
             if folder is not None and folder.lookups > 0 and inner != b"/":
-                notices.append(fuse.inval_entry(folder.number, inner.rpartition(b"/")[2]))
+                self._notices.name(folder.number, inner.rpartition(b"/")[2])
         folder = self.cache.by_path.get(folder_of(path))
         if folder is not None:
             self.cache.forget_content(folder)
-
-    def _notify(self, notices: list[bytes]) -> None:
-        for notice in notices:
-            try:
-                os.write(self.mount.device, notice)
-            except OSError as error:
-                # The kernel does not know it (any more), which is what was wanted.
-                if error.errno not in (*BUSY, errno.ENOTDIR, errno.ENOTEMPTY):
-                    log.warning("the kernel did not take a notice: %s", error)
 
     # The kernel's requests ------------------------------------------------------------------
 
@@ -296,28 +101,13 @@ class Tree:
             self._serve(fuse.parse(self._buffer[:size]))
 
     def _serve(self, request: fuse.Request) -> None:
-        if request.opcode in (fuse.FORGET, fuse.BATCH_FORGET):
-            for number, lookups in fuse.forgets(request):
-                self.cache.forget(number, lookups)
-            self._send_released()
-            return
-        if request.opcode == fuse.INTERRUPT:
-            if (task := self._tasks.get(fuse.interrupted(request.body))) is not None:
-                task.cancel()
-            return
-        if request.opcode == fuse.DESTROY:
-            return
-        if request.opcode in fuse.CHANGING:
-            self._write(fuse.failure(request.unique, errno.EROFS))
-            return
-        handler = _HANDLERS.get(request.opcode)
-        if handler is None:
-            self._write(fuse.failure(request.unique, errno.ENOSYS))
+        if request.opcode in _SILENT:
+            _SILENT[request.opcode](self, request)
             return
         try:
-            answer = handler(self, request)
-        except OSError as error:
-            self._write(fuse.failure(request.unique, error.errno or errno.EIO))
+            answer = self._begin(request)
+        except Exception as error:
+            self._write(fuse.failure(request.unique, self._code(error, request.opcode)))
             return
         if isinstance(answer, (bytes, memoryview)):
             self._reply(request.unique, answer)
@@ -326,20 +116,33 @@ class Tree:
         self._tasks[request.unique] = task
         task.add_done_callback(lambda _: self._tasks.pop(request.unique, None))
 
+    def _begin(self, request: fuse.Request) -> Body | Awaitable[Body]:
+        if self._ended:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        if request.opcode in fuse.CHANGING:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        handler = _HANDLERS.get(request.opcode)
+        if handler is None:
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+        return handler(self, request)
+
     async def _later(self, unique: int, opcode: int, work: Awaitable[Body]) -> None:
         try:
             body = await work
-        except OSError as error:
-            self._write(fuse.failure(unique, error.errno or errno.EIO))
         except asyncio.CancelledError:  # who asked was interrupted; at the session's end all are
             self._write(fuse.failure(unique, errno.EIO if self._ended else errno.EINTR))
-        except PeerError:
-            self._write(fuse.failure(unique, errno.EIO))
-        except Exception:
-            log.exception("the tree failed on a request of kind %d", opcode)
-            self._write(fuse.failure(unique, errno.EIO))
+        except Exception as error:
+            self._write(fuse.failure(unique, self._code(error, opcode)))
         else:
             self._reply(unique, body)
+
+    @staticmethod
+    def _code(error: Exception, opcode: int) -> int:
+        if isinstance(error, OSError):
+            return error.errno or errno.EIO
+        if not isinstance(error, PeerError):
+            log.error("the tree failed on a request of kind %d", opcode, exc_info=error)
+        return errno.EIO
 
     def _reply(self, unique: int, body: Body) -> None:
         self._write(fuse.answer_head(unique, len(body)), body)
@@ -351,6 +154,15 @@ class Tree:
             if error.errno not in BUSY:
                 log.error("an answer was refused by the kernel: %s", error)
 
+    def _forget(self, request: fuse.Request) -> None:
+        for number, lookups in fuse.forgets(request):
+            self.cache.forget(number, lookups)
+        self.questions.send_released()
+
+    def _interrupt(self, request: fuse.Request) -> None:
+        if (task := self._tasks.get(fuse.interrupted(request.body))) is not None:
+            task.cancel()
+
     def _node(self, number: int) -> Node:
         node = self.cache.by_number.get(number)
         if node is None:
@@ -361,43 +173,82 @@ class Tree:
         self._loop.call_soon(read_ahead, self.mount, m.MOST_READ)
         return fuse.init(request.body, m.MOST_READ)
 
+    # Names and attributes -------------------------------------------------------------------
+
     def _lookup(self, request: fuse.Request) -> bytes | Awaitable[bytes]:
         folder = self._node(request.node)
         path = folder.path.rstrip(b"/") + b"/" + fuse.name_of(request.body)
         node = self.cache.by_path.get(path)
         if node is not None and node.current:
-            return self._entry(folder, node)
+            return self._entry(folder, node, node.attr)
         if node is None and path in self.cache.missing:
             return fuse.entry(0, 0, fuse.FOREVER, None)
         return self._lookup_there(folder, path)
 
     async def _lookup_there(self, folder: Node, path: bytes) -> bytes:
-        return self._entry(folder, await self.fetch(path, False, 0))
+        seen = await self.questions.fetch(path, False, 0)
+        return self._entry(folder, seen.node, seen.attr)
 
-    def _entry(self, folder: Node, node: Node) -> bytes:
-        node.lookups += 1
-        valid = fuse.FOREVER if folder.watched and node.watched else 0
-        return fuse.entry(node.number, 1, valid, node.attr)
+    def _entry(self, folder: Node, node: Node, attr: Attr) -> bytes:
+        shown = fuse.entry(node.number, 1, self._valid(node, attr) if folder.watched else 0, attr)
+        self.cache.told(node)
+        return shown
+
+    @staticmethod
+    def _valid(node: Node, attr: Attr) -> int:
+        """For ever, unless news came since: then the kernel asks again next time."""
+        return fuse.FOREVER if node.current and node.attr is attr else 0
+
+    def _listed_entry(self, folder: Node, name: bytes) -> bytes:
+        """An entry with attributes; without them (node 0) what is not watched: it is asked when needed."""
+        node = self.cache.by_path.get(folder.path.rstrip(b"/") + b"/" + name)
+        if node is None or not node.current:
+            return fuse.entry(0, 0, 0, None)
+        return self._entry(folder, node, node.attr)
 
     def _getattr(self, request: fuse.Request) -> bytes | Awaitable[bytes]:
         node = self._node(request.node)
-        if node.attr is not None and node.watched:
+        if node.current:
             return fuse.attributes(node.attr, fuse.FOREVER)
         return self._getattr_there(node)
 
     async def _getattr_there(self, node: Node) -> bytes:
         if self.cache.by_path.get(node.path) is node:
-            found = await self.fetch(node.path, False, 0)
-            if found is node and node.attr is not None:
-                return fuse.attributes(node.attr, fuse.FOREVER if node.watched else 0)
+            try:
+                seen = await self.questions.fetch(node.path, False, 0)
+            except FileNotFoundError:
+                log.debug("%r has no name any more", node.path)
+            else:
+                if seen.node is node:
+                    return fuse.attributes(seen.attr, self._valid(node, seen.attr))
         if node.handle:  # it has another name or none by now, and is open
-            reply: m.Refreshed = await self._ask(m.Refresh(node.handle))
-            return fuse.attributes(Attr.unpack(reply.attr), 0)
-        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+            return fuse.attributes(await self.questions.refresh(node), 0)
+        return fuse.attributes(node.attr, 0)  # as it was when it still had its name
+
+    def _access(self, request: fuse.Request) -> bytes | Awaitable[bytes]:
+        node = self._node(request.node)
+        mask = fuse.access_mask(request.body)
+        return self._accessed(node.attr, mask) if node.current else self._access_there(node, mask)
+
+    async def _access_there(self, node: Node, mask: int) -> bytes:
+        if self.cache.by_path.get(node.path) is node:
+            return self._accessed((await self.questions.fetch(node.path, False, 0)).attr, mask)
+        return self._accessed(node.attr, mask)
+
+    def _accessed(self, attr: Attr, mask: int) -> bytes:
+        code = refusal(attr, mask, self._who)
+        if code:
+            raise OSError(code, os.strerror(code))
+        return b""
 
     def _readlink(self, request: fuse.Request) -> bytes:
         node = self._node(request.node)
         return relative_link(node.path, node.link)
+
+    async def _statfs(self, request: fuse.Request) -> bytes:
+        return fuse.statfs(await self.questions.statfs(self._node(request.node)))
+
+    # Files ----------------------------------------------------------------------------------
 
     def _open(self, request: fuse.Request) -> bytes | Awaitable[bytes]:
         node = self._node(request.node)
@@ -407,8 +258,8 @@ class Tree:
 
     async def _open_there(self, node: Node) -> bytes:
         if self.cache.by_path.get(node.path) is node:
-            found = await self.fetch(node.path, False, self._inline)
-            if found is not node:
+            seen = await self.questions.fetch(node.path, False, self.questions.inline)
+            if seen.node is not node:
                 raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         elif not node.handle:
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
@@ -423,7 +274,7 @@ class Tree:
         if node.watched:
             return fuse.opened(0, fuse.FOPEN_KEEP_CACHE)
         # Files of pseudo file systems say 0 bytes and have content: only direct reads show it.
-        return fuse.opened(0, fuse.FOPEN_DIRECT_IO if node.attr is None or not node.attr.size else 0)
+        return fuse.opened(0, 0 if node.attr.size else fuse.FOPEN_DIRECT_IO)
 
     def _read(self, request: fuse.Request) -> Body | Awaitable[Body]:
         node = self._node(request.node)
@@ -434,107 +285,88 @@ class Tree:
             return node.head[offset : offset + size]
         return self._reader.ready(node, offset, size) or self._reader.read(node, offset, size)
 
-    async def _read_remote(self, node: Node, offset: int, size: int) -> bytes:
-        for attempt in (1, 2):
-            if not node.handle:
-                found = await self.fetch(node.path, False, self._inline or 1)
-                if found is not node or not node.handle:
-                    raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
-            try:
-                reply: m.Data = await self._ask(m.Read(node.handle, offset, min(size, m.MOST_READ)))
-                return reply.data
-            except OSError as error:
-                if error.errno != errno.ESTALE or attempt == 2:
-                    raise
-                node.handle = 0  # the agent let it go: it holds so many files at most
-        raise AssertionError("unreachable")
-
     def _release(self, request: fuse.Request) -> bytes:
         node = self.cache.by_number.get(request.node)
         if node is not None:
             self.cache.closed(node)
             if node.opens <= 0:
                 self._reader.forget(node)
-            self._send_released()
+            self.questions.send_released()
         return b""
 
-    async def _opendir(self, request: fuse.Request) -> bytes:
-        node = self._node(request.node)
-        return self._directory(node, await self.entries(node))
+    # Folders --------------------------------------------------------------------------------
 
-    def _opendir_now(self, request: fuse.Request) -> bytes | Awaitable[bytes]:
+    def _opendir(self, request: fuse.Request) -> bytes | Awaitable[bytes]:
         node = self._node(request.node)
         if node.listing is not None and node.watched:
-            return self._directory(node, node.listing)
-        return self._opendir(request)
+            return self._folders.opened(node, node.listing)
+        return self._opendir_there(node)
 
-    def _directory(self, node: Node, listing: Entries) -> bytes:
-        handle = next(self._numbers)
-        self._handles[handle] = (node, listing)
-        return fuse.opened(handle, 0)
+    async def _opendir_there(self, node: Node) -> bytes:
+        return self._folders.opened(node, await self.questions.entries(node))
 
     def _releasedir(self, request: fuse.Request) -> bytes:
-        self._handles.pop(int.from_bytes(request.body[:8], "little"), None)
+        self._folders.closed(int.from_bytes(request.body[:8], "little"))
         return b""
 
-    def _readdir(self, request: fuse.Request) -> bytes:
+    def _readdir(self, request: fuse.Request) -> bytes | Awaitable[bytes]:
         return self._entries(request, plus=False)
 
-    def _readdirplus(self, request: fuse.Request) -> bytes:
+    def _readdirplus(self, request: fuse.Request) -> bytes | Awaitable[bytes]:
         return self._entries(request, plus=True)
 
-    def _entries(self, request: fuse.Request, plus: bool) -> bytes:
+    def _entries(self, request: fuse.Request, plus: bool) -> bytes | Awaitable[bytes]:
         handle, offset, size = fuse.read_arguments(request.body)
-        folder, listing = self._handles[handle] if handle in self._handles else (self._node(request.node), [])
-        made, room = [], size
-        for number in range(offset, len(listing) + 2):
-            name, attr = ((b".", b"..")[number], None) if number < 2 else listing[number - 2][:2]
-            kind = stat.S_IFDIR if attr is None else stat.S_IFMT(attr.mode)
-            ino = attr.ino if attr else (folder.attr.ino if folder.attr else 1)
-            dirent = fuse.dirent(ino, number + 1, kind >> 12, name)
-            if room < len(dirent) + (128 if plus else 0):
-                break
-            room -= len(dirent) + (128 if plus else 0)
-            if plus:
-                made.append(self._entry_of(folder, name, attr))
-            made.append(dirent)
-        return b"".join(made)
+        if self._folders.stale(handle, offset):
+            return self._entries_again(handle, size, plus)
+        return self._folders.read(handle, offset, size, plus)
 
-    def _entry_of(self, folder: Node, name: bytes, attr: Attr | None) -> bytes:
-        """An entry with attributes; without them (node 0) where a change is on its way."""
-        node = self.cache.by_path.get(folder.path.rstrip(b"/") + b"/" + name) if attr else None
-        if node is None or node.attr is None:
-            return fuse.entry(0, 0, 0, None)
-        return self._entry(folder, node)
-
-    async def _statfs(self, request: fuse.Request) -> bytes:
-        reply: m.StatFsAnswer = await self._ask(m.StatFs(self._node(request.node).path))
-        return fuse.statfs(reply.numbers)
+    async def _entries_again(self, handle: int, size: int, plus: bool) -> bytes:
+        """Rewound: what the folder holds now."""
+        held = self._folders.stale(handle, 0)
+        if held is not None and self.cache.by_path.get(held.node.path) is held.node:
+            version = held.node.version
+            held.listing = await self.questions.entries(held.node)
+            held.version = version
+        return self._folders.read(handle, 0, size, plus)
 
     # The end --------------------------------------------------------------------------------
 
     async def aclose(self) -> None:
-        """Answer what waits with EIO, then let the kernel drop the mount. Never hangs on it."""
+        """Answer what waits, and all that still comes, with EIO, until no notice is under way.
+
+        A thread in such a notice holds the device open, and whoever waits for an answer holds the thread:
+        without this order both would stay for ever, in a sleep that no signal ends.
+        """
         self._ended = True
-        self._loop.remove_reader(self.mount.device)
-        for waiter in itertools.chain.from_iterable(self._fetching.values()):
-            waiter.cancel()
+        self.questions.end()
         for task in [*self._tasks.values()]:
             task.cancel()
         if self._tasks:
-            await asyncio.wait([*self._tasks.values()], timeout=2)
-        self._notifier.shutdown(wait=False, cancel_futures=True)
+            await asyncio.wait([*self._tasks.values()], timeout=END_LIMIT)
+        if not await self._notices.aclose(END_LIMIT):
+            log.warning("the kernel did not take a notice within %g s: its mount is cut", END_LIMIT)
+        self._loop.remove_reader(self.mount.device)
 
+
+_SILENT: dict[int, Callable[[Tree, fuse.Request], None]] = {
+    fuse.FORGET: Tree._forget,
+    fuse.BATCH_FORGET: Tree._forget,
+    fuse.INTERRUPT: Tree._interrupt,
+    fuse.DESTROY: lambda tree, request: None,
+}
+"""Requests that get no answer."""
 
 _HANDLERS: dict[int, Callable[[Tree, fuse.Request], Body | Awaitable[Body]]] = {
     fuse.INIT: Tree._init,
     fuse.LOOKUP: Tree._lookup,
     fuse.GETATTR: Tree._getattr,
+    fuse.ACCESS: Tree._access,
     fuse.READLINK: Tree._readlink,
     fuse.OPEN: Tree._open,
     fuse.READ: Tree._read,
     fuse.RELEASE: Tree._release,
-    fuse.OPENDIR: Tree._opendir_now,
+    fuse.OPENDIR: Tree._opendir,
     fuse.READDIR: Tree._readdir,
     fuse.READDIRPLUS: Tree._readdirplus,
     fuse.RELEASEDIR: Tree._releasedir,

@@ -19,6 +19,7 @@ import pytest
 from pymirror.core.call import Call, Errno, OtherPath, Scope, Text, Untouched, Verdict
 from pymirror.core.feature import Launch
 from pymirror.core.testing import FakeTarget, pair
+from pymirror.features.fs.access import Identity
 from pymirror.features.fs.agent import Agent
 from pymirror.features.fs.config import Config
 from pymirror.features.fs.layer import Layer
@@ -42,7 +43,10 @@ class Mounted:
 
     async def call(self, name: str, path: str, **more: Any) -> Any:
         answer = self.layer.path(Call(name, os.fsencode(path), **more))
-        return answer if isinstance(answer, Verdict) else await answer
+        verdict = answer if isinstance(answer, Verdict) else await answer
+        if isinstance(verdict, Errno) and "; in the target: " in verdict.reason:
+            raise OSError(verdict.code, os.strerror(verdict.code))
+        return verdict
 
     async def open(self, path: str, flags: int = os.O_RDONLY) -> int:
         verdict = await self.call("open", path)
@@ -391,3 +395,118 @@ async def test_the_end_releases_who_waits(tmp_path: Path) -> None:
         await asyncio.wait_for(reader, 10)
     with contextlib.suppress(OSError):  # ENOTCONN: what it was open on is gone
         os.close(fd)
+
+
+# News that meets an answer ----------------------------------------------------------------------
+
+
+async def churn(folder: Path, done: asyncio.Event) -> None:
+    """Files written, made and taken away, and a link swapped as a ConfigMap's is, in bursts."""
+    number = 0
+    while not done.is_set():
+        for _ in range(5):
+            number += 1
+            append(folder / "file", b"x")
+            (folder / f"sub/{number % 7}").write_bytes(b"y" * (number % 100))
+            with contextlib.suppress(FileNotFoundError):
+                (folder / f"sub/{(number + 3) % 7}").unlink()
+            (folder / "next").symlink_to("one" if number % 2 else "sub")
+            os.rename(folder / "next", folder / "link")
+        await asyncio.sleep(0.001)  # the loop is the halves' too
+
+
+async def test_news_in_the_middle_of_a_question_is_no_error(tree: Mounted) -> None:
+    """A name is there or it is not: no other error ever comes, whatever changes meanwhile."""
+    data, done = tree.folder / "data", asyncio.Event()
+    (data / "link").symlink_to("sub")
+    (data / "one").mkdir()
+    seen: Counter[str] = Counter()
+    fd = await tree.open("/data/sub", os.O_RDONLY | os.O_DIRECTORY)
+
+    def by_descriptor() -> None:
+        os.fstat(fd)
+        os.listdir(fd)
+
+    async def look(what: str, work: Callable[[], Any]) -> None:
+        try:
+            await work()
+            seen[f"{what} ok"] += 1
+        except OSError as error:
+            seen[f"{what} {errno.errorcode[error.errno or 0]}"] += 1
+
+    writer = asyncio.create_task(churn(data, done))
+    for number in range(60):
+        await look("stat", lambda: tree.stat("/data/file"))
+        await look("lstat", lambda: tree.stat("/data/link", follow=False))
+        await look("readlink", lambda: tree.call("readlink", "/data/link"))
+        await look("listed", lambda: tree.list("/data/sub"))
+        await look("descriptor", lambda: tree.away(by_descriptor))
+        await look("gone", lambda n=number: tree.stat(f"/data/sub/{n % 7}"))
+        await look("through", lambda: tree.read("/data/link/../file"))
+    done.set()
+    await writer
+    await tree.away(os.close, fd)
+    allowed = {"listed ENOENT", "gone ENOENT"}  # a name that was listed may be gone when it is looked at
+    assert {name for name in seen if not name.endswith(" ok")} <= allowed, seen
+    assert seen["lstat ok"] == seen["readlink ok"] == seen["descriptor ok"] == 60
+
+
+async def test_a_slow_question_does_not_hold_up_other_news(tree: Mounted) -> None:
+    """The kernel takes a notice about a folder only when nobody looks a name up in it."""
+    await tree.stat("/data/file")
+    verdict = await tree.stat("/data/sub/deep") and await tree.call("stat", "/data/sub")
+    questions = tree.layer._tree.questions  # type: ignore[union-attr]
+    never, asked, fetch = asyncio.get_running_loop().create_future(), asyncio.Event(), questions.fetch
+
+    def slow(path: bytes, *more: Any) -> Any:
+        if path != b"/data/sub/slow":
+            return fetch(path, *more)
+        asked.set()
+        return never
+
+    questions.fetch = slow  # type: ignore[method-assign]
+    waiting = asyncio.create_task(tree.away(os.stat, "data/sub/slow", dir_fd=verdict.root))
+    await asyncio.wait_for(asked.wait(), 10)
+    (tree.folder / "data/sub/new").write_bytes(b"")  # a notice for a name in that folder waits
+    append(tree.folder / "data/file", b"more\n")
+    await settled(lambda: size(tree, "/data/file"), 11)
+    never.set_exception(FileNotFoundError(errno.ENOENT, "slow"))
+    with pytest.raises(FileNotFoundError):
+        await waiting
+
+
+async def test_an_open_folder_that_is_rewound_shows_what_is_there_now(tree: Mounted) -> None:
+    fd = await tree.open("/data/sub", os.O_RDONLY | os.O_DIRECTORY)
+    assert sorted(await tree.away(os.listdir, fd)) == ["deep", "up"]
+    (tree.folder / "data/sub/new").write_bytes(b"")
+
+    async def names() -> list[str]:
+        return sorted(await tree.away(os.listdir, fd))
+
+    await settled(names, ["deep", "new", "up"])
+    await tree.away(os.close, fd)
+
+
+async def test_a_bug_while_answering_is_eio_and_said(tree: Mounted, caplog: pytest.LogCaptureFixture) -> None:
+    verdict = await tree.call("stat", "/data/file")
+    node = tree.layer._tree.cache.by_path[b"/data/file"]  # type: ignore[union-attr]
+    node.attr = node.attr._replace(size=-1)  # what no peer can send, and no struct can hold
+    with pytest.raises(OSError) as caught:
+        await tree.away(os.stat, verdict.path, dir_fd=verdict.root)
+    assert caught.value.errno == errno.EIO
+    assert "the tree failed" in caplog.text
+
+
+async def test_access_says_what_an_open_would(tree: Mounted) -> None:
+    tree.layer._tree._who = Identity(uid=1000, groups=frozenset({1000}), overrides=False)  # type: ignore[union-attr]
+    (tree.folder / "data/secret").write_bytes(b"")
+    os.chmod(tree.folder / "data/secret", 0o600)
+    for name, mode, wanted in (
+        ("secret", os.R_OK, False),
+        ("secret", os.F_OK, True),
+        ("file", os.R_OK, True),
+        ("file", os.X_OK, False),
+        ("sub", os.R_OK | os.X_OK, True),
+    ):
+        verdict = await tree.call("access", f"/data/{name}")
+        assert await tree.away(os.access, verdict.path, mode, dir_fd=verdict.root) is wanted, (name, mode)
