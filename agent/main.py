@@ -22,7 +22,7 @@ from importlib.metadata import version
 
 from attrs import frozen
 
-from pymirror.agent import rights
+from pymirror.agent import network, rights
 from pymirror.agent.find import find_container
 from pymirror.agent.logs import configure, level_of
 from pymirror.agent.target import OwnTarget, ProcessTarget
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         keep = rights.numbers(names_in(order.rights))
         target = find_target(order)
-        rights.confine(keep)
+        rights.confine(keep - network.ONCE)
         if order.parent is not None:
             rights.end_with(order.parent)
         return asyncio.run(serve(order, target))

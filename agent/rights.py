@@ -45,6 +45,14 @@ def confine(keep: frozenset[int]) -> frozenset[int]:
     """Give up all capabilities but `keep`, core dumps, and the right to gain any; what is left."""
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    left = give_up(keep)
+    # Not dumpable: no process of the same user may trace the agent or read its key.
+    _prctl(_PR_SET_DUMPABLE, 0)
+    return left
+
+
+def give_up(keep: frozenset[int]) -> frozenset[int]:
+    """Of this thread and those it starts: all capabilities but `keep`, and the right to gain any."""
     effective, permitted, _ = _capget()
     if effective >> CAP_SETPCAP & 1:
         for number in range(64):
@@ -54,8 +62,6 @@ def confine(keep: frozenset[int]) -> frozenset[int]:
     mask = sum(1 << number for number in keep)
     _capset(permitted & mask, permitted & mask, 0)
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
-    # Not dumpable: no process of the same user may trace the agent or read its key.
-    _prctl(_PR_SET_DUMPABLE, 0)
     return frozenset(number for number in keep if permitted >> number & 1)
 
 

@@ -11,11 +11,15 @@ import errno
 import logging
 import os
 from collections.abc import Callable
+from typing import TypeVar
 
 from pymirror.agent import namespaces
+from pymirror.agent.network import Network
 from pymirror.core.errors import SupportError, UserError
 
 log = logging.getLogger("pymirror.agent.target")
+
+T = TypeVar("T")
 
 _OPENAT2 = 437  # the same number on every architecture (Linux 5.6)
 _RESOLVE_NO_MAGICLINKS = 0x02
@@ -49,6 +53,7 @@ class ProcessTarget:
         # it keeps opens it now and reads it when it is asked for.
         self._environ = self._open_environ()
         self._hostname = self._find_hostname()
+        self._network = Network(pid)  # last: it has a thread, and what is above forks
 
     def environ(self) -> dict[bytes, bytes]:
         """The environment as the target was started. PermissionError names the missing right."""
@@ -72,8 +77,13 @@ class ProcessTarget:
         """The host name the target sees; empty if nothing tells it."""
         return self._hostname
 
+    async def in_network(self, work: Callable[[], T]) -> T:
+        """See core.feature.Target."""
+        return await self._network.run(work)
+
     def close(self) -> None:
         """Close the descriptors; the target itself is untouched."""
+        self._network.close()
         for descriptor in (self.root, self._proc, self.pidfd, self._environ):
             if descriptor >= 0:
                 os.close(descriptor)
@@ -149,6 +159,7 @@ class OwnTarget:
         self.pid = 0
         self.uid, self.gid = os.geteuid(), os.getegid()
         self.root = os.open("/", _FLAGS)
+        self._network = Network(0)
 
     def environ(self) -> dict[bytes, bytes]:
         return dict(os.environb)
@@ -156,7 +167,11 @@ class OwnTarget:
     def hostname(self) -> bytes:
         return _nodename()
 
+    async def in_network(self, work: Callable[[], T]) -> T:
+        return await self._network.run(work)
+
     def close(self) -> None:
+        self._network.close()
         os.close(self.root)
 
 

@@ -1,6 +1,6 @@
 """What a plug-in author imports. Only light modules: no ZeroMQ, no stevedore, no file formats."""
 
-from pymirror.core.call import CALLS, Call, Errno, OtherPath, Scope, Text, Untouched, Verdict
+from pymirror.core.call import CALLS, Call, Errno, OtherAddress, OtherPath, Scope, Text, Untouched, Verdict
 from pymirror.core.errors import ChannelLost, ConfigError, PeerError, PluginError, PymirrorError, SupportError
 from pymirror.core.feature import (
     AgentFeature,
@@ -24,6 +24,7 @@ __all__ = [
     "Errno",
     "Launch",
     "LayerFeature",
+    "OtherAddress",
     "OtherPath",
     "Peer",
     "PeerError",

@@ -8,13 +8,18 @@ Verdicts are values: the engine carries them out with kernel objects, never here
 from __future__ import annotations
 
 import enum
+import ipaddress
 
 from attrs import field, frozen
 
 PATH_CALLS = ("open", "stat", "access", "readlink", "statfs")
 """Calls that take a path. Relative paths never become calls: the kernel resolves them itself."""
 
-CALLS = frozenset({*PATH_CALLS, "hostname"})
+SOCKET_CALLS = ("connect", "sendto")
+"""Calls that name where traffic goes. `sendto`: the first datagram (sendto, sendmsg, sendmmsg) that an
+unconnected UDP socket sends to an address; its verdict holds for that socket and address from then on."""
+
+CALLS = frozenset({*PATH_CALLS, *SOCKET_CALLS, "hostname"})
 """Every call an engine offers to `@intercepts`."""
 
 
@@ -27,12 +32,32 @@ class Scope(enum.Enum):
 
 
 @frozen
+class Address:
+    """A numeric IP address without brackets (an IPv4-mapped one is given as IPv4), and a port."""
+
+    host: str
+    port: int
+
+    @property
+    def ip(self) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+        return ipaddress.ip_address(self.host)
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@frozen
 class Call:
     """Something the program asked of the system.
 
     name: one of `CALLS`. path: absolute, lexically normalised, as bytes (names need not be
     UTF-8); empty for `hostname`. write: the program wants to change what the path names.
     follow: a final symbolic link is followed. pid: the asking thread, 0 in `explain`.
+
+    Of `SOCKET_CALLS`: transport is tcp, udp, unix (stream) or unixpacket (seqpacket); address the
+    destination of the first two, path that of the others as it was given (a name in the abstract
+    name space begins with NUL). blocking: the program waits for the result. socket: the kernel's
+    number of the socket (SO_COOKIE), the same for all who share it and never used again.
     """
 
     name: str
@@ -40,6 +65,10 @@ class Call:
     write: bool = False
     follow: bool = True
     pid: int = 0
+    address: Address | None = field(default=None, kw_only=True)
+    transport: str = field(default="", kw_only=True)
+    blocking: bool = field(default=True, kw_only=True)
+    socket: int = field(default=0, kw_only=True)
 
 
 @frozen
@@ -62,12 +91,27 @@ class OtherPath(Verdict):
 
     root: descriptor (any kind usable as a directory descriptor) of the tree's top; it stays
     open as long as the session. path: relative to it, without a leading slash; `b"."` is the
-    top itself. Links and `..` are resolved inside that tree. On this machine's own root the call is
-    made with the program's rights; any other tree is opened with pymirror's.
+    top itself. Links and `..` are resolved inside that tree.
     """
 
     root: int = field(kw_only=True)
     path: bytes = field(kw_only=True)
+
+
+@frozen
+class OtherAddress(Verdict):
+    """The program's socket is connected (`sendto`: sends) to `relay` on this machine instead.
+
+    relay: an address on loopback, or the name of a unix socket (path, or NUL and an abstract name).
+    introduction: sent on the connection (`sendto`: as a datagram of its own) before the program's
+    first byte, so that the relay knows whose it is and that it is not another user's; at most 64
+    bytes, empty for none. name: what getsockname tells, None for the socket's own. getpeername,
+    and the source of datagrams that come from `relay`, is always what the program asked for.
+    """
+
+    relay: Address | bytes = field(kw_only=True)
+    introduction: bytes = field(default=b"", kw_only=True)
+    name: Address | None = field(default=None, kw_only=True)
 
 
 @frozen

@@ -9,7 +9,7 @@ and the dotted key, or the variable, or the flag.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -306,6 +306,7 @@ def _features(values: dict[str, Any], said: Given, vocabulary: Vocabulary) -> di
     section = values.get("feature")
     if not isinstance(section, dict):
         section = {}
+    _spread(section, vocabulary.features)
     made, faults = {}, Faults()
     for name, cls in vocabulary.features.items():
         with faults.part():
@@ -314,6 +315,16 @@ def _features(values: dict[str, Any], said: Given, vocabulary: Vocabulary) -> di
                 made[name] = config
     faults.tell()
     return made
+
+
+def _spread(section: dict[str, Any], names: Iterable[str]) -> None:
+    """`network: false` stands for all features below it (mirrord: 2.2)."""
+    for name in names:
+        group, dot, _ = name.partition(".")
+        if dot and isinstance(section.get(group), bool):
+            section[group] = {
+                each.partition(".")[2]: section[group] for each in names if each.startswith(f"{group}.")
+            }
 
 
 def _feature(cls: type, value: Any, said: Given, place: str) -> Any:

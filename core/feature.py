@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import asyncio  # an author's import of this module stays light
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 ANSWER_WITHIN = 120.0
 """Seconds a request may take unless it says otherwise: bulk over a bad line needs some, and a handler that
@@ -116,6 +117,13 @@ class Target(Protocol):
     def hostname(self) -> bytes:
         """The host name the target sees."""
 
+    async def in_network(self, work: Callable[[], T]) -> T:
+        """What `work()` returns, run in a thread that is in the target's network namespace.
+
+        `work` may block; sixteen run at once. What it raises is raised here; PermissionError when the
+        namespace may not be entered, naming the missing right.
+        """
+
 
 @define
 class Launch:
@@ -137,6 +145,16 @@ class Launch:
     has_target: bool = True
     visible: Callable[[str], None] = lambda path: None
     connection: Callable[[int], None] = lambda number: None
+    _shared: dict[type, Any] = field(factory=dict, init=False)
+
+    def shared(self, cls: type[T]) -> T:
+        """This session's one object of `cls`, made without arguments at first use.
+
+        How halves of one package tell each other what they know, in whatever order they start.
+        """
+        if cls not in self._shared:
+            self._shared[cls] = cls()
+        return self._shared[cls]  # type: ignore[no-any-return]
 
 
 @frozen

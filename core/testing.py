@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Generic, TypeVar
 
@@ -28,6 +28,7 @@ from pymirror.core.mux import Mux
 
 L = TypeVar("L", bound=LayerFeature)
 A = TypeVar("A", bound=AgentFeature)
+T = TypeVar("T")
 
 VERSION = "testing"
 WITHIN = 10.0
@@ -57,6 +58,9 @@ class FakeTarget:
 
     def hostname(self) -> bytes:
         return self._hostname
+
+    async def in_network(self, work: Callable[[], T]) -> T:
+        return await asyncio.to_thread(work)
 
     def close(self) -> None:
         if self.root >= 0:

@@ -169,5 +169,5 @@ def test_this_machine_has_what_it_needs():
 
 
 def test_a_call_nobody_can_catch_is_refused():
-    with pytest.raises(SupportError, match="connect"):
-        Engine().check(frozenset({"connect"}))
+    with pytest.raises(SupportError, match="teleport"):
+        Engine().check(frozenset({"teleport"}))

@@ -3,15 +3,17 @@
    positive errno; nothing here decides what a path means, that is Python's, once, and then the table's. */
 
 enum pm_kind { PM_OPEN_READ, PM_OPEN_WRITE, PM_STAT, PM_ACCESS_READ, PM_ACCESS_WRITE, PM_READLINK,
-               PM_STATFS, PM_HOSTNAME, PM_KINDS };
+               PM_STATFS, PM_HOSTNAME, PM_KINDS, PM_CONNECT = PM_KINDS, PM_SENDTO };
 enum pm_call { PM_CALL_OPEN = 1, PM_CALL_STAT = 2, PM_CALL_ACCESS = 4, PM_CALL_READLINK = 8,
-               PM_CALL_STATFS = 16, PM_CALL_HOSTNAME = 32 };
-enum pm_verdict { PM_ASK, PM_CONTINUE, PM_ERRNO, PM_TREE_PATH, PM_TEXT };
+               PM_CALL_STATFS = 16, PM_CALL_HOSTNAME = 32, PM_CALL_CONNECT = 64, PM_CALL_SENDTO = 128 };
+enum pm_verdict { PM_ASK, PM_CONTINUE, PM_ERRNO, PM_TREE_PATH, PM_TEXT, PM_ADDRESS };
+enum pm_transport { PM_TCP, PM_UDP, PM_UNIX, PM_UNIXPACKET, PM_NO_TRANSPORT };
 enum pm_counter { PM_RECEIVED, PM_ANSWERED_LOCAL, PM_ASKED, PM_CARRIED, PM_COUNTERS };
 
 typedef struct pm_pump pm_pump;
 
-/* value: the path below root for PM_TREE_PATH, the text for PM_TEXT. code: for PM_ERRNO. */
+/* value: the path below root for PM_TREE_PATH, the text for PM_TEXT; for PM_ADDRESS the relay's socket
+   address, the introduction and the name shown, each after a byte with its length. code: for PM_ERRNO. */
 typedef struct {
     int verdict;
     int code;
@@ -20,7 +22,8 @@ typedef struct {
     const char *value;
 } pm_answer;
 
-/* A call the table does not know. path stays valid until pm_reply(cookie). */
+/* A call the table does not know. path stays valid until pm_reply(cookie); of PM_CONNECT and PM_SENDTO
+   it is a socket address, and what follows path is about the socket. */
 typedef struct {
     unsigned long long cookie;
     int kind;
@@ -28,6 +31,10 @@ typedef struct {
     unsigned int pid;
     int size;
     const char *path;
+    int domain;
+    int transport;
+    int blocking;
+    unsigned long long socket;
 } pm_question;
 
 /* envp and argv end with NULL; shell_argv is argv for /bin/sh, used when the file is no binary and has

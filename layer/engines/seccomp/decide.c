@@ -8,7 +8,7 @@
 
 #include "pump.h"
 
-static void leave_alone(struct worker *worker)
+void pm_leave_alone(struct worker *worker)
 {
     worker->pump->counters[PM_ANSWERED_LOCAL]++;
     pm_job_continue(&worker->job);
@@ -73,7 +73,7 @@ static void decide(struct worker *worker)
     if (!find(worker))
         return;
     if (job->found.verdict == PM_CONTINUE && job->path[0] && !climbs_out_of_a_tree(worker)) {
-        leave_alone(worker);
+        pm_leave_alone(worker);
         return;
     }
     pump->counters[PM_CARRIED] += job->found.verdict != PM_CONTINUE;
@@ -92,7 +92,7 @@ static void answer_getcwd(struct worker *worker)
         !strstr(job->path, " (deleted)"))
         pm_job_text(job, job->path, (int)strlen(job->path));
     else
-        leave_alone(worker);
+        pm_leave_alone(worker);
 }
 
 /* A relative readlink: the tree holds absolute targets as relative ones, so inside a tree the true
@@ -164,7 +164,9 @@ void pm_serve(struct worker *worker)
     job->slash = 0;
     job->resolve = 0;
     if (!job->caught) {
-        leave_alone(worker);
+        pm_leave_alone(worker);
+    } else if (job->caught->calls & (PM_CALL_CONNECT | PM_CALL_SENDTO)) {
+        pm_serve_socket(worker);
     } else if (job->caught->op == OP_GETCWD) {
         answer_getcwd(worker);
     } else if (job->caught->op == OP_UNAME) {
@@ -172,10 +174,10 @@ void pm_serve(struct worker *worker)
         job->path[0] = 0;
         decide(worker);
     } else if (!read_path(worker)) {
-        leave_alone(worker);
+        pm_leave_alone(worker);
     } else if (!answer_proc_link(worker)) {
         if (pm_is_own_proc(job->path))
-            leave_alone(worker);
+            pm_leave_alone(worker);
         else
             decide(worker);
     }

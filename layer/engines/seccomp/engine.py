@@ -15,7 +15,17 @@ import platform
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pymirror.core.call import CALLS, Call, Errno, Scope, Text, Verdict
+from pymirror.core.call import (
+    CALLS,
+    SOCKET_CALLS,
+    Call,
+    Errno,
+    OtherAddress,
+    OtherPath,
+    Scope,
+    Text,
+    Verdict,
+)
 from pymirror.core.errors import ProgramError, SupportError
 from pymirror.layer.engines.seccomp import native
 from pymirror.layer.guard import Guard
@@ -118,13 +128,10 @@ class Engine:
 
     def learn(self, call: Call, verdict: Verdict | None) -> None:
         """Keep `verdict` for `call`, as far as its scope reaches; None: always ask."""
-        self._keep(call, verdict, native.answer_of(verdict))
-
-    def _keep(self, call: Call, verdict: Verdict | None, answer: native.Answer) -> None:
-        if verdict is not None and verdict.scope is Scope.ONCE:
+        if call.name in SOCKET_CALLS or (verdict is not None and verdict.scope is Scope.ONCE):
             return
         tree = verdict.tree if verdict is not None and verdict.scope is Scope.TREE else None
-        self._pump.learn(call, answer, any_follow=verdict is None, tree=tree)
+        self._pump.learn(call, native.answer_of(verdict), any_follow=verdict is None, tree=tree)
 
     def counters(self) -> dict[str, int]:
         """What the pump has done so far; see native.Pump.counters."""
@@ -182,14 +189,20 @@ class Engine:
         answer = LOST
         try:
             fitting = _fitting(question.call, verdict)
-            answer = native.answer_of(fitting)
-            self._keep(question.call, fitting, answer)
+            self.learn(question.call, fitting)
+            answer = native.answer_of(fitting, question.domain)
         finally:
             self._made.reply(question.cookie, answer)
 
 
 def _fitting(call: Call, verdict: Verdict) -> Verdict:
-    """A text answers a host name or a link; as the answer to anything else it is a feature's bug."""
-    if isinstance(verdict, Text) and call.name not in ("hostname", "readlink"):
-        return Errno(f"{verdict.reason}: a text is no answer to {call.name}", code=errno.EIO)
-    return verdict
+    """What does not answer such a call is a feature's bug, and the program gets EIO."""
+    kinds: dict[type[Verdict], bool] = {
+        Text: call.name in ("hostname", "readlink"),
+        OtherPath: call.name not in (*SOCKET_CALLS, "hostname"),
+        OtherAddress: call.name in SOCKET_CALLS,
+    }
+    if kinds.get(type(verdict), True):
+        return verdict
+    words = {Text: "a text", OtherPath: "a path", OtherAddress: "an address"}[type(verdict)]
+    return Errno(f"{verdict.reason}: {words} is no answer to {call.name}", code=errno.EIO)

@@ -47,6 +47,15 @@ static const struct caught CAUGHT[] = {
     {SYS_llistxattr, OP_LLISTXATTR, PM_CALL_STAT, 0, -1},
     {SYS_getcwd, OP_GETCWD, PM_CALL_OPEN | PM_CALL_STAT, -1, -1},
     {SYS_uname, OP_UNAME, PM_CALL_HOSTNAME, -1, -1},
+    {SYS_connect, OP_CONNECT, PM_CALL_CONNECT, -1, -1},
+    {SYS_getpeername, OP_GETPEERNAME, PM_CALL_CONNECT | PM_CALL_SENDTO, -1, -1},
+    {SYS_getsockname, OP_GETSOCKNAME, PM_CALL_CONNECT | PM_CALL_SENDTO, -1, -1},
+    {SYS_sendto, OP_SENDTO, PM_CALL_SENDTO, -1, -1},
+    {SYS_recvfrom, OP_RECVFROM, PM_CALL_SENDTO, -1, -1},
+    {SYS_sendmsg, OP_SENDMSG, PM_CALL_SENDTO, -1, -1},
+    {SYS_recvmsg, OP_RECVMSG, PM_CALL_SENDTO, -1, -1},
+    {SYS_sendmmsg, OP_SENDMMSG, PM_CALL_SENDTO, -1, -1},
+    {SYS_recvmmsg, OP_RECVMMSG, PM_CALL_SENDTO, -1, -1},
 #ifdef SYS_open
     {SYS_open, OP_OPEN, PM_CALL_OPEN, 0, -1},
     {SYS_creat, OP_CREAT, PM_CALL_OPEN, 0, -1},
@@ -91,10 +100,29 @@ static void load_argument(struct program *program, int number)
     load(program, offsetof(struct seccomp_data, args) + 8u * (unsigned)number); /* little endian */
 }
 
+/* Without an address there is nothing to decide, and none to tell: send, recv, and TCP. */
+static void catch_with_address(struct program *program, int nr)
+{
+    const unsigned short equal = BPF_JMP | BPF_JEQ | BPF_K;
+    const size_t address = offsetof(struct seccomp_data, args) + 8u * 4;
+
+    add(program, equal, 0, 6, (uint32_t)nr);
+    load(program, address);
+    add(program, equal, 0, 2, 0);
+    load(program, address + 4);
+    add(program, equal, 1, 0, 0);
+    answer(program, SECCOMP_RET_USER_NOTIF);
+    answer(program, SECCOMP_RET_ALLOW);
+}
+
 static void catch_one(struct program *program, const struct caught *caught)
 {
     const unsigned short equal = BPF_JMP | BPF_JEQ | BPF_K, any = BPF_JMP | BPF_JSET | BPF_K;
 
+    if (caught->op == OP_SENDTO || caught->op == OP_RECVFROM) {
+        catch_with_address(program, caught->nr);
+        return;
+    }
     if (caught->flags < 0) {
         add(program, equal, 0, 1, (uint32_t)caught->nr);
     } else {

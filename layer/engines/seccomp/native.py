@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from attrs import frozen
 
-from pymirror.core.call import Call, Errno, OtherPath, Text, Untouched, Verdict
+from pymirror.core.call import Call, Errno, OtherAddress, OtherPath, Text, Untouched, Verdict
+from pymirror.layer.engines.seccomp import addresses
 from pymirror.layer.engines.seccomp._pump import ffi, lib
 
 CALL_BITS: dict[str, int] = {
@@ -22,6 +24,8 @@ CALL_BITS: dict[str, int] = {
     "readlink": lib.PM_CALL_READLINK,
     "statfs": lib.PM_CALL_STATFS,
     "hostname": lib.PM_CALL_HOSTNAME,
+    "connect": lib.PM_CALL_CONNECT,
+    "sendto": lib.PM_CALL_SENDTO,
 }
 _KINDS: dict[tuple[str, bool], int] = {
     ("open", False): lib.PM_OPEN_READ,
@@ -34,15 +38,23 @@ _KINDS: dict[tuple[str, bool], int] = {
     ("hostname", False): lib.PM_HOSTNAME,
 }
 _NAMES = {kind: call for call, kind in _KINDS.items()}
+_SOCKET_NAMES: dict[int, str] = {lib.PM_CONNECT: "connect", lib.PM_SENDTO: "sendto"}
+_TRANSPORTS: dict[int, str] = {
+    lib.PM_TCP: "tcp",
+    lib.PM_UDP: "udp",
+    lib.PM_UNIX: "unix",
+    lib.PM_UNIXPACKET: "unixpacket",
+}
 _FOLLOW_MATTERS = ("open", "stat", "access")
 
 
 @frozen
 class Question:
-    """A call the pump does not know; `cookie` goes back with the reply."""
+    """A call the pump does not know; `cookie` goes back with the reply. domain: of its socket."""
 
     cookie: int
     call: Call
+    domain: int = 0
 
 
 @frozen
@@ -55,8 +67,9 @@ class Answer:
     value: bytes = b""
 
 
-def answer_of(verdict: Verdict | None) -> Answer:
-    """None: ask. TypeError for a verdict this engine does not know."""
+def answer_of(verdict: Verdict | None, domain: int = 0) -> Answer:
+    """None: ask. TypeError for a verdict this engine does not know, ValueError for addresses that do
+    not fit a socket of `domain`."""
     if verdict is None:
         return Answer(lib.PM_ASK)
     if isinstance(verdict, Untouched):
@@ -67,7 +80,24 @@ def answer_of(verdict: Verdict | None) -> Answer:
         return Answer(lib.PM_TREE_PATH, root=verdict.root, value=verdict.path or b".")
     if isinstance(verdict, Text):
         return Answer(lib.PM_TEXT, value=verdict.value)
+    if isinstance(verdict, OtherAddress):
+        name = addresses.write(verdict.name, domain) if verdict.name is not None else b""
+        parts = (addresses.write(verdict.relay, domain), verdict.introduction, name)
+        return Answer(lib.PM_ADDRESS, value=b"".join(bytes([len(part)]) + part for part in parts))
     raise TypeError(f"the seccomp engine cannot carry out {verdict!r}")
+
+
+def _socket_call(question: Any, raw: bytes) -> Call:
+    where = addresses.read(raw)
+    return Call(
+        _SOCKET_NAMES[question.kind],
+        path=where if isinstance(where, bytes) else b"",
+        pid=question.pid,
+        address=None if isinstance(where, bytes) else where,
+        transport=_TRANSPORTS[question.transport],
+        blocking=bool(question.blocking),
+        socket=question.socket,
+    )
 
 
 def kind_of(call: Call) -> int:
@@ -109,8 +139,11 @@ class Pump:
         """Those waiting now."""
         question = ffi.new("pm_question *")
         while lib.pm_pump_next(self._pump, question):
-            name, write = _NAMES[question.kind]
             path = ffi.buffer(question.path, question.size)[:]
+            if question.kind in _SOCKET_NAMES:
+                yield Question(question.cookie, _socket_call(question, path), question.domain)
+                continue
+            name, write = _NAMES[question.kind]
             yield Question(question.cookie, Call(name, path, write, bool(question.follow), question.pid))
 
     def reply(self, cookie: int, answer: Answer) -> None:

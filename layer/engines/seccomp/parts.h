@@ -32,7 +32,8 @@
 /* filter.c: the system calls behind each call */
 enum op { OP_NONE, OP_OPEN, OP_CREAT, OP_OPENAT, OP_OPENAT2, OP_STAT, OP_LSTAT, OP_FSTATAT, OP_STATX,
           OP_ACCESS, OP_FACCESSAT, OP_FACCESSAT2, OP_READLINK, OP_READLINKAT, OP_STATFS, OP_GETXATTR,
-          OP_LGETXATTR, OP_LISTXATTR, OP_LLISTXATTR, OP_GETCWD, OP_UNAME };
+          OP_LGETXATTR, OP_LISTXATTR, OP_LLISTXATTR, OP_GETCWD, OP_UNAME, OP_CONNECT, OP_GETPEERNAME,
+          OP_GETSOCKNAME, OP_SENDTO, OP_SENDMSG, OP_SENDMMSG, OP_RECVFROM, OP_RECVMSG, OP_RECVMMSG };
 struct caught {
     int nr;
     enum op op;
@@ -125,6 +126,29 @@ int pm_job_borrow(struct pm_job *job);
 int pm_job_put_on(const struct pm_job *job);
 int pm_job_put_on_mask(const struct pm_job *job);
 void pm_job_take_off(const struct pm_job *job);
+
+/* names.c: what sockets are shown to be connected to */
+#define PM_ADDRESS_SIZE 110 /* of a unix address, the longest there is */
+struct pm_address {
+    unsigned char size; /* 0: none */
+    unsigned char bytes[PM_ADDRESS_SIZE];
+};
+enum { PM_CONNECTED, PM_FLOW, PM_LOCAL_FLOW }; /* a flow: where an unconnected socket sends to one peer */
+struct pm_name {
+    uint64_t socket;
+    int kind;
+    struct pm_address peer, name, relay;
+};
+struct pm_names;
+struct pm_names *pm_names_new(void);
+void pm_names_free(struct pm_names *names);
+int pm_names_any(struct pm_names *names);
+void pm_names_put(struct pm_names *names, const struct pm_name *name);
+void pm_names_drop(struct pm_names *names, uint64_t socket);
+int pm_names_find(struct pm_names *names, uint64_t socket, struct pm_name *found);
+int pm_names_flow(struct pm_names *names, uint64_t socket, const struct pm_address *peer, struct pm_name *found);
+int pm_names_source(struct pm_names *names, uint64_t socket, const struct pm_address *relay, struct pm_name *found);
+int pm_names_talks(struct pm_names *names, uint64_t socket);
 
 /* skip.c: processes that are left alone */
 int pm_skipped(pid_t pid, char **names, int count);

@@ -17,6 +17,7 @@
 
 #define FIRST_WORKERS 2
 #define STACK (256u * 1024)
+#define LOOK 30000000 /* ns between two looks at a caller that waits for Python */
 #define WAKE (SIGRTMAX - 1) /* gets a worker out of its ioctl; nobody else's */
 
 static void tell(struct pm_pump *pump)
@@ -27,18 +28,72 @@ static void tell(struct pm_pump *pump)
     (void)done; /* EAGAIN: the counter is full, so it is readable already */
 }
 
-/* The worker's question to the end of the queue; under lock. */
-static void queue_question(struct worker *worker)
+void pm_ask(struct worker *worker)
+{
+    const struct pm_job *job = &worker->job;
+    pm_question question = {.kind = job->kind, .follow = job->follow, .path = job->path,
+                            .size = (int)strlen(job->path)};
+
+    pm_put(worker, &question);
+}
+
+/* Under lock. The errno to give up with, when there is no reply: look() says so, or the pump stops. */
+static int await_reply(struct worker *worker)
 {
     struct pm_pump *pump = worker->pump;
-    struct pm_job *job = &worker->job;
+    struct timespec until;
+    int code = 0;
+
+    while (worker->open && !pump->stopping && !code) {
+        if (!worker->look) {
+            pthread_cond_wait(&worker->replied, &pump->lock);
+            continue;
+        }
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_nsec += LOOK;
+        until.tv_sec += until.tv_nsec / 1000000000;
+        until.tv_nsec %= 1000000000;
+        if (pthread_cond_timedwait(&worker->replied, &pump->lock, &until) == 0)
+            continue;
+        pthread_mutex_unlock(&pump->lock);
+        code = worker->look(worker);
+        pthread_mutex_lock(&pump->lock);
+    }
+    return code ? code : EIO;
+}
+
+/* Under lock: nobody waits for the reply any more, and Python need not see the question if it has not. */
+static void withdraw(struct worker *worker)
+{
+    struct pm_pump *pump = worker->pump;
+    struct worker *before = NULL;
+
+    worker->open = 0;
+    for (struct worker *each = pump->first; each; before = each, each = each->next) {
+        if (each != worker)
+            continue;
+        if (before)
+            before->next = worker->next;
+        else
+            pump->first = worker->next;
+        if (pump->last == worker)
+            pump->last = before;
+        return;
+    }
+}
+
+/* The worker's question to the end of the queue; under lock. */
+static void queue_question(struct worker *worker, const pm_question *question)
+{
+    struct pm_pump *pump = worker->pump;
     unsigned int index = 0;
 
     while (pump->workers[index] != worker)
         index++;
     worker->turn++;
-    worker->question = (pm_question){((uint64_t)worker->turn << 16) | index, job->kind, job->follow,
-                                     job->request->pid, (int)strlen(job->path), job->path};
+    worker->question = *question;
+    worker->question.cookie = ((uint64_t)worker->turn << 16) | index;
+    worker->question.pid = worker->job.request->pid;
     worker->open = 1;
     worker->next = NULL;
     if (pump->last)
@@ -49,21 +104,20 @@ static void queue_question(struct worker *worker)
 }
 
 /* Put the question to Python and wait; the answer is in job.found. */
-void pm_ask(struct worker *worker)
+void pm_put(struct worker *worker, const pm_question *question)
 {
     struct pm_pump *pump = worker->pump;
-    struct pm_job *job = &worker->job;
+    int code;
 
     pump->counters[PM_ASKED]++;
     pthread_mutex_lock(&pump->lock);
-    queue_question(worker);
+    queue_question(worker, question);
     tell(pump);
-    while (worker->open && !pump->stopping)
-        pthread_cond_wait(&worker->replied, &pump->lock);
+    code = await_reply(worker);
     if (worker->open) {
-        worker->open = 0;
-        job->found.verdict = PM_ERRNO;
-        job->found.code = EIO;
+        withdraw(worker);
+        worker->job.found.verdict = PM_ERRNO;
+        worker->job.found.code = code;
     }
     pthread_mutex_unlock(&pump->lock);
 }
@@ -250,11 +304,12 @@ pm_pump *pm_pump_new(const char **skip, int skips)
     pump->root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
     pump->table = pm_table_new();
     pump->trees = pm_trees_new(pump->root);
+    pump->names = pm_names_new();
     pm_rights_read("/proc/thread-self", &pump->own); /* not readable: like nobody's, so all are elsewhere */
     pump->skip = calloc((size_t)skips + 1, sizeof *pump->skip);
     pthread_mutex_init(&pump->lock, NULL);
     sem_init(&pump->door, 0, 1);
-    if (pump->event < 0 || pump->root < 0 || !pump->table || !pump->trees || !pump->skip) {
+    if (pump->event < 0 || pump->root < 0 || !pump->table || !pump->trees || !pump->names || !pump->skip) {
         pm_pump_free(pump);
         return NULL;
     }
@@ -308,6 +363,7 @@ void pm_pump_free(pm_pump *pump)
     free(pump->skip);
     pm_table_free(pump->table);
     pm_trees_free(pump->trees);
+    pm_names_free(pump->names);
     sem_destroy(&pump->door);
     pthread_mutex_destroy(&pump->lock);
     if (pump->event >= 0)

@@ -19,6 +19,7 @@ struct worker {
     pm_question question;
     unsigned int turn; /* tells a late reply from a fresh one */
     int open;          /* a question that waits for its reply */
+    int (*look)(struct worker *worker); /* while it waits: the errno to give up with, 0 to go on; may be NULL */
     int at_door;
     struct seccomp_notif request;
     struct pm_job job;
@@ -33,6 +34,7 @@ struct pm_pump {
     int skips;
     struct pm_table *table;
     struct pm_trees *trees;
+    struct pm_names *names;
     pthread_mutex_t lock; /* workers, the queue, questions */
     struct worker *workers[MOST_WORKERS];
     int count;
@@ -43,7 +45,10 @@ struct pm_pump {
 };
 
 void pm_ask(struct worker *worker);        /* put job's question to Python; its verdict is in job.found */
+void pm_put(struct worker *worker, const pm_question *question); /* the same with a question of one's own */
 void pm_leave_door(struct worker *worker); /* before what may take long */
 void pm_serve(struct worker *worker);      /* one notification, to its answer */
+void pm_serve_socket(struct worker *worker); /* sockets.c: the same for calls on sockets */
+void pm_leave_alone(struct worker *worker);
 
 #endif

@@ -1,0 +1,250 @@
+/* Datagrams that are sent to an address from a socket which is not connected there. Rules: the program's
+   own socket sends them, to the relay of their flow, so that answers arrive at that socket; the first one to
+   an address is Python's to decide, the others are not; a message without an address goes on untouched. */
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "sockets.h"
+
+/* A message of sendmmsg and recvmmsg is this long in the program's memory. */
+#define STEP sizeof(struct mmsghdr)
+
+int pm_message_read(const struct worker *worker, uint64_t place, struct message *message)
+{
+    pid_t pid = (pid_t)worker->request.pid;
+    struct msghdr *header = &message->header;
+
+    message->place = place;
+    message->size = 0;
+    if (pm_read(pid, place, header, sizeof *header))
+        return -EFAULT;
+    if (header->msg_iovlen > PM_IOV)
+        return -EMSGSIZE;
+    if (header->msg_iovlen && pm_read(pid, (uintptr_t)header->msg_iov, message->parts,
+                                      header->msg_iovlen * sizeof *message->parts))
+        return -EFAULT;
+    for (size_t i = 0; i < header->msg_iovlen; i++) {
+        if (message->parts[i].iov_len > SSIZE_MAX - message->size)
+            return -EINVAL;
+        message->size += message->parts[i].iov_len;
+    }
+    return 0;
+}
+
+/* The same from the arguments of sendto and recvfrom. */
+int pm_message_one(struct message *message, uint64_t data, uint64_t size, uint64_t name, uint64_t name_size)
+{
+    message->place = 0;
+    message->size = size;
+    message->parts[0] = (struct iovec){(void *)(uintptr_t)data, size};
+    message->header = (struct msghdr){.msg_name = (void *)(uintptr_t)name, .msg_namelen = (socklen_t)name_size,
+                                      .msg_iovlen = 1};
+    return size > SSIZE_MAX ? -EINVAL : 0;
+}
+
+/* Between its parts in the program and `size` bytes here. */
+int pm_message_move(const struct worker *worker, const struct message *message, char *bytes, size_t size, int writing)
+{
+    pid_t pid = (pid_t)worker->request.pid;
+
+    for (size_t i = 0; i < message->header.msg_iovlen && size > 0; i++) {
+        uint64_t place = (uintptr_t)message->parts[i].iov_base;
+        size_t piece = message->parts[i].iov_len < size ? message->parts[i].iov_len : size;
+
+        if (piece && (writing ? pm_give(worker, place, bytes, piece) : pm_read(pid, place, bytes, piece)))
+            return -EFAULT;
+        bytes += piece;
+        size -= piece;
+    }
+    return 0;
+}
+
+/* Python's verdict on a new flow becomes its entry. 0 or -errno. */
+static int settle(struct worker *worker, const struct taken *taken, struct pm_name *flow)
+{
+    const struct pm_found *found = &worker->job.found;
+    struct pm_address words;
+    int at = 0;
+
+    if (found->verdict == PM_ERRNO)
+        return -found->code;
+    flow->kind = PM_LOCAL_FLOW;
+    if (found->verdict == PM_ADDRESS) {
+        flow->kind = PM_FLOW;
+        if (!pm_unpack(found, &at, &flow->relay) || !pm_unpack(found, &at, &words))
+            return -EIO;
+        if (words.size && sendto(taken->fd, words.bytes, words.size, MSG_NOSIGNAL | MSG_DONTWAIT,
+                                 (void *)flow->relay.bytes, flow->relay.size) < 0)
+            return -errno;
+    }
+    pm_names_put(worker->pump->names, flow);
+    return 0;
+}
+
+/* Where a datagram to flow->peer goes: kind and relay of the flow. 0 or -errno. */
+static int route(struct worker *worker, const struct taken *taken, struct pm_name *flow)
+{
+    struct pm_names *names = worker->pump->names;
+    struct pm_name other;
+
+    flow->socket = taken->socket;
+    if (pm_names_find(names, taken->socket, &other) && other.peer.size == flow->peer.size &&
+        memcmp(other.peer.bytes, flow->peer.bytes, other.peer.size) == 0) {
+        *flow = other; /* it is connected there: the answers must come from that relay */
+        flow->kind = PM_FLOW;
+        return 0;
+    }
+    if (pm_names_flow(names, taken->socket, &flow->peer, &other)) {
+        *flow = other;
+        return 0;
+    }
+    pm_ask_socket(worker, taken, PM_SENDTO, &flow->peer);
+    if (!pm_job_valid(&worker->job))
+        return -ESRCH;
+    return settle(worker, taken, flow);
+}
+
+static int is_packet_info(const struct cmsghdr *part)
+{
+    return (part->cmsg_level == IPPROTO_IP && part->cmsg_type == IP_PKTINFO) ||
+           (part->cmsg_level == IPPROTO_IPV6 && part->cmsg_type == IPV6_PKTINFO);
+}
+
+/* Without the source address that the program chose for the true destination: to loopback it is none. */
+static size_t without_source(char *control, size_t size)
+{
+    struct msghdr header = {.msg_control = control, .msg_controllen = size};
+    size_t kept = 0;
+
+    for (struct cmsghdr *part = CMSG_FIRSTHDR(&header), *next; part; part = next) {
+        size_t length = CMSG_ALIGN(part->cmsg_len);
+
+        next = CMSG_NXTHDR(&header, part);
+        if (is_packet_info(part) || part->cmsg_len < sizeof *part)
+            continue;
+        if (length > size - (size_t)((char *)part - control))
+            length = part->cmsg_len;
+        memmove(control + kept, part, length);
+        kept += length;
+    }
+    return kept;
+}
+
+static int read_control(const struct worker *worker, const struct message *message, char *control, size_t *size)
+{
+    *size = message->header.msg_control ? message->header.msg_controllen : 0;
+    if (*size > PM_CONTROL)
+        return -ENOBUFS;
+    if (*size && pm_read((pid_t)worker->request.pid, (uintptr_t)message->header.msg_control, control, *size))
+        return -EFAULT;
+    *size = without_source(control, *size);
+    return 0;
+}
+
+static long long transmit(const struct worker *worker, const struct taken *taken, const struct message *message,
+                          const struct pm_name *flow, int flags)
+{
+    const struct pm_address *to = flow->kind == PM_FLOW ? &flow->relay : &flow->peer;
+    char control[PM_CONTROL] __attribute__((aligned(8)));
+    char *data = malloc(message->size + 1);
+    struct iovec all = {data, message->size};
+    struct msghdr header = {(void *)to->bytes, to->size, &all, 1, control, 0, 0};
+    long long sent = data ? 0 : -ENOMEM;
+
+    if (sent == 0)
+        sent = read_control(worker, message, control, &header.msg_controllen);
+    if (sent == 0)
+        sent = pm_message_move(worker, message, data, message->size, 0);
+    if (sent == 0) {
+        sent = sendmsg(taken->fd, &header, flags | MSG_NOSIGNAL);
+        sent = sent < 0 ? -errno : sent;
+    }
+    free(data);
+    return sent;
+}
+
+/* One message with an address. Bytes sent, or -errno. */
+static long long send_one(struct worker *worker, const struct taken *taken, const struct message *message, int flags)
+{
+    struct pm_name flow = {0};
+    int failed;
+
+    if (!pm_read_address(worker, (uintptr_t)message->header.msg_name, message->header.msg_namelen, &flow.peer) ||
+        !pm_well_formed(&flow.peer, taken->domain))
+        return -EINVAL;
+    if (message->size >= PM_DATAGRAM)
+        return -EMSGSIZE;
+    failed = route(worker, taken, &flow);
+    return failed ? failed : transmit(worker, taken, message, &flow, flags);
+}
+
+static long long send_many(struct worker *worker, const struct taken *taken, struct message *message)
+{
+    unsigned int count = (unsigned int)arg(worker, 2), done = 0;
+    long long sent = 0;
+
+    for (; done < count && done < PM_IOV; done++) {
+        uint64_t place = arg(worker, 1) + done * STEP;
+        unsigned int size;
+
+        sent = pm_message_read(worker, place, message);
+        if (sent == 0)
+            sent = send_one(worker, taken, message, (int)arg(worker, 3));
+        if (sent < 0)
+            break;
+        size = (unsigned int)sent;
+        if (pm_give(worker, place + offsetof(struct mmsghdr, msg_len), &size, sizeof size))
+            break;
+    }
+    return done ? done : sent;
+}
+
+/* Has every message an address? What has none is for where the socket is connected to: the kernel's. */
+static int addressed(const struct worker *worker, struct message *message)
+{
+    unsigned int count = worker->job.caught->op == OP_SENDMMSG ? (unsigned int)arg(worker, 2) : 1;
+
+    if (worker->job.caught->op == OP_SENDTO)
+        return pm_message_one(message, arg(worker, 1), arg(worker, 2), arg(worker, 4), arg(worker, 5)) == 0;
+    for (unsigned int i = 0; i < count && i < PM_IOV; i++)
+        if (pm_message_read(worker, arg(worker, 1) + i * STEP, message) || !message->header.msg_name)
+            return 0;
+    return count > 0;
+}
+
+static long long send_all(struct worker *worker, const struct taken *taken, struct message *message)
+{
+    if (worker->job.caught->op == OP_SENDMMSG)
+        return send_many(worker, taken, message);
+    return send_one(worker, taken, message, (int)arg(worker, worker->job.caught->op == OP_SENDTO ? 3 : 2));
+}
+
+void pm_serve_send(struct worker *worker)
+{
+    struct pm_pump *pump = worker->pump;
+    struct message *message = malloc(sizeof *message);
+    struct pm_address peer;
+    struct taken taken;
+
+    if (!message || !addressed(worker, message) ||
+        !pm_read_address(worker, (uintptr_t)message->header.msg_name, message->header.msg_namelen, &peer) ||
+        !pm_take(worker, &taken)) {
+        pm_leave_alone(worker);
+        free(message);
+        return;
+    }
+    if (taken.transport != PM_UDP || !pm_well_formed(&peer, taken.domain) ||
+        pm_skipped((pid_t)worker->request.pid, pump->skip, pump->skips)) {
+        pm_leave_alone(worker);
+    } else {
+        pump->counters[PM_CARRIED]++;
+        pm_leave_door(worker);
+        pm_job_return(&worker->job, send_all(worker, &taken, message));
+    }
+    close(taken.fd);
+    free(message);
+}

@@ -1,0 +1,56 @@
+/* What the files about sockets share: sockets.c (connect and names), send.c and receive.c (datagrams). */
+#ifndef PYMIRROR_SOCKETS_H
+#define PYMIRROR_SOCKETS_H
+
+#include <sys/socket.h>
+
+#include "pump.h"
+
+#define PM_DATAGRAM 65536 /* more than any datagram */
+#define PM_CONTROL 4096
+#define PM_IOV 1024 /* the kernel's UIO_MAXIOV */
+
+#define MOST_WAITING 192 /* workers that may wait for the network at once; the others are for short calls */
+extern atomic_int pm_waiting;
+
+/* The program's socket, by a descriptor of ours. */
+struct taken {
+    int fd;
+    int domain;
+    enum pm_transport transport;
+    int blocking;
+    uint64_t socket;
+};
+
+/* One message of the program: where its parts are, copied once. */
+struct message {
+    uint64_t place; /* of its msghdr, 0 for sendto and recvfrom */
+    struct msghdr header;
+    struct iovec parts[PM_IOV];
+    size_t size; /* of all parts */
+};
+
+static inline uint64_t arg(const struct worker *worker, int index)
+{
+    return worker->request.data.args[index];
+}
+
+int pm_take(struct worker *worker, struct taken *taken);
+int pm_well_formed(const struct pm_address *address, int domain);
+int pm_read_address(const struct worker *worker, uint64_t place, uint64_t size, struct pm_address *address);
+long long pm_give_address(const struct worker *worker, uint64_t place, uint64_t size_place,
+                          const struct pm_address *address);
+int pm_give(const struct worker *worker, uint64_t place, const void *bytes, size_t size);
+int pm_unpack(const struct pm_found *found, int *at, struct pm_address *part);
+void pm_ask_socket(struct worker *worker, const struct taken *taken, int kind, const struct pm_address *peer);
+void pm_serve_send(struct worker *worker);
+void pm_serve_receive(struct worker *worker);
+
+int pm_interrupted(pid_t thread, int has_limit); /* receive.c */
+
+/* send.c: a message's parts; 0 or -errno */
+int pm_message_read(const struct worker *worker, uint64_t place, struct message *message);
+int pm_message_one(struct message *message, uint64_t data, uint64_t size, uint64_t name, uint64_t name_size);
+int pm_message_move(const struct worker *worker, const struct message *message, char *bytes, size_t size, int writing);
+
+#endif
