@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, TextIO
 
-from pymirror.core.call import Call, Errno, OtherPath, Text, Verdict
+from pymirror.core.call import Call, Errno, OtherAddress, OtherPath, Text, Verdict
 from pymirror.core.errors import UserError
 
 MODES = ("std", "standard", "dumb", "simple", "json", "off")
@@ -93,7 +93,7 @@ class Json(Plain):
         self._say(
             "trace",
             call=call.name,
-            path=call.path.decode(errors="replace"),
+            path=subject(call),
             write=call.write,
             verdict=kind_of(verdict),
             reason=verdict.reason,
@@ -145,7 +145,7 @@ class Spinner(Plain):
 
 def kind_of(verdict: Verdict) -> str:
     """What happens, in a word or two."""
-    if isinstance(verdict, OtherPath):
+    if isinstance(verdict, (OtherPath, OtherAddress)):
         return "target"
     if isinstance(verdict, Errno):
         import errno
@@ -157,5 +157,14 @@ def kind_of(verdict: Verdict) -> str:
 def words(call: Call, verdict: Verdict) -> str:
     """A decision in one line."""
     wanted = " (to write)" if call.write else ""
-    path = call.path.decode(errors="backslashreplace")
-    return f"{call.name} {path}{wanted} -> {kind_of(verdict)} ({verdict.reason})".replace("  ", " ")
+    return f"{call.name} {subject(call)}{wanted} -> {kind_of(verdict)} ({verdict.reason})".replace("  ", " ")
+
+
+def subject(call: Call) -> str:
+    """What a call is about: a path, or where a socket is to go."""
+    if call.address is not None:
+        return f"{call.transport} {call.address}"
+    name = call.path.decode(errors="backslashreplace")
+    if not call.transport:
+        return name
+    return f"{call.transport} " + ("@" + name[1:] if name.startswith("\0") else name)

@@ -56,6 +56,8 @@ def test_imports(path: Path) -> None:
 
 
 PURE = [
+    *(f"features/network/outgoing/{name}.py" for name in ("filter", "rules", "messages", "debuggers")),
+    "features/network/names.py",
     *(
         f"core/{name}.py"
         for name in (

@@ -19,6 +19,7 @@ CONTAINER = "pymirror-agent"  # constant, so that admission policies can name it
 PREFIX = "pymirror-agent-"  # of an agent's own name
 LABEL = "pymirror.io/agent"  # on the agent's pod, with the Job's name
 APP = {"app": "pymirror"}
+ENTERING = "SYS_ADMIN"  # to enter a network namespace; an ephemeral container is in its pod's already
 LOG_LEVELS = {"error": "error", "warn": "warning", "warning": "warning", "debug": "debug", "trace": "debug"}
 """mirrord's words for the agent's log level as ours; any other filter means info."""
 DEFAULT_RESOURCES: Json = {

@@ -14,7 +14,14 @@ from typing import Any
 from attrs import frozen
 
 from pymirror.core.session import AgentOrder
-from pymirror.runtimes.kubernetes.agentspec import AgentSettings, arguments, capabilities, container, security
+from pymirror.runtimes.kubernetes.agentspec import (
+    ENTERING,
+    AgentSettings,
+    arguments,
+    capabilities,
+    container,
+    security,
+)
 from pymirror.runtimes.kubernetes.target import Chosen, containers, status_of
 
 Json = dict[str, Any]
@@ -51,7 +58,8 @@ def context(settings: AgentSettings, pod: Mapping[str, Any], target: Chosen, ord
     if user.uid:
         made = {**security((), privileged=False), "runAsUser": user.uid, "runAsNonRoot": True}
     else:  # root, or a user that only the image knows: to read it takes rights
-        made = security(capabilities(order.rights, settings.disabled_capabilities), privileged=False)
+        without = [*settings.disabled_capabilities, ENTERING]
+        made = security(capabilities(order.rights, without), privileged=False)
         if user.uid == 0:
             made["runAsUser"] = 0
     if user.gid is not None:

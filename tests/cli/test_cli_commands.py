@@ -143,6 +143,47 @@ def test_explain(args: list[str], lines: list[str] | None, capsys: Any) -> None:
         assert said == lines
 
 
+@pytest.mark.parametrize(
+    ("address", "lines"),
+    [
+        ("tcp://db:5432", ["connect tcp db:5432: target (outgoing.filter remote 'db')"]),
+        (
+            "10.1.2.3:80",
+            [
+                "connect tcp 10.1.2.3:80: target (outgoing.filter remote 'tcp://10.0.0.0/8')",
+                "connect udp 10.1.2.3:80: target (outgoing.filter: depends on the addresses of db)",
+            ],
+        ),
+        ("udp://[::1]:0", ["connect udp [::1]:0: this machine (outgoing: port 0)"]),
+        ("unix:///run/x", ["connect unix /run/x: target (outgoing.unix_streams '^/run/')"]),
+        ("unix://@x", ["connect unix @x: this machine (outgoing.unix_streams: no pattern matches @x)"]),
+    ],
+)
+def test_explain_address(address: str, lines: list[str], capsys: Any) -> None:
+    outgoing = {"filter": {"remote": ["tcp://10.0.0.0/8", "db"]}, "unix_streams": ["^/run/"]}
+    Path("c.json").write_text(json.dumps({"feature": {"network": {"outgoing": outgoing}}}))
+    assert main(["explain", "-f", "c.json", "address", address]) == 0
+    assert capsys.readouterr().out.splitlines() == lines
+
+
+@pytest.mark.parametrize("address", ["db", "ftp://db:80", "db:http"])
+def test_explain_wants_an_address(address: str, capsys: Any) -> None:
+    assert main(["explain", "address", address]) == 125
+    assert "cannot be read as an address" in capsys.readouterr().err
+
+
+def test_a_bad_filter_is_refused_before_anything_starts(capsys: Any) -> None:
+    Path("c.json").write_text(
+        '{"feature": {"network": {"outgoing": {"filter": {"local": ["db", "x://y"]}}}}}'
+    )
+    assert main(["exec", "-f", "c.json", "-t", "pod/api", "--", "true"]) == 125
+    words = capsys.readouterr().err
+    assert (
+        "feature.network.outgoing.filter.local: entry 2, 'x://y': the protocol is one of tcp, udp, any"
+        in words
+    )
+
+
 def test_explain_needs_a_name(capsys: Any) -> None:
     assert main(["explain", "path"]) == 125
     assert "explain path needs at least one name" in capsys.readouterr().err

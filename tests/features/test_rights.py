@@ -10,6 +10,7 @@ RIGHTS = {
     "env": {"SYS_PTRACE", "DAC_OVERRIDE"},
     "hostname": {"SYS_PTRACE"},
     "fs": {"SYS_PTRACE", "DAC_OVERRIDE"},
+    "network.outgoing": {"SYS_PTRACE", "SYS_ADMIN"},
 }
 
 

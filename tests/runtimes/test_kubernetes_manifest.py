@@ -62,6 +62,7 @@ def test_arguments_survive_the_kubelet() -> None:
         (("SYS_PTRACE", "NET_ADMIN"), (), ["NET_ADMIN", "SYS_PTRACE"]),
         (("DAC_OVERRIDE", "SYS_PTRACE"), ("CAP_SYS_PTRACE",), ["DAC_OVERRIDE"]),
         (("SYS_PTRACE",), ("sys_ptrace",), []),
+        (("SYS_ADMIN", "SYS_PTRACE"), (), ["SYS_ADMIN", "SYS_PTRACE"]),
         ((), (), []),
     ],
 )

@@ -1,0 +1,38 @@
+"""Which names an address was given out for: written by who resolves, read by who filters. Pure."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+MOST = 10_000
+"""Addresses remembered; the one not heard of for longest goes first."""
+MOST_NAMES = 16
+"""Names of one address: enough for virtual hosts behind one load balancer, and a bound."""
+
+
+class Names:
+    """One for a session: `launch.shared(Names)`."""
+
+    def __init__(self) -> None:
+        self._names: OrderedDict[str, OrderedDict[str, None]] = OrderedDict()
+
+    def learned(self, name: str, addresses: list[str]) -> None:
+        """`name` was answered with these numeric addresses. Case and a final dot do not count."""
+        for address in addresses:
+            names = self._names.setdefault(address, OrderedDict())
+            self._names.move_to_end(address)
+            names[canonical(name)] = None
+            names.move_to_end(canonical(name))
+            while len(names) > MOST_NAMES:
+                names.popitem(last=False)
+        while len(self._names) > MOST:
+            self._names.popitem(last=False)
+
+    def of(self, address: str) -> tuple[str, ...]:
+        """The names `address` was given out for, the latest last."""
+        return tuple(self._names.get(address, ()))
+
+
+def canonical(name: str) -> str:
+    """The form names are compared in."""
+    return name.rstrip(".").lower()

@@ -1,0 +1,67 @@
+"""The keys of `feature.network.outgoing` (mirrord: 2.4 outgoing, part 7)."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from attrs import frozen
+
+from pymirror.core.config import key, not_negative, positive, regex
+from pymirror.features.network.outgoing.filter import parse
+
+
+def _entries(_: object, attribute: Any, value: list[str] | None) -> None:
+    if value is not None and not value:
+        raise ValueError(f"{attribute.name}: is empty; leave the filter out to send everything to the target")
+    for number, text in enumerate(value or (), 1):
+        try:
+            parse(text)
+        except ValueError as error:
+            raise ValueError(f"{attribute.name}: entry {number}, {error}") from None
+
+
+@frozen
+class Filter:
+    """Exactly one of the two."""
+
+    remote: list[str] | None = key(
+        None, validator=_entries, help="Destinations reached from the target; all others from this machine."
+    )
+    local: list[str] | None = key(
+        None, validator=_entries, help="Destinations reached from this machine; all others from the target."
+    )
+
+    def __attrs_post_init__(self) -> None:
+        if (self.remote is None) == (self.local is None):
+            raise ValueError("give exactly one of remote and local")
+
+
+@frozen
+class Config:
+    """Which outgoing traffic leaves from the target."""
+
+    variables: ClassVar = ("DETECT_DEBUGGER_PORT", "IGNORE_DEBUGGER_PORTS")
+
+    tcp: bool = key(True, env="TCP_OUTGOING", help="TCP connections leave from the target.")
+    udp: bool = key(True, env="UDP_OUTGOING", help="UDP datagrams leave from the target.")
+    ignore_localhost: bool = key(False, help="Loopback destinations stay on this machine.")
+    filter: Filter | None = key(
+        None, help="[tcp|udp|any://][name | ip | [ipv6] | cidr][:port], under remote or under local."
+    )
+    unix_streams: list[str] = key(
+        factory=list,
+        env="OUTGOING_REMOTE_UNIX_STREAMS",
+        validator=regex,
+        help="Unix sockets of the target: regular expressions for a path or an abstract name.",
+    )
+    connect_timeout: float = key(
+        0.0,
+        validator=not_negative,
+        help="Seconds for a connection to be made; 0: as the target's kernel has it.",
+    )
+    nonblocking_wait: float = key(
+        0.5,
+        validator=not_negative,
+        help="Seconds a non-blocking connect may wait for its true result; the program is held that long.",
+    )
+    max_connections: int = key(4096, validator=positive, help="Connections at once; more get EADDRNOTAVAIL.")

@@ -1,0 +1,251 @@
+"""The layer's half of `network.outgoing`: decides each destination, dials through the agent, relays.
+
+A blocking connect is answered when the agent has connected or failed; a non-blocking one waits a
+bounded time, and not at all for an address that was reached before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import resource
+import socket
+from collections import OrderedDict
+from collections.abc import Iterable
+from functools import partial
+
+from pymirror.core.call import SOCKET_CALLS, Address, Call, Errno, OtherAddress, Untouched, Verdict
+from pymirror.core.errors import ChannelLost, PeerError
+from pymirror.core.feature import Launch, LayerFeature, Process, Stream, handles, intercepts
+from pymirror.features.network.names import Names
+from pymirror.features.network.outgoing import config as keys
+from pymirror.features.network.outgoing import debuggers, listeners
+from pymirror.features.network.outgoing import messages as m
+from pymirror.features.network.outgoing.carry import Join
+from pymirror.features.network.outgoing.datagrams import Flow
+from pymirror.features.network.outgoing.flows import Flows
+from pymirror.features.network.outgoing.lookups import Lookups
+from pymirror.features.network.outgoing.relay import Relay
+from pymirror.features.network.outgoing.rules import Decision, Facts, Place, Rules, Unknown
+
+MARK = "PYMIRROR_SESSION"
+"""In the environment of each process of the program, with this session's own value."""
+SETTLE = 3.0
+"""Seconds after the program's end for what it sent last; a child that outlives it may hold a connection."""
+MOST_REACHED = 4096
+"""Addresses remembered as reached before."""
+
+
+class Layer(LayerFeature):
+    name = m.NAME
+    Config = keys.Config
+    config: keys.Config
+    _relay: Relay | None = None
+
+    @classmethod
+    def wanted(cls, config: keys.Config) -> bool:
+        return config.tcp or config.udp or bool(config.unix_streams)
+
+    @classmethod
+    def rights(cls, config: keys.Config) -> frozenset[str]:
+        """To enter the target's network namespace, and to connect to unix sockets of another user."""
+        return frozenset({"SYS_PTRACE", "SYS_ADMIN", *(("DAC_OVERRIDE",) if config.unix_streams else ())})
+
+    @classmethod
+    def explain(cls, config: keys.Config, call: Call) -> Verdict | None:
+        if call.name not in SOCKET_CALLS:
+            return None
+        decision = Rules(config).decide(call, _Unasked())
+        if isinstance(decision, Unknown):
+            return Verdict(f"outgoing.filter: depends on the addresses of {', '.join(decision.names)}")
+        if decision.place is Place.HERE:
+            return Untouched(decision.reason)
+        return OtherAddress(decision.reason, relay=b"")
+
+    async def prepare(self, launch: Launch) -> None:
+        self._relay = Relay()
+        self._flows = Flows()
+        self._rules = Rules(self.config, debuggers.ports(launch.argv, launch.environ))
+        self._names = launch.shared(Names)
+        chosen = self.config.filter
+        self._lookups = Lookups(self.peer, here=chosen is not None and chosen.local is not None)
+        session = launch.environ.get(MARK)
+        self._mark = f"{MARK}={session}".encode() if session else b""
+        self._listeners = listeners.Listeners(0, self._mark)
+        self._number = 0
+        self._dials: dict[int, asyncio.Future[m.Dialed]] = {}
+        self._reached: OrderedDict[tuple[str, Address | None], str] = (
+            OrderedDict()
+        )  # → the host it was reached from
+        self._open = 0
+        self._joined: dict[int, Join | Flow] = {}
+        launch.notes.append(f"outgoing: {_summary(self.config)}")
+
+    async def started(self, process: Process) -> None:
+        self._listeners = listeners.Listeners(process.pid, self._mark)
+        # Not before: the program is to start with the limit it would have without us.
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+    async def aclose(self) -> None:
+        relay, self._relay = self._relay, None
+        if relay is None:
+            return
+        try:
+            await asyncio.wait_for(self._settle(), SETTLE)
+        except (asyncio.TimeoutError, OSError, PeerError) as error:
+            self.log.debug("what the program sent last may not have arrived: %r", error)
+        await self._flows.aclose()
+        await relay.aclose()
+
+    @handles(m.Dialed)
+    async def dialed(self, dialed: m.Dialed) -> None:
+        future = self._dials.pop(dialed.number, None)
+        if future is not None and not future.done():
+            future.set_result(dialed)
+
+    @intercepts("connect", "sendto")
+    async def connect(self, call: Call) -> Verdict | None:
+        decision = await self._decide(call)
+        if decision.place is Place.HERE:
+            return Untouched(decision.reason)
+        if self._relay is None or self._open >= self.config.max_connections:
+            return Errno(f"{decision.reason}; outgoing.max_connections", code=errno.EADDRNOTAVAIL)
+        return await self._dial(call, decision, self._relay)
+
+    async def _decide(self, call: Call) -> Decision:
+        facts = _Facts(self._listeners, self._names, self._lookups)
+        while isinstance(decision := self._rules.decide(call, facts), Unknown):
+            await self._lookups.ask(decision.names)
+        return decision
+
+    async def _dial(self, call: Call, decision: Decision, relay: Relay) -> Verdict:
+        self._number += 1
+        number = self._number
+        future = self._dials[number] = asyncio.get_running_loop().create_future()
+        host, port = (call.address.host, call.address.port) if call.address is not None else ("", 0)
+        stream = await self.peer.stream(m.Dial(number, call.transport, host, port, call.path))
+        self._open += 1
+        try:
+            dialed = await self._result(call, future)
+        except BaseException:
+            self._dials.pop(number, None)
+            await self._drop(stream)
+            raise
+        if dialed is not None and dialed.code:
+            await self._drop(stream)
+            return Errno(decision.reason, code=dialed.code)
+        where, words = self._relayed(call, number, stream, relay)
+        return OtherAddress(decision.reason, relay=where, introduction=words, name=self._name(call, dialed))
+
+    def _relayed(
+        self, call: Call, number: int, stream: Stream, relay: Relay
+    ) -> tuple[Address | bytes, bytes]:
+        """(where to connect, introduction)."""
+        never = partial(self._abandon, stream)
+        join = partial(self._join, number, stream)
+        if call.address is None:
+            kind = socket.SOCK_STREAM if call.transport == "unix" else socket.SOCK_SEQPACKET
+            return relay.name(kind), relay.expect(join, never)
+        version = call.address.ip.version
+        if call.transport == "udp":
+            return self._flows.expect(version, partial(self._flow, number, stream), never)
+        return relay.address(version), relay.expect(join, never)
+
+    async def _result(self, call: Call, future: asyncio.Future[m.Dialed]) -> m.Dialed | None:
+        """None: not known within the time this call may wait."""
+        if call.blocking:
+            return await future
+        if (call.transport, call.address) in self._reached:
+            return None
+        done, _ = await asyncio.wait([future], timeout=self.config.nonblocking_wait)
+        return future.result() if done else None
+
+    def _name(self, call: Call, dialed: m.Dialed | None) -> Address | None:
+        """What getsockname tells: a host it was reached from before, with any port, if it must be guessed."""
+        if call.address is None:
+            return None
+        key = (call.transport, call.address)
+        if dialed is None:
+            host = self._reached.get(key)
+            return Address(host, 0) if host is not None else None
+        self._reached[key] = dialed.host
+        self._reached.move_to_end(key)
+        if len(self._reached) > MOST_REACHED:
+            self._reached.popitem(last=False)
+        return Address(dialed.host, dialed.port)
+
+    async def _join(self, number: int, stream: Stream, sock: socket.socket) -> None:
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await self._run(number, Join(sock, stream))
+
+    async def _flow(self, number: int, stream: Stream, sock: socket.socket) -> None:
+        await self._run(number, Flow(sock, stream))
+
+    async def _run(self, number: int, joined: Join | Flow) -> None:
+        self._joined[number] = joined
+        try:
+            await joined.run()
+        finally:
+            del self._joined[number]
+            self._open -= 1
+
+    async def _settle(self) -> None:
+        """What the program sent before it ended arrives, as it does when the kernel alone carries it."""
+        joined = dict(self._joined)
+        if joined:
+            await asyncio.gather(
+                *(each.taken.wait() if isinstance(each, Join) else each.finish() for each in joined.values())
+            )
+            await self.peer.request(m.Settle(list(joined)))
+
+    def _abandon(self, stream: Stream) -> None:
+        """The program is gone, or does not want the connection any more."""
+        if self._relay is not None:
+            self._relay.spawn(self._drop(stream))
+
+    async def _drop(self, stream: Stream) -> None:
+        self._open -= 1
+        try:
+            await stream.aclose()
+        except ChannelLost:
+            return
+
+
+class _Facts(Facts):
+    """What is true now, on this machine."""
+
+    def __init__(self, ours: listeners.Listeners, names: Names, lookups: Lookups) -> None:
+        self._ours, self._names, self._lookups = ours, names, lookups
+
+    def listens(self, transport: str, port: int) -> str:
+        return self._ours.of(transport, port)
+
+    def names(self, host: str) -> Iterable[str]:
+        return self._names.of(host)
+
+    def look_up(self, name: str) -> Iterable[str] | None:
+        return self._lookups.known(name)
+
+
+class _Unasked(Facts):
+    """For `explain`, which looks at nothing but the configuration."""
+
+    def listens(self, transport: str, port: int) -> str:
+        return ""
+
+    def names(self, host: str) -> Iterable[str]:
+        return ()
+
+    def look_up(self, name: str) -> Iterable[str] | None:
+        return None
+
+
+def _summary(config: keys.Config) -> str:
+    kinds = " and ".join(name.upper() for name in ("tcp", "udp") if getattr(config, name)) or "unix sockets"
+    if config.filter is None:
+        return f"{kinds} from the target"
+    if config.filter.remote is not None:
+        return f"{kinds} from the target for {len(config.filter.remote)} filter entries, else from here"
+    return f"{kinds} from the target, except {len(config.filter.local or ())} filter entries"

@@ -1,0 +1,86 @@
+"""Datagrams in a stream, and a flow that is offered more than it can carry."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+from pymirror.features.network.outgoing.datagrams import LENGTH, QUEUE, Flow, split
+from pymirror.features.network.outgoing.flows import Flows
+
+
+def framed(*datagrams: bytes) -> bytes:
+    return b"".join(LENGTH.pack(len(each)) + each for each in datagrams)
+
+
+def test_datagrams_keep_their_borders_however_the_stream_is_cut() -> None:
+    whole = framed(b"one", b"", b"three")
+    for cut in range(len(whole) + 1):
+        first, rest = split(whole[:cut])
+        second, left = split(rest + whole[cut:])
+        assert (first + second, left) == ([b"one", b"", b"three"], b"")
+
+
+class Stalled:
+    """A stream whose other side reads nothing, until `go`; then it keeps what was written.
+
+    `much` is set when nearly a whole queue was.
+    """
+
+    def __init__(self) -> None:
+        self.go, self.much, self.written, self.ended = asyncio.Event(), asyncio.Event(), b"", False
+
+    async def write(self, data: bytes) -> None:
+        await self.go.wait()
+        self.written += data
+        if len(self.written) > QUEUE - 16384:
+            self.much.set()
+
+    async def read(self, size: int = 65536) -> bytes:
+        await asyncio.Event().wait()
+        return b""
+
+    async def close_write(self) -> None: ...
+
+    async def aclose(self) -> None:
+        self.ended = True
+
+
+async def test_a_stalled_channel_costs_datagrams_and_no_memory() -> None:
+    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    here.setblocking(False)
+    stream = Stalled()
+    flow = Flow(here, stream)
+    running = asyncio.ensure_future(flow.run())
+    there.setblocking(False)
+
+    while flow.dropped < 10:
+        try:
+            there.send(b"x" * 8192)
+        except BlockingIOError:
+            await asyncio.sleep(0)
+    stream.go.set()
+    await stream.much.wait()
+    assert len(stream.written) <= 2 * QUEUE
+    assert {len(each) for each in split(stream.written)[0]} == {8192}
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert stream.ended
+    there.close()
+
+
+async def test_only_the_introduced_socket_is_heard() -> None:
+    flows, came = Flows(), asyncio.get_running_loop().create_future()
+
+    async def joined(sock: socket.socket) -> None:
+        with sock:
+            came.set_result((sock.getpeername(), sock.recv(100)))
+
+    where, words = flows.expect(4, joined, lambda: None)
+    with socket.socket(type=socket.SOCK_DGRAM) as stranger, socket.socket(type=socket.SOCK_DGRAM) as program:
+        stranger.sendto(b"y" * len(words), (where.host, where.port))
+        for data in (words, b"first"):
+            program.sendto(data, (where.host, where.port))
+        stranger.sendto(b"late", (where.host, where.port))
+        assert await came == (("127.0.0.1", program.getsockname()[1]), b"first")
+    await flows.aclose()

@@ -1,0 +1,122 @@
+"""Both halves of `network.outgoing` without an engine: what is answered, and what is refused at the start."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import pytest
+
+from pymirror.core.call import Address, Call, Errno, OtherAddress, Untouched
+from pymirror.core.feature import Launch
+from pymirror.core.testing import FakeTarget, conformance, pair
+from pymirror.features.network.names import Names
+from pymirror.features.network.outgoing.agent import Agent
+from pymirror.features.network.outgoing.config import Config, Filter
+from pymirror.features.network.outgoing.layer import Layer
+
+T = TypeVar("T")
+
+
+@pytest.fixture
+def served() -> Any:
+    """A server in this process; the program is another, so the port is nobody's of the program."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        yield server
+
+
+@asynccontextmanager
+async def session(tmp_path: Any, config: Config, launch: Launch | None = None) -> AsyncIterator[Any]:
+    with FakeTarget(tmp_path) as target:
+        async with pair(Layer, Agent, config, target) as both:
+            await both.layer.prepare(launch or Launch(["program"], {}, "/nowhere"))
+            yield both
+
+
+def tcp(port: int, **more: Any) -> Call:
+    return Call("connect", transport="tcp", address=Address("127.0.0.1", port), **more)
+
+
+async def connected(verdict: Any) -> socket.socket:
+    """As the pump does it."""
+    assert isinstance(verdict, OtherAddress) and isinstance(verdict.relay, Address), verdict
+    sock = socket.create_connection((verdict.relay.host, verdict.relay.port))
+    sock.setblocking(False)
+    await asyncio.get_running_loop().sock_sendall(sock, verdict.introduction)
+    return sock
+
+
+async def test_a_connection_is_joined_to_its_stream(tmp_path: Any, served: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    async with session(tmp_path, Config()) as both:
+        verdict = await both.layer.connect(tcp(served.getsockname()[1]))
+        with await connected(verdict) as ours, (await loop.sock_accept(served))[0] as theirs:
+            theirs.setblocking(False)
+            assert verdict.name == Address(*theirs.getpeername())
+            await loop.sock_sendall(ours, b"there")
+            assert await loop.sock_recv(theirs, 100) == b"there"
+            ours.shutdown(socket.SHUT_WR)
+            assert await loop.sock_recv(theirs, 100) == b""
+            await loop.sock_sendall(theirs, b"back")
+            assert await loop.sock_recv(ours, 100) == b"back"
+
+
+async def test_an_errno_of_the_target_is_the_verdict(tmp_path: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        port = gone.getsockname()[1]
+    async with session(tmp_path, Config()) as both:
+        for blocking in (True, False):
+            assert await both.layer.connect(tcp(port, blocking=blocking)) == Errno(
+                "outgoing: no filter", code=errno.ECONNREFUSED
+            )
+
+
+async def test_an_address_that_was_reached_is_answered_at_once(tmp_path: Any, served: socket.socket) -> None:
+    """The second verdict comes although the agent has not answered: its port is not known yet."""
+    async with session(tmp_path, Config(nonblocking_wait=60.0)) as both:
+        first = await both.layer.connect(tcp(served.getsockname()[1], blocking=False))
+        second = await both.layer.connect(tcp(served.getsockname()[1], blocking=False))
+        assert first.name.port != 0
+        assert second.name == Address("127.0.0.1", 0)
+
+
+async def test_connections_are_bounded(tmp_path: Any, served: socket.socket) -> None:
+    async with session(tmp_path, Config(max_connections=1)) as both:
+        with await connected(await both.layer.connect(tcp(served.getsockname()[1]))):
+            refused = await both.layer.connect(tcp(served.getsockname()[1]))
+            assert isinstance(refused, Errno) and refused.code == errno.EADDRNOTAVAIL
+
+
+async def test_a_name_the_resolver_gave_out_decides(tmp_path: Any) -> None:
+    launch = Launch(["program"], {}, "/nowhere")
+    launch.shared(Names).learned("db.shop", ["127.0.0.1"])
+    async with session(tmp_path, Config(filter=Filter(local=["db.shop"])), launch) as both:
+        assert await both.layer.connect(tcp(9)) == Untouched("outgoing.filter local 'db.shop'")
+
+
+async def test_a_name_that_does_not_resolve_breaks_nothing(tmp_path: Any) -> None:
+    async with session(tmp_path, Config(filter=Filter(remote=["no-such-name.invalid"]))) as both:
+        found = await both.layer.connect(tcp(9))
+        assert found == Untouched("outgoing.filter remote: no entry matches")
+
+
+class Closed(FakeTarget):
+    """A target whose network may not be entered."""
+
+    async def in_network(self, work: Callable[[], T]) -> T:
+        raise PermissionError(errno.EPERM, "the agent lacks SYS_ADMIN")
+
+
+async def test_an_agent_without_the_right_says_so_before_the_program_starts(tmp_path: Any) -> None:
+    with Closed(tmp_path) as target, pytest.raises(PermissionError, match="the agent lacks SYS_ADMIN"):
+        async with pair(Layer, Agent, Config(), target):
+            pass
+
+
+async def test_it_keeps_the_rules_of_a_feature() -> None:
+    await conformance(Layer, Agent, Config())

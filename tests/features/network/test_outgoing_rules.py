@@ -1,0 +1,194 @@
+"""Entries of a filter, and where each destination is reached from, as tables."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pytest
+from attrs import field, frozen
+
+from pymirror.core.call import Address, Call
+from pymirror.core.config import Vocabulary, resolve
+from pymirror.core.errors import ConfigError
+from pymirror.core.feature import NoConfig
+from pymirror.core.structure import structure
+from pymirror.features.network.outgoing.config import Config
+from pymirror.features.network.outgoing.debuggers import ports
+from pymirror.features.network.outgoing.filter import Entry, parse
+from pymirror.features.network.outgoing.rules import Decision, Place, Rules, Unknown
+
+
+@frozen
+class Facts:
+    """listening: port → who. given: address → names. resolved: name → addresses."""
+
+    listening: Mapping[int, str] = field(factory=dict)
+    given: Mapping[str, list[str]] = field(factory=dict)
+    resolved: Mapping[str, list[str]] = field(factory=dict)
+
+    def listens(self, transport: str, port: int) -> str:
+        return self.listening.get(port, "")
+
+    def names(self, host: str) -> Iterable[str]:
+        return self.given.get(host, ())
+
+    def look_up(self, name: str) -> Iterable[str] | None:
+        return self.resolved.get(name)
+
+
+def network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    return ipaddress.ip_network(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "transport", "name", "net", "port"),
+    [
+        ("db", "any", "db", None, 0),
+        ("DB.Shop.svc.:5432", "any", "db.shop.svc", None, 5432),
+        ("TCP://db", "tcp", "db", None, 0),
+        ("udp://10.0.0.1:53", "udp", None, "10.0.0.1/32", 53),
+        ("10.0.0.0/8", "any", None, "10.0.0.0/8", 0),
+        ("10.1.2.3/8:80", "any", None, "10.0.0.0/8", 80),
+        ("[fd00::1]:443", "any", None, "fd00::1/128", 443),
+        ("[fd00::/8]:443", "any", None, "fd00::/8", 443),
+        ("fd00::1", "any", None, "fd00::1/128", 0),
+        ("any://:7777", "any", None, None, 7777),
+        (":7777", "any", None, None, 7777),
+        ("tcp://", "tcp", None, None, 0),
+        ("0.0.0.0:80", "any", None, None, 80),
+        ("[::]:80", "any", None, None, 80),
+        ("0.0.0.0/0", "any", None, None, 0),
+        ("1.2.3.4:0", "any", None, "1.2.3.4/32", 0),
+    ],
+)
+def test_an_entry_means(text: str, transport: str, name: str | None, net: str | None, port: int) -> None:
+    assert parse(text) == Entry(text, transport, name, network(net) if net else None, port)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "is empty"),
+        ("http://db", "protocol is one of tcp, udp, any"),
+        ("db:http", "'http' is no port"),
+        ("db:70000", "no port"),
+        ("db:", "no port"),
+        ("*.shop", "no wildcards"),
+        ("10.0.0.0/33", "no address or network"),
+        ("1.2.3", "no address or network"),
+        ("[db]:80", "brackets are for IPv6"),
+        ("[fd00::1", "no address or network"),
+        ("a b", "no name"),
+    ],
+)
+def test_a_bad_entry_is_refused_with_its_place(text: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words) as caught:
+        structure(Config, {"filter": {"remote": ["ok", text]}}, "feature.network.outgoing")
+    assert caught.value.place == "feature.network.outgoing.filter.remote"
+    assert "entry 2" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "words"),
+    [
+        ({"remote": [], "local": None}, "is empty"),
+        ({"remote": ["a"], "local": ["b"]}, "exactly one of remote and local"),
+        ({}, "exactly one of remote and local"),
+    ],
+)
+def test_a_bad_filter_is_refused(chosen: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        structure(Config, {"filter": chosen}, "feature.network.outgoing")
+
+
+def tcp(host: str, port: int) -> Call:
+    return Call("connect", transport="tcp", address=Address(host, port))
+
+
+def udp(host: str, port: int) -> Call:
+    return Call("sendto", transport="udp", address=Address(host, port))
+
+
+REMOTE: dict[str, Any] = {"filter": {"remote": ["tcp://10.0.0.0/8:80", "db", "[fd00::1]:53"]}}
+LOCAL: dict[str, Any] = {"filter": {"local": ["udp://:53", "cache.shop:6379"]}}
+KNOWN = Facts(resolved={"db": ["10.9.9.9"], "cache.shop": []})
+
+DECISIONS: list[tuple[dict[str, Any], Call, Facts, str]] = [
+    ({}, tcp("10.0.0.1", 80), KNOWN, "target: outgoing: no filter"),
+    ({}, tcp("127.0.0.1", 80), KNOWN, "target: outgoing: no filter"),
+    ({}, tcp("10.0.0.1", 0), KNOWN, "this machine: outgoing: port 0"),
+    ({}, udp("224.0.0.251", 5353), KNOWN, "this machine: outgoing: multicast and broadcast stay on this machine"),
+    ({}, udp("255.255.255.255", 67), KNOWN, "this machine: outgoing: multicast and broadcast stay on this machine"),
+    ({"tcp": False}, tcp("10.0.0.1", 80), KNOWN, "this machine: outgoing.tcp: false"),
+    ({"tcp": False}, udp("10.0.0.1", 80), KNOWN, "target: outgoing: no filter"),
+    ({"ignore_localhost": True}, tcp("::1", 80), KNOWN, "this machine: outgoing.ignore_localhost"),
+    ({"ignore_localhost": True}, tcp("0.0.0.0", 80), KNOWN, "this machine: outgoing.ignore_localhost"),
+    ({"ignore_localhost": True}, tcp("10.0.0.1", 80), KNOWN, "target: outgoing: no filter"),
+    ({}, tcp("127.0.0.1", 3000), Facts({3000: "node (7)"}), "this machine: outgoing: node (7) listens on port 3000"),
+    ({}, tcp("10.0.0.1", 3000), Facts({3000: "node (7)"}), "target: outgoing: no filter"),
+    ({}, tcp("127.0.0.1", 5678), KNOWN, "this machine: outgoing: port 5678 is a debugger's"),
+    (REMOTE, tcp("10.0.0.1", 80), KNOWN, "target: outgoing.filter remote 'tcp://10.0.0.0/8:80'"),
+    (REMOTE, udp("10.0.0.1", 80), KNOWN, "this machine: outgoing.filter remote: no entry matches"),
+    (REMOTE, tcp("10.9.9.9", 1), KNOWN, "target: outgoing.filter remote 'db'"),
+    (REMOTE, tcp("10.9.9.8", 1), Facts(given={"10.9.9.8": ["DB."]}), "target: outgoing.filter remote 'db'"),
+    (REMOTE, tcp("fd00::1", 53), KNOWN, "target: outgoing.filter remote '[fd00::1]:53'"),
+    (REMOTE, tcp("10.0.0.1", 80), Facts(), "target: outgoing.filter remote 'tcp://10.0.0.0/8:80'"),
+    (REMOTE, tcp("10.0.0.1", 81), Facts(), "unknown: db"),
+    (REMOTE, tcp("db", 81), Facts(), "target: outgoing.filter remote 'db'"),
+    (LOCAL, udp("10.0.0.10", 53), Facts(), "this machine: outgoing.filter local 'udp://:53'"),
+    (LOCAL, tcp("10.0.0.10", 6379), KNOWN, "target: outgoing.filter local: no entry matches"),
+    (LOCAL, tcp("10.0.0.10", 6380), Facts(), "target: outgoing.filter local: no entry matches"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("config", "call", "facts", "wanted"), DECISIONS)
+def test_a_destination_is(config: dict[str, Any], call: Call, facts: Facts, wanted: str) -> None:
+    rules = Rules(structure(Config, config, "outgoing"), frozenset({5678}))
+    found = rules.decide(call, facts)
+    if isinstance(found, Unknown):
+        assert wanted == f"unknown: {', '.join(found.names)}"
+    else:
+        assert f"{found.place.value}: {found.reason}" == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        (b"/var/run/docker.sock", Place.TARGET),
+        (b"/run/nscd/socket", Place.HERE),
+        (b"\0side-car", Place.TARGET),
+        (b"\0X11", Place.HERE),
+    ],
+)
+def test_a_unix_socket_is(name: bytes, place: Place) -> None:
+    rules = Rules(Config(unix_streams=[r"^/var/run/docker\.sock$", "^side-"]))
+    found = rules.decide(Call("connect", name, transport="unix"), Facts())
+    assert isinstance(found, Decision) and found.place is place
+
+
+@pytest.mark.parametrize(
+    ("line", "variables", "wanted"),
+    [
+        ("python -m debugpy --connect 127.0.0.1:5678 app.py", {"MIRRORD_DETECT_DEBUGGER_PORT": "debugpy"}, {5678}),
+        ("python -m debugpy --connect 127.0.0.1:5678 app.py", {}, set()),
+        ("python pydevd.py --port 1234 --file x", {"PYMIRROR_DETECT_DEBUGGER_PORT": "pydevd"}, {1234}),
+        ("java -agentlib:jdwp=transport=dt_socket,server=n,address=127.0.0.1:54898,suspend=y App",
+         {"MIRRORD_DETECT_DEBUGGER_PORT": "javaagent"}, {54898}),
+        ("node --inspect=9230 app.js", {"MIRRORD_DETECT_DEBUGGER_PORT": "debugpy,nodeinspector"}, {9230}),
+        ("x", {"MIRRORD_IGNORE_DEBUGGER_PORTS": "5000-5002;6000"}, {5000, 5001, 5002, 6000}),
+        ("x", {"MIRRORD_IGNORE_DEBUGGER_PORTS": "none"}, set()),
+    ],
+)  # fmt: skip
+def test_debuggers_ports(line: str, variables: dict[str, str], wanted: set[int]) -> None:
+    assert ports(line.split(), variables) == wanted
+
+
+@pytest.mark.parametrize(("short", "there"), [(False, False), (True, True)])
+def test_the_short_form_of_network_is_for_all_features_in_it(short: bool, there: bool, tmp_path: Any) -> None:
+    file = tmp_path / "pymirror.json"
+    file.write_text(json.dumps({"feature": {"network": short}}))
+    words = Vocabulary({"network.outgoing": Config}, {"none": NoConfig}, default_runtime="none")
+    assert ("network.outgoing" in resolve(str(file), {}, {}, words).features) is there

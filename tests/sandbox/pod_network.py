@@ -1,0 +1,73 @@
+"""A target with a network of its own and servers in it, and programs run in its context."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from pymirror.runtimes.process.sandbox import Sandbox
+
+PROGRAMS = Path(__file__).parent / "programs"
+LIMIT = 100.0
+
+
+@frozen
+class Ran:
+    status: int
+    out: str
+    err: str
+
+    def json(self) -> Any:
+        assert self.status == 0, self
+        return json.loads(self.out)
+
+
+@frozen
+class Pod:
+    """pid: the target. servers: their standard output."""
+
+    pid: int
+    servers: asyncio.StreamReader
+
+    async def run(self, *program: object, feature: dict[str, Any] | None = None, trace: bool = True) -> Ran:
+        """Under `pymirror exec`, with the features env and fs off; feature: of `feature.network`."""
+        chosen = {"fs": "local", "env": False, "hostname": False, "network": feature or {}}
+        configuration = json.dumps({"feature": chosen, "skip_build_tools": False})
+        command = [sys.executable, "-m", "pymirror.cli.main", "exec", "-f", "-", "-t", f"process/{self.pid}"]
+        made = await asyncio.create_subprocess_exec(
+            *command, *(["--trace"] if trace else []), "--", *map(str, program),
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, "PYMIRROR_PROGRESS_MODE": "simple"},
+        )  # fmt: skip
+        try:
+            out, err = await asyncio.wait_for(made.communicate(configuration.encode()), LIMIT)
+        except BaseException:
+            made.terminate()
+            await made.wait()
+            raise
+        return Ran(made.returncode or 0, out.decode(), err.decode())
+
+
+@asynccontextmanager
+async def pod() -> AsyncIterator[Pod]:
+    async with Sandbox.start() as sandbox:
+        servers = await asyncio.create_subprocess_exec(
+            *(sys.executable, PROGRAMS / "servers.py", str(sandbox.pid)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert servers.stdout is not None and servers.stdin is not None
+        try:
+            assert await servers.stdout.readline() == b"up\n"
+            yield Pod(sandbox.pid, servers.stdout)
+        finally:
+            servers.stdin.close()
+            await servers.wait()

@@ -1,0 +1,87 @@
+"""What a Python program sees of UDP in the target's network: `outgoing_udp.py CASE`, prints JSON."""
+
+import json
+import socket
+import sys
+
+
+def made(family=socket.AF_INET):
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    sock.settimeout(20)
+    return sock
+
+
+def connected():
+    """Names, borders, an empty datagram, the largest one; the server sees the name that is told."""
+    found = []
+    with made() as sock:
+        sock.connect(("10.77.0.1", 7012))
+        sock.send(b"")
+        found.append(
+            [list(sock.getpeername()), sock.recv(100).decode().split()[1] == str(sock.getsockname()[1])]
+        )
+        sock.connect(("10.77.0.1", 7010))  # the same socket to another server
+        for size in (0, 1, 60000):
+            sock.send(b"x" * size)
+            data, sender = sock.recvfrom(65535)
+            found.append([len(data), list(sender)])
+        sock.sendto(b"named", ("10.77.0.1", 7010))
+        found.append(sock.recv(100).decode())
+    return found
+
+
+def unconnected():
+    """Several peers from one socket, both families, answers from whom they were sent to."""
+    found = []
+    with made() as sock:
+        sock.bind(("0.0.0.0", 0))
+        for number in range(3):
+            for port in (7010, 7011):
+                sock.sendto(b"%d" % number, ("10.77.0.1", port))
+                found.append([*sock.recvfrom(100)])
+    with made(socket.AF_INET6) as sock:
+        for host in ("fd77::1", "::ffff:10.77.0.1"):
+            sock.sendmsg([b"six ", b"parts"], [], 0, (host, 7010))
+            found.append([*sock.recvmsg(100)[::3]])
+    return [[data.decode(), *sender[:2]] for data, sender in found]
+
+
+def errors():
+    """A datagram that nobody wanted ends no flow, of a connected socket neither."""
+    with made() as sock:
+        for _ in range(3):
+            sock.sendto(b"lost", ("10.77.0.1", 7099))
+        sock.sendto(b"found", ("10.77.0.1", 7010))
+        found = [sock.recv(100).decode()]
+    with made() as sock:
+        sock.settimeout(0.2)
+        sock.connect(("10.77.0.1", 7099))
+        for _ in range(3):
+            sock.send(b"lost")
+            try:
+                sock.recv(1)
+            except OSError as error:
+                found.append(type(error).__name__)
+    with made() as sock:
+        found.append(sock.connect_ex(("10.79.0.1", 53)))
+        try:
+            sock.sendto(b"x", ("10.79.0.1", 53))
+        except OSError as error:
+            found.append(error.errno)
+    return found
+
+
+def local():
+    """A UDP port of the program's own stays here."""
+    with made() as server, made() as sock:
+        server.bind(("127.0.0.1", 7010))
+        sock.sendto(b"mine", ("127.0.0.1", 7010))
+        data, sender = server.recvfrom(100)
+        server.sendto(b"back", sender)
+        return [
+            data.decode(),
+            *[each.decode() if isinstance(each, bytes) else list(each) for each in sock.recvfrom(9)],
+        ]
+
+
+print(json.dumps(globals()[sys.argv[1]]()))

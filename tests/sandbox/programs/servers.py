@@ -1,0 +1,167 @@
+"""Servers in a process's network namespace: `servers.py PID`; says "up" and ends with its stdin.
+
+On 127.0.0.1, 127.0.0.77, ::1, and on 10.77.0.1 and fd77::1, which only that namespace has, as it has the
+routes 10.78.0.0/16, which is unreachable, and 10.80.0.0/16, where nobody answers. TCP ports: 7001 tells the client's address and then repeats what it reads, to its end; 7002
+reads a number and sends that many bytes; 7003 reads to the end and answers with the SHA-256; 7004 resets;
+7005 reads until the reset and tells it at 7006, which waits for that; 7007 never reads; 7008 reads to the end and prints the number of bytes; 7080 HTTP.
+Unix sockets: /app/stream.sock and the abstract side-car repeat, /app/packets.sock repeats packets, nobody listens
+on /app/dead.sock. UDP port 7010 and 7011: answer with "PORT " and the datagram; 7012: with the sender's address;
+7013: prints the number of bytes.
+"""
+
+import asyncio
+import ctypes
+import hashlib
+import itertools
+import os
+import socket
+import struct
+import subprocess
+import sys
+
+HERE = ("127.0.0.1", "127.0.0.77", "10.77.0.1", "::1", "fd77::1")
+RESET = asyncio.Event()
+PATTERN = bytes(range(256)) * 256
+
+
+def enter(pid):
+    with open(f"/proc/{pid}/ns/net") as file:
+        assert ctypes.CDLL(None, use_errno=True).setns(file.fileno(), 0x40000000) == 0
+    commands = ("addr add 10.77.0.1/32 dev lo", "-6 addr add fd77::1/128 dev lo nodad")
+    routes = ("route add unreachable 10.78.0.0/16", "route add 10.80.0.0/16 dev lo")
+    for command in (*commands, *routes):
+        subprocess.run(["ip", *command.split()], check=True)
+
+
+def reset(writer):
+    sock = writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+async def repeat(reader, writer):
+    host, port = writer.get_extra_info("peername")[:2]
+    writer.write(f"{host} {port}\n".encode())
+    await echo(reader, writer)
+
+
+async def echo(reader, writer):
+    while data := await reader.read(1 << 16):
+        writer.write(data)
+        await writer.drain()
+
+
+async def source(reader, writer):
+    left = int(await reader.readline())
+    while left > 0:
+        writer.write(PATTERN[:left])
+        left -= len(PATTERN)
+        await writer.drain()
+
+
+async def digest(reader, writer):
+    found = hashlib.sha256()
+    while data := await reader.read(1 << 16):
+        found.update(data)
+    writer.write(found.hexdigest().encode())
+
+
+async def resets(reader, writer):
+    await reader.readline()
+    reset(writer)
+
+
+async def awaits_reset(reader, writer):
+    try:
+        while await reader.read(1 << 16):
+            pass
+    except ConnectionResetError:
+        RESET.set()
+
+
+async def tells_reset(reader, writer):
+    await RESET.wait()
+    writer.write(b"reset")
+
+
+async def never_reads(reader, writer):
+    writer.transport.pause_reading()
+    await asyncio.Event().wait()
+
+
+async def counts(reader, writer):
+    print(len(await reader.read()), flush=True)
+
+
+async def http(reader, writer):
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\nConnection: close\r\n\r\nfrom the pod\n")
+
+
+async def repeat_packets(listener):
+    loop = asyncio.get_running_loop()
+    while True:
+        sock, _ = await loop.sock_accept(listener)
+        while data := await loop.sock_recv(sock, 1 << 17):
+            await loop.sock_sendall(sock, data)
+        sock.close()
+
+
+async def unix(pid):
+    """The paths are in the target's root; the abstract name belongs to the network namespace."""
+    app = f"/proc/{pid}/root/app"
+    await asyncio.start_unix_server(handler(echo), f"{app}/stream.sock")
+    await asyncio.start_unix_server(handler(echo), "\0side-car")
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.setblocking(False)
+    listener.bind(f"{app}/packets.sock")
+    listener.listen()
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(f"{app}/dead.sock")
+    return asyncio.ensure_future(repeat_packets(listener))
+
+
+def handler(serve):
+    async def run(reader, writer):
+        try:
+            await serve(reader, writer)
+        finally:
+            writer.close()
+
+    return run
+
+
+class Datagrams(asyncio.DatagramProtocol):
+    def __init__(self, port):
+        self.port = port
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def datagram_received(self, data, addr):
+        told = f"{addr[0]} {addr[1]}" if self.port == 7012 else f"{self.port} "
+        if self.port == 7013:
+            print(len(data), flush=True)
+            return
+        self.transport.sendto(told.encode() + (b"" if self.port == 7012 else data), addr)
+
+
+async def main():
+    enter(int(sys.argv[1]))
+    loop = asyncio.get_running_loop()
+    servers = {
+        7001: repeat, 7002: source, 7003: digest, 7004: resets, 7005: awaits_reset, 7006: tells_reset,
+        7007: never_reads, 7008: counts, 7080: http,
+    }  # fmt: skip
+    for host, (port, serve) in itertools.product(HERE, servers.items()):
+        await asyncio.start_server(handler(serve), host, port, backlog=1024)
+    for host, port in itertools.product(HERE, (7010, 7011, 7012, 7013)):
+        await loop.create_datagram_endpoint(lambda port=port: Datagrams(port), (host, port))
+    serving = await unix(sys.argv[1])
+    print("up", flush=True)
+    await loop.run_in_executor(None, sys.stdin.read)
+    serving.cancel()
+    os._exit(0)
+
+
+asyncio.run(main())

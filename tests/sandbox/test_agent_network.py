@@ -1,0 +1,100 @@
+"""Threads in a target's network namespace: what they make belongs to it, and a missing right is named."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import threading
+
+import pytest
+
+from pymirror.agent.network import Network, shared
+from pymirror.runtimes.process.sandbox import Sandbox
+from tests.sandbox.test_agent_rights import USER, as_user
+
+pytestmark = pytest.mark.sandbox
+
+
+def listening() -> socket.socket:
+    made = socket.create_server(("127.0.0.1", 0))
+    made.setblocking(False)
+    return made
+
+
+def ports(pid: int) -> set[int]:
+    with open(f"/proc/{pid}/net/tcp", encoding="ascii") as file:
+        return {int(line.split()[1].rpartition(":")[2], 16) for line in file.read().splitlines()[1:]}
+
+
+async def test_a_socket_made_there_belongs_there_and_serves_here() -> None:
+    async with Sandbox.start() as sandbox:
+        network = Network(sandbox.pid)
+        with await network.run(listening) as server:
+            assert ports(sandbox.pid) == {server.getsockname()[1]}
+            assert server.getsockname()[1] not in ports(os.getpid())
+        network.close()
+
+
+def rights_left() -> tuple[str, int]:
+    with open("/proc/thread-self/status", encoding="ascii") as file:
+        fields = dict(line.split(":", 1) for line in file.read().splitlines())
+    return fields["CapEff"].strip(), int(fields["Umask"], 8)
+
+
+async def test_the_threads_keep_no_right_and_the_process_stays_as_it_was() -> None:
+    async with Sandbox.start() as sandbox:
+        before, network = rights_left(), Network(sandbox.pid)
+        assert await network.run(rights_left) == ("0" * 16, before[1])
+        assert rights_left() == before
+        network.close()
+
+
+async def test_slow_work_delays_nobody() -> None:
+    """Eight wait for each other, so all must run at once; each in the target's namespace."""
+    async with Sandbox.start() as sandbox:
+        network, barrier = Network(sandbox.pid), threading.Barrier(8)
+
+        def work() -> int:
+            barrier.wait(20)
+            return os.stat("/proc/thread-self/ns/net").st_ino
+
+        found = await asyncio.gather(*(network.run(work) for _ in range(8)))
+        assert set(found) == {os.stat(f"/proc/{sandbox.pid}/ns/net").st_ino}
+        network.close()
+
+
+async def test_what_the_work_raises_arrives() -> None:
+    def work() -> None:
+        raise FileNotFoundError(2, "nothing")
+
+    network = Network(0)
+    with pytest.raises(FileNotFoundError):
+        await network.run(work)
+    network.close()
+
+
+def refused(pid: int) -> str:
+    try:
+        asyncio.run(Network(pid).run(lambda: None))
+    except PermissionError as error:
+        return str(error.strerror)
+    return "entered"
+
+
+async def test_without_the_right_it_says_which() -> None:
+    async with Sandbox.start() as sandbox:
+        other = as_user(USER, frozenset(), lambda: refused(sandbox.pid))
+        assert (
+            other
+            == f"the network namespace of process {sandbox.pid} may not be entered: the agent lacks SYS_PTRACE"
+        )
+        pid, root = sandbox.pid, as_user(0, frozenset({1, 19}), lambda: refused(sandbox.pid))
+        assert root == f"the network namespace of process {pid} may not be entered: the agent lacks SYS_ADMIN"
+
+
+async def test_the_namespace_shared_is_seen_without_any_right() -> None:
+    """As an ephemeral container beside a target of another user."""
+    async with Sandbox.start() as sandbox:
+        assert as_user(USER, frozenset(), lambda: shared(os.getppid())) is True
+        assert as_user(USER, frozenset(), lambda: shared(sandbox.pid)) is False

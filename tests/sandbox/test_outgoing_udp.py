@@ -1,0 +1,81 @@
+"""UDP from a program through everything to servers that only the target's network has."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.sandbox.pod_network import PROGRAMS, Pod, pod
+
+pytestmark = [pytest.mark.sandbox, pytest.mark.asyncio(loop_scope="module")]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def there() -> Any:
+    async with pod() as made:
+        yield made
+
+
+async def case(there: Pod, name: str) -> Any:
+    return (await there.run(sys.executable, PROGRAMS / "outgoing_udp.py", name)).json()
+
+
+async def test_a_connected_socket(there: Pod) -> None:
+    sender = ["10.77.0.1", 7010]
+    assert await case(there, "connected") == [
+        [["10.77.0.1", 7012], True],
+        [5, sender],
+        [6, sender],
+        [60005, sender],
+        "7010 named",
+    ]
+
+
+async def test_one_socket_and_several_peers(there: Pod) -> None:
+    rounds = [[f"{port} {number}", "10.77.0.1", port] for number in range(3) for port in (7010, 7011)]
+    six = [["7010 six parts", host, 7010] for host in ("fd77::1", "::ffff:10.77.0.1")]
+    assert await case(there, "unconnected") == rounds + six
+
+
+async def test_what_the_network_refuses_ends_no_flow(there: Pod) -> None:
+    assert await case(there, "errors") == [
+        "7010 found",
+        *["TimeoutError"] * 3,
+        errno.ENETUNREACH,
+        errno.ENETUNREACH,
+    ]
+
+
+async def test_a_port_of_the_programs_own_stays_here(there: Pod) -> None:
+    assert await case(there, "local") == ["mine", "back", ["127.0.0.1", 7010]]
+
+
+@pytest.mark.parametrize("compiler", [["gcc"], ["musl-gcc", "-static"]], ids=["glibc", "musl"])
+async def test_c_programs_that_check_the_sender(there: Pod, tmp_path: Path, compiler: list[str]) -> None:
+    if shutil.which(compiler[0]) is None:
+        pytest.skip(f"{compiler[0]} is not on this machine")
+    program = tmp_path / "datagrams"
+    command = [*compiler, "-O1", "-pthread", "-o", program, PROGRAMS / "datagrams.c"]
+    await asyncio.to_thread(subprocess.run, command, check=True)
+    ran = await there.run(program, "10.77.0.1")
+    assert (ran.status, ran.out.splitlines()) == (
+        0,
+        [
+            "many 2 2 3 1",
+            "limit -1 EAGAIN",
+            "peek 8 short 4 7010",
+            "none -1 EAGAIN",
+            "empty 5 16",
+            "early 7011",
+            "signal -1 EINTR 1",
+            "signal 6 0 2",
+        ],
+    )
