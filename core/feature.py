@@ -184,7 +184,12 @@ class _Half:
 
 
 class LayerFeature(_Half):
-    """A feature's half on the developer's machine."""
+    """A feature's half on the developer's machine.
+
+    before: names of features that are asked after this one about a call that both intercept.
+    """
+
+    before: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def wanted(cls, config: Any) -> bool:

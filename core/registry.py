@@ -39,12 +39,13 @@ class Half:
 
 
 def layer_halves() -> dict[str, Half]:
-    """Every layer half installed: pymirror's own in their metadata's order, then others by name.
+    """Every layer half installed: pymirror's own in their metadata's order, then others by name;
+    one that names others in `before` stands before them.
 
     PluginError for the first that is broken, so that no session starts beside a broken plug-in.
     """
     found = scan(LAYER)
-    return {name: _load_half(LAYER, found[name], LayerFeature) for name in in_order(found.values())}
+    return precede({name: _load_half(LAYER, found[name], LayerFeature) for name in in_order(found.values())})
 
 
 def agent_halves(names: Sequence[str]) -> dict[str, Half]:
@@ -115,6 +116,17 @@ def in_order(points: Iterable[EntryPoint]) -> list[str]:
     listed = list(points)
     own = [point.name for point in listed if _origin(point)[0] == OURS]
     return own + sorted({point.name for point in listed} - set(own))
+
+
+def precede(halves: Mapping[str, Half]) -> dict[str, Half]:
+    """As they come, but each layer half before those that its class names in `before`."""
+    order = list(halves)
+    for name, half in halves.items():
+        later = min((order.index(other) for other in half.cls.before if other in halves), default=len(order))
+        if later < order.index(name):
+            order.remove(name)
+            order.insert(later, name)
+    return {name: halves[name] for name in order}
 
 
 def faults(name: str, half: Any, base: type, calls: frozenset[str] = CALLS) -> list[str]:

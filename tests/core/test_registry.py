@@ -169,3 +169,22 @@ def test_what_is_not_installed_is_named_with_the_next_step() -> None:
 
 def test_runtimes_are_listed_without_importing_them() -> None:
     assert {"kubernetes", "process"} <= set(registry.runtime_names())
+
+
+def half(name: str, *before: str) -> registry.Half:
+    return registry.Half(name, type(name, (LayerFeature,), {"name": name, "before": before}), "x", "1")
+
+
+@pytest.mark.parametrize(
+    ("given", "order"),
+    [
+        ([("a",), ("b",), ("c",)], "abc"),
+        ([("a",), ("b",), ("c", "b")], "acb"),
+        ([("a",), ("b",), ("c", "b", "a")], "cab"),
+        ([("a", "c"), ("b",), ("c",)], "abc"),
+        ([("a",), ("b", "not-here")], "ab"),
+        ([("a",), ("b", "a"), ("c", "a")], "bca"),
+    ],
+)
+def test_a_half_stands_before_those_it_names(given: list[tuple[str, ...]], order: str) -> None:
+    assert "".join(registry.precede({name: half(name, *before) for name, *before in given})) == order
