@@ -1,4 +1,4 @@
-"""`pymirror explain path|env|address|hostname …`: the decision and its rule, from the configuration alone."""
+"""`pymirror explain path|env|address|name|hostname …`: decision and rule, from the configuration alone."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pymirror.cli.report import kind_of, subject
 from pymirror.core.call import Address, Call, Verdict
 from pymirror.core.errors import PymirrorError, UserError
 
-KINDS = ("path", "env", "address", "hostname")
+KINDS = ("path", "env", "address", "name", "hostname")
 
 
 @click.command("explain", cls=SessionCommand)
 @click.argument("what", type=click.Choice(KINDS))
 @click.argument("names", nargs=-1)
 def command(what: str, names: tuple[str, ...], **options: Any) -> int:
-    """Say what would happen to the paths, variables or addresses NAMES, and why. Needs no cluster.
+    """Say what would happen to the paths, variables, addresses or names NAMES, and why. Needs no cluster.
 
     An address is [tcp|udp://]HOST:PORT, or unix:///PATH (unix://@NAME for an abstract one).
     """
@@ -46,7 +46,7 @@ def calls(what: str, name: str) -> list[Call]:
     if what == "path":
         path = os.fsencode(posixpath.normpath(os.path.abspath(name)))
         return [Call("open", path), Call("open", path, write=True)]
-    return [Call("env", os.fsencode(name)) if what == "env" else Call("hostname")]
+    return [Call("hostname") if what == "hostname" else Call(what, os.fsencode(name))]
 
 
 def destinations(text: str) -> list[Call]:

@@ -30,7 +30,6 @@ ABSENT = {
         "header_filter path_filter method_filter header_filter_jq body_filter all_of any_of ports",
         _NETWORK,
     ),
-    **_below("feature.network.dns", "enabled filter", _NETWORK),
     "feature.network.ipv6": _NETWORK,
     "feature.magic.auto_mount": "list the volume's path under feature.fs.read_only for now",
     "feature.magic.aws": "set feature.env.unset and feature.fs.mapping for now",
@@ -44,11 +43,12 @@ ABSENT = {
     ),
     **_below(
         "agent",
-        "flush_connections external_ip_fix nftables dns exclude_from_mesh inject_headers "
+        "flush_connections external_ip_fix nftables exclude_from_mesh inject_headers "
         "override_cache_control max_body_buffer_size max_body_buffer_timeout http_detection_timeout "
         "clean_iptables_on_start jaq_time_limit",
         _TRAFFIC,
     ),
+    "agent.dns": "its timeout and attempts are keys of feature.network.dns",
     "agent.metrics": "the agent has no metrics listener",
 }
 
@@ -110,7 +110,6 @@ ABSENT_ENV = {
     "HTTP_METHOD_FILTER": "feature.network.incoming.http_filter.method_filter",
     "HTTP_HEADER_FILTER_JQ": "feature.network.incoming.http_filter.header_filter_jq",
     "HTTP_FILTER_PORTS": "feature.network.incoming.http_filter.ports",
-    "REMOTE_DNS": "feature.network.dns.enabled",
     "ENABLE_IPV6": "feature.network.ipv6",
     "AGENT_STEALER_FLUSH_CONNECTIONS": "agent.flush_connections",
     "AGENT_EXTERNAL_IP_FIX": "agent.external_ip_fix",

@@ -57,6 +57,10 @@ def test_imports(path: Path) -> None:
 
 PURE = [
     *(f"features/network/outgoing/{name}.py" for name in ("filter", "rules", "messages", "debuggers")),
+    *(
+        f"features/network/dns/{name}.py"
+        for name in ("names", "lookupfiles", "cache", "header", "packets", "messages")
+    ),
     "features/network/names.py",
     *(
         f"core/{name}.py"

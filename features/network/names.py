@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable, Sequence
 
 MOST = 10_000
 """Addresses remembered; the one not heard of for longest goes first."""
@@ -31,6 +32,29 @@ class Names:
     def of(self, address: str) -> tuple[str, ...]:
         """The names `address` was given out for, the latest last."""
         return tuple(self._names.get(address, ()))
+
+
+class OutgoingFilter:
+    """The outgoing filter's entries, for who resolves names: `launch.shared(OutgoingFilter)`.
+
+    Which of the two halves starts first has no meaning.
+    """
+
+    def __init__(self) -> None:
+        self._told: tuple[Sequence[str], bool] | None = None
+        self._heard: Callable[[Sequence[str], bool], None] | None = None
+
+    def tell(self, entries: Sequence[str], here: bool) -> None:
+        """here: what the entries match goes out from this machine, and all else from the target."""
+        self._told = (entries, here)
+        if self._heard is not None:
+            self._heard(entries, here)
+
+    def listen(self, heard: Callable[[Sequence[str], bool], None]) -> None:
+        """Call `heard(entries, here)` when that is known, at once if it is."""
+        self._heard = heard
+        if self._told is not None:
+            heard(*self._told)
 
 
 def canonical(name: str) -> str:

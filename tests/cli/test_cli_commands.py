@@ -102,7 +102,7 @@ def test_verify_prints_the_schema(capsys: Any) -> None:
         (
             ["path", "/etc/hosts"],
             [
-                "read /etc/hosts: target (fs.read_only default: /etc/hosts)",
+                "read /etc/hosts: target (network.dns: resolvers read the target's)",
                 "write /etc/hosts: this machine (fs.local default: tree /etc)",
             ],
         ),
@@ -125,6 +125,8 @@ def test_verify_prints_the_schema(capsys: Any) -> None:
                 "write /old/x: this machine (fs.mode read; mapped by ^/old to /data/x)",
             ],
         ),
+        (["-f", "c.json", "name", "db"], ["name db: this machine (network.dns.filter.local db)"]),
+        (["name", "api"], ["name api: target (network.dns: no filter)"]),
         (["env", "PATH"], ["env PATH: this machine (env default exclude PATH)"]),
         (["-f", "c.json", "env", "A"], ["env A: answered (env.override)"]),
         (["-f", "c.json", "hostname"], ["hostname: this machine (no feature claims it)"]),
@@ -133,6 +135,7 @@ def test_verify_prints_the_schema(capsys: Any) -> None:
 def test_explain(args: list[str], lines: list[str] | None, capsys: Any) -> None:
     Path("c.json").write_text(
         '{"feature": {"hostname": false, "env": {"override": {"A": "1"}}, '
+        '"network": {"dns": {"filter": {"local": "db"}}}, '
         '"fs": {"not_found": "^/data/gone", "mapping": {"^/old": "/data"}}}}'
     )
     assert main(["explain", *args]) == 0

@@ -225,8 +225,8 @@ def test_warnings(settle: Any) -> None:
         ({"feature": {"network": True}}, "feature.network: not in this version of pymirror"),
         ({"feature": {"network": {"incoming": "steal"}}}, "feature.network.incoming: not in this version"),
         (
-            {"feature": {"network": {"dns": {"enabled": True}}}},
-            "feature.network.dns.enabled: not in this version",
+            {"feature": {"network": {"incoming": {"mode": "steal"}}}},
+            "feature.network.incoming.mode: not in this version",
         ),
         ({"feature": {"network": {"ipv6": False}}}, "feature.network.ipv6: not in this version of pymirror"),
         ({"feature": {"magic": {"aws": True}}}, "feature.magic.aws: not in this version of pymirror"),

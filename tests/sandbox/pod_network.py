@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,30 @@ class Ran:
         return json.loads(self.out)
 
 
+async def run(
+    pid: int, *program: object, network: dict[str, Any], trace: bool = True, prefix: Sequence[str] = ()
+) -> Ran:
+    """Under `pymirror exec` with the process `pid` as its target, and env, fs and hostname off.
+
+    network: `feature.network`. prefix: words before the command.
+    """
+    chosen = {"fs": "local", "env": False, "hostname": False, "network": network}
+    configuration = json.dumps({"feature": chosen, "skip_build_tools": False})
+    command = [sys.executable, "-m", "pymirror.cli.main", "exec", "-f", "-", "-t", f"process/{pid}"]
+    made = await asyncio.create_subprocess_exec(
+        *prefix, *command, *(["--trace"] if trace else []), "--", *map(str, program),
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYMIRROR_PROGRESS_MODE": "simple"},
+    )  # fmt: skip
+    try:
+        out, err = await asyncio.wait_for(made.communicate(configuration.encode()), LIMIT)
+    except BaseException:
+        made.terminate()
+        await made.wait()
+        raise
+    return Ran(made.returncode or 0, out.decode(), err.decode())
+
+
 @frozen
 class Pod:
     """pid: the target. servers: their standard output."""
@@ -38,22 +62,8 @@ class Pod:
     servers: asyncio.StreamReader
 
     async def run(self, *program: object, feature: dict[str, Any] | None = None, trace: bool = True) -> Ran:
-        """Under `pymirror exec`, with the features env and fs off; feature: of `feature.network`."""
-        chosen = {"fs": "local", "env": False, "hostname": False, "network": feature or {}}
-        configuration = json.dumps({"feature": chosen, "skip_build_tools": False})
-        command = [sys.executable, "-m", "pymirror.cli.main", "exec", "-f", "-", "-t", f"process/{self.pid}"]
-        made = await asyncio.create_subprocess_exec(
-            *command, *(["--trace"] if trace else []), "--", *map(str, program),
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, "PYMIRROR_PROGRESS_MODE": "simple"},
-        )  # fmt: skip
-        try:
-            out, err = await asyncio.wait_for(made.communicate(configuration.encode()), LIMIT)
-        except BaseException:
-            made.terminate()
-            await made.wait()
-            raise
-        return Ran(made.returncode or 0, out.decode(), err.decode())
+        """See `run`, with dns off; feature: of `feature.network`."""
+        return await run(self.pid, *program, network={"dns": False, **(feature or {})}, trace=trace)
 
 
 @asynccontextmanager

@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -14,6 +15,15 @@ from pymirror.runtimes.process.sandbox import Sandbox
 from tests.sandbox.test_agent_rights import USER, as_user
 
 pytestmark = pytest.mark.sandbox
+
+
+@pytest.fixture(autouse=True)
+def own_umask() -> Iterator[None]:
+    """A thread that gives its rights up sets the umask of the whole process, which is no agent here."""
+    before = os.umask(0o022)
+    os.umask(before)
+    yield
+    os.umask(before)
 
 
 def listening() -> socket.socket:

@@ -17,7 +17,7 @@ from functools import partial
 from pymirror.core.call import SOCKET_CALLS, Address, Call, Errno, OtherAddress, Untouched, Verdict
 from pymirror.core.errors import ChannelLost, PeerError
 from pymirror.core.feature import Launch, LayerFeature, Process, Stream, handles, intercepts
-from pymirror.features.network.names import Names
+from pymirror.features.network.names import Names, OutgoingFilter
 from pymirror.features.network.outgoing import config as keys
 from pymirror.features.network.outgoing import debuggers, listeners
 from pymirror.features.network.outgoing import messages as m
@@ -79,6 +79,9 @@ class Layer(LayerFeature):
         )  # → the host it was reached from
         self._open = 0
         self._joined: dict[int, Join | Flow] = {}
+        if chosen is not None:
+            here = chosen.remote is None
+            launch.shared(OutgoingFilter).tell((chosen.local if here else chosen.remote) or [], here)
         launch.notes.append(f"outgoing: {_summary(self.config)}")
 
     async def started(self, process: Process) -> None:

@@ -1,0 +1,121 @@
+"""What names cost: `python benchmarks/dns.py [--json FILE]`. Needs root, for a network of its own.
+
+A C program asks a C name server, which is in the target's network: under pymirror, and beside it without.
+One at a time tells the delay, 64 at once the throughput; cold: each name is new.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from attrs import asdict, frozen
+
+from pymirror.runtimes.process.sandbox import FILES, Sandbox
+
+HERE = Path(__file__).parent
+RESOLV = {"/etc/resolv.conf": b"nameserver 127.0.0.1\n"}
+ROUNDS = 3
+COUNT = 2000
+
+
+@frozen
+class Figure:
+    name: str
+    value: float
+    unit: str
+    baseline: float
+    ratio: float
+
+
+@frozen
+class Bench:
+    """program: the compiled one. target: its process."""
+
+    program: Path
+    target: int
+
+    def inside(self, *words: str) -> list[str]:
+        return ["nsenter", "-t", str(self.target), "-n", str(self.program), *words]
+
+    def under(self, *words: str) -> list[str]:
+        command = [sys.executable, "-m", "pymirror.cli.main", "exec", "-t", f"process/{self.target}"]
+        return [*command, "--fs-mode", "local", "--", str(self.program), *words]
+
+
+def compile_to(program: Path) -> None:
+    subprocess.run(["gcc", "-O2", "-o", program, HERE / "dns.c"], check=True)
+
+
+@asynccontextmanager
+async def bench() -> AsyncIterator[Bench]:
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder) / "dns"
+        compile_to(program)
+        async with Sandbox.start(files={**FILES, **RESOLV}) as sandbox:
+            made = Bench(program, sandbox.pid)
+            server = await asyncio.create_subprocess_exec(
+                *made.inside("serve"), stdout=asyncio.subprocess.PIPE
+            )
+            assert server.stdout is not None
+            await server.stdout.readline()
+            try:
+                yield made
+            finally:
+                server.kill()
+                await server.wait()
+
+
+async def microseconds(command: list[str]) -> float:
+    """Of one query."""
+    made = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+    )
+    out, _ = await made.communicate()
+    return float(out) / COUNT
+
+
+async def both(made: Bench, window: int, kind: str) -> tuple[float, float]:
+    """Medians: under pymirror, and without."""
+    words = ("ask", str(COUNT), str(window), kind)
+    here, there = [], []
+    for _ in range(ROUNDS):
+        here.append(await microseconds(made.under(*words)))
+        there.append(await microseconds(made.inside(*words)))
+    return statistics.median(here), statistics.median(there)
+
+
+async def figures() -> list[Figure]:
+    found = []
+    async with bench() as made:
+        for kind in ("cold", "cached"):
+            mine, native = await both(made, 1, kind)
+            found.append(Figure(f"one query, {kind}", mine, "us", native, mine / native))
+            mine, native = await both(made, 64, kind)
+            found.append(
+                Figure(f"queries, {kind}, 64 at once", 1e6 / mine, "/s", 1e6 / native, native / mine)
+            )
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path)
+    asked = parser.parse_args()
+    found = asyncio.run(figures())
+    for each in found:
+        print(f"{each.name:32} {each.value:10.1f} {each.unit:4} {each.baseline:10.1f} {each.ratio:8.2f}")
+    if asked.json:
+        asked.json.write_text(json.dumps([asdict(each) for each in found], indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""The keys of `feature.network.dns` (mirrord: 2.4 dns, 7.4)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import frozen
+
+from pymirror.core.config import key, not_negative, positive
+from pymirror.features.network.outgoing.filter import parse
+
+
+def _entries(_: object, attribute: Any, value: list[str] | None) -> None:
+    for number, text in enumerate(value or (), 1):
+        try:
+            entry = parse(text)
+        except ValueError as error:
+            raise ValueError(f"{attribute.name}: entry {number}, {error}") from None
+        if "://" in text:
+            raise ValueError(f"{attribute.name}: entry {number}, {text!r}: a name has no protocol here")
+        if entry.name is None and entry.network is None:
+            raise ValueError(f"{attribute.name}: entry {number}, {text!r}: a name or an address is needed")
+
+
+@frozen
+class Filter:
+    """Exactly one of the two. An empty list is allowed: nothing matches it."""
+
+    remote: list[str] | None = key(
+        None, validator=_entries, help="Names resolved as the target does; all others as this machine does."
+    )
+    local: list[str] | None = key(
+        None, validator=_entries, help="Names resolved as this machine does; all others as the target does."
+    )
+
+    def __attrs_post_init__(self) -> None:
+        if (self.remote is None) == (self.local is None):
+            raise ValueError("give exactly one of remote and local")
+
+    @property
+    def entries(self) -> list[str]:
+        return (self.local if self.remote is None else self.remote) or []
+
+
+@frozen
+class Config:
+    """Which names are resolved as the target resolves them, and how long that may take."""
+
+    enabled: bool = key(True, env="REMOTE_DNS", help="Names are resolved as the target does.")
+    filter: Filter | None = key(
+        None, help="Names without wildcards, or addresses for reverse lookups, under remote or under local."
+    )
+    timeout: float | None = key(
+        None,
+        validator=positive,
+        help="Seconds one name server may take; empty: as the target's resolv.conf says (5).",
+    )
+    attempts: int | None = key(
+        None,
+        validator=positive,
+        help="Rounds through the name servers; empty: as the target's resolv.conf says (2).",
+    )
+    cache: int = key(
+        10_000, validator=not_negative, help="Answers kept for as long as they say themselves; 0 keeps none."
+    )
+
+    @property
+    def is_on(self) -> bool:
+        """Is any name the target's to resolve?"""
+        return self.enabled and not (self.filter is not None and self.filter.remote == [])
+
+    @classmethod
+    def from_short(cls, value: bool) -> Config:
+        """`true`: the defaults; `false`: names are resolved on this machine."""
+        return cls(enabled=value)
+
+    def warnings(self) -> list[str]:
+        """Allowed, but hardly meant (mirrord: 2.6)."""
+        if self.filter is None:
+            return []
+        place = f"feature.network.dns.filter.{'local' if self.filter.remote is None else 'remote'}"
+        found = []
+        if not self.enabled:
+            found.append("feature.network.dns.filter has no effect: feature.network.dns is off")
+        elif not self.filter.entries:
+            where = "the target's side" if self.filter.remote is None else "this machine"
+            found.append(f"{place} is empty: every name is resolved on {where}")
+        ported = [text for text in self.filter.entries if parse(text).port]
+        if ported:
+            found.append(f"{place}: {ported[0]!r} counts for every port: a lookup does not tell its port")
+        return found

@@ -1,0 +1,208 @@
+"""The layer's half of `network.dns`: the program's resolvers ask the relay and read the target's files.
+
+Traffic to port 53 is taken whatever its address, four files are shown as the target has them, and
+short-cuts past both (nscd, systemd-resolved) are not there for the program.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import time
+from collections.abc import Iterable, Sequence
+
+from pymirror.core.call import (
+    PATH_CALLS,
+    SOCKET_CALLS,
+    Call,
+    Errno,
+    OtherAddress,
+    OtherPath,
+    Scope,
+    Untouched,
+    Verdict,
+)
+from pymirror.core.feature import Launch, LayerFeature, handles, intercepts
+from pymirror.features.network.dns import config as keys
+from pymirror.features.network.dns import messages as m
+from pymirror.features.network.dns.cache import Cache
+from pymirror.features.network.dns.lookupfiles import Resolv, host_lines, parse_resolv, servers_in_turn
+from pymirror.features.network.dns.names import Rules
+from pymirror.features.network.dns.snapshot import Snapshot
+from pymirror.features.network.dns.upstream import PORT, Upstream, here
+from pymirror.features.network.dns.view import View
+from pymirror.features.network.names import Names, OutgoingFilter
+
+SHORT_CUTS = (
+    b"/run/nscd/socket",
+    b"/var/run/nscd/socket",
+    b"/run/systemd/resolve/io.systemd.Resolve",
+    b"/var/run/systemd/resolve/io.systemd.Resolve",
+)
+"""Sockets of services of this machine that resolve names for a program."""
+
+OFF = "network.dns is off"
+
+MOST_HOSTS = 1000
+"""Entries of the hosts file that are remembered for the outgoing filter."""
+
+
+class Layer(LayerFeature):
+    name = m.NAME
+    before = ("fs", "network.outgoing")  # whose are all other paths, and all other ports
+    Config = keys.Config
+    config: keys.Config
+    _view: View | None = None
+    _joined: tuple[Sequence[str], bool] = ((), True)
+
+    @classmethod
+    def rights(cls, config: keys.Config) -> frozenset[str]:
+        """To read the files below its root, and to enter its network."""
+        return frozenset({"SYS_PTRACE", "SYS_ADMIN"}) if config.is_on else frozenset()
+
+    @classmethod
+    def explain(cls, config: keys.Config, call: Call) -> Verdict | None:
+        if call.name != "name":
+            return verdict(call, -1, config.is_on)
+        if not config.is_on:
+            return Untouched(OFF)
+        decision = Rules.of(config.filter).decide(os.fsdecode(call.path))
+        return Untouched(decision.reason) if decision.here else Verdict(decision.reason)
+
+    async def prepare(self, launch: Launch) -> None:
+        """Fetch the files and open the relay. OSError as the agent met it."""
+        self._own = Snapshot(functools.partial(os.open, flags=os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
+        if self.config.is_on:
+            await self._open(launch)
+        root = self._view.root if self._view is not None else -1
+        for path in m.PATHS:
+            for name in PATH_CALLS:
+                for follow in (True, False):
+                    call = Call(name, path, follow=follow)
+                    launch.known.append((call, verdict(call, root, self.config.is_on)))
+        launch.notes.append(f"names: {_summary(self.config)}")
+        if self.config.is_on:
+            launch.shared(OutgoingFilter).listen(functools.partial(self._outgoing, launch))
+
+    async def _open(self, launch: Launch) -> None:
+        # Here and not above: they bring dnspython, which a session without names need not wait for.
+        from pymirror.features.network.dns.answers import Answers
+        from pymirror.features.network.dns.relay import Relays
+
+        self._names = launch.shared(Names)
+        self._upstream = Upstream(here)
+        self._view = View(
+            os.path.join(launch.directory, "names"),
+            {path: _text(self._own.file(path)) for path in (m.HOSTS, m.NSSWITCH)},
+        )
+        self._answers = Answers(
+            self._ask_target, self._ask_here, self._learned, Cache(self.config.cache), time.monotonic
+        )
+        self._relays = Relays(self._answers.answer, lambda host: host in self._servers)
+        answer: m.Files = await self.peer.request(m.AskFiles())
+        self._show(answer.files)
+
+    async def aclose(self) -> None:
+        view, self._view = self._view, None
+        if view is not None:
+            await self._relays.aclose()
+            await self._answers.aclose()
+            self._upstream.close()
+            view.close()
+
+    @handles(m.Files)
+    async def files(self, news: m.Files) -> None:
+        """The target's files have changed."""
+        self._show(news.files)
+
+    @intercepts(*PATH_CALLS, pure=True)
+    def path(self, call: Call) -> Verdict | None:
+        return verdict(call, self._view.root if self._view is not None else -1, self.config.is_on)
+
+    @intercepts(*SOCKET_CALLS)
+    async def socket(self, call: Call) -> Verdict | None:
+        if call.address is None or call.address.port != PORT:
+            return verdict(call, -1, self.config.is_on)
+        if not self.config.is_on:
+            own = servers_in_turn(self._resolv_here(), 0)
+            return Untouched(f"{OFF}: this machine's name server") if call.address.host in own else None
+        if self._view is None:
+            return Errno("network.dns: the session is over", code=errno.EIO)
+        relay = await self._relays.address(call.address.host, call.transport)
+        if relay is None:
+            return None
+        return OtherAddress("network.dns: port 53", relay=relay, introduction=self._relays.words)
+
+    def _show(self, files: Iterable[m.File]) -> None:
+        if self._view is None:
+            return
+        before = self._view.resolv
+        self._view.take(files)
+        resolv = self._view.resolv
+        self._servers = frozenset(servers_in_turn(resolv, 0))
+        if resolv.servers != before.servers:
+            self._answers.cache.clear()
+        rules = Rules.of(self.config.filter, resolv.search)
+        self._answers.rules = rules.with_outgoing(*self._joined)
+        self._view.show(self._answers.rules)
+        for number, (address, names, _) in enumerate(host_lines(self._view.hosts)):
+            if number >= MOST_HOSTS:
+                break
+            for name in names:
+                self._names.learned(name, [address])
+
+    def _outgoing(self, launch: Launch, entries: Sequence[str], here: bool) -> None:
+        if self._answers.rules.opposes(entries, here):
+            launch.notes.append(
+                "names: the outgoing filter names the other side's; they are resolved where "
+                "feature.network.dns.filter says"
+            )
+        self._joined = (entries, here)
+        self._show([])
+
+    async def _ask_target(self, query: bytes, server: str, tcp: bool) -> bytes:
+        answer: m.Answer = await self.peer.request(m.Query(query, server, tcp))
+        return bytes(answer.wire)
+
+    async def _ask_here(self, query: bytes, server: str, tcp: bool) -> bytes:
+        resolv = self._resolv_here()
+        servers = (server,) if server else servers_in_turn(resolv, 0)
+        return await self._upstream.ask(query, servers, resolv.timeout, resolv.attempts, tcp or resolv.tcp)
+
+    def _resolv_here(self) -> Resolv:
+        return parse_resolv(self._own.file(m.RESOLV).content.decode("utf-8", "replace"))
+
+    def _learned(self, name: str, addresses: Iterable[str]) -> None:
+        self._names.learned(name, list(addresses))
+
+
+def verdict(call: Call, root: int, on: bool) -> Verdict | None:
+    """What is decided without knowing anything more; root: descriptor of the folder of the files.
+
+    Turned off, resolvers read this machine's files, whatever `fs` shows: its name servers could not
+    be reached with the target's.
+    """
+    if call.name in PATH_CALLS and call.path in m.PATHS and not call.write:
+        if not on:
+            return Untouched(f"{OFF}: resolvers read this machine's", scope=Scope.CALL)
+        reason = "network.dns: resolvers read the target's"
+        return OtherPath(reason, root=root, path=call.path[1:], scope=Scope.CALL)
+    if on and call.name == "connect" and call.transport.startswith("unix") and call.path in SHORT_CUTS:
+        return Errno("network.dns: this machine's resolver is not the target's", code=errno.ENOENT)
+    return None
+
+
+def _text(file: m.File) -> str | None:
+    return file.content.decode("utf-8", "surrogateescape") if file.there else None
+
+
+def _summary(config: keys.Config) -> str:
+    if not config.is_on:
+        return "resolved on this machine"
+    if config.filter is None or not config.filter.entries:
+        return "resolved by the target"
+    count = len(config.filter.entries)
+    if config.filter.remote is not None:
+        return f"resolved by the target for {count} entries of the filter, else here"
+    return f"resolved by the target, except {count} entries of the filter"

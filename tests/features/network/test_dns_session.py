@@ -1,0 +1,271 @@
+"""Both halves of `network.dns`: files, servers, who may ask, what is refused, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import dns.edns
+import dns.flags
+import dns.message
+import dns.rcode
+import pytest
+
+from pymirror.core.call import Address, Call, Errno, Untouched
+from pymirror.core.feature import Launch
+from pymirror.core.testing import FakeTarget, conformance, pair
+from pymirror.features.network.dns import agent as agent_module
+from pymirror.features.network.dns import header, relay
+from pymirror.features.network.dns import messages as m
+from pymirror.features.network.dns.agent import Agent
+from pymirror.features.network.dns.config import Config, Filter
+from pymirror.features.network.dns.layer import Layer
+from pymirror.features.network.names import OutgoingFilter
+from tests.features.network.dns_there import (
+    HOSTS,
+    ORIGIN,
+    RESOLV,
+    Server,
+    halves,
+    over_tcp,
+    shown,
+    udp,
+)
+
+
+async def test_names_of_the_outgoing_filter_join_in_whatever_order(tmp_path: Path) -> None:
+    async with halves(tmp_path) as there:
+        there.launch.shared(OutgoingFilter).tell(["api"], True)
+        assert (await there.ask("api")).answer[0][0].to_text() == "192.168.0.1"
+        assert (await there.ask("v4only")).answer[0][0].to_text() == "10.77.0.2"
+    heard: list[Any] = []
+    early = OutgoingFilter()
+    early.tell(["x"], False)
+    early.listen(lambda *told: heard.append(told))
+    assert heard == [(["x"], False)]
+
+
+async def test_a_filter_of_the_other_side_stays_with_a_word(tmp_path: Path) -> None:
+    async with halves(tmp_path, Config(filter=Filter(remote=["api"]))) as there:
+        there.launch.shared(OutgoingFilter).tell(["api"], True)
+        assert (await there.ask("api")).answer[0][0].to_text() == "10.77.0.1"
+        assert "the outgoing filter names the other side's" in there.launch.notes[-1]
+
+
+async def test_the_files_of_resolvers(tmp_path: Path) -> None:
+    async with halves(tmp_path) as there:
+        assert shown(there, m.RESOLV) == RESOLV and shown(there, m.HOSTS) == HOSTS
+        assert shown(there, m.NSSWITCH).splitlines()[-1] == "hosts: files dns"
+        with pytest.raises(FileNotFoundError):
+            shown(there, m.HOST_CONF)
+        layer = there.both.layer
+        assert layer.path(Call("open", m.HOSTS, write=True)) is None
+        assert layer.path(Call("stat", b"/etc/passwd")) is None
+        known = {call: verdict for call, verdict in there.launch.known}
+        assert known[Call("stat", m.HOSTS, follow=False)] == layer.path(Call("stat", m.HOSTS, follow=False))
+
+
+async def test_changes_of_the_files_arrive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent_module, "LOOK_EVERY", 0.01)
+    async with halves(tmp_path) as there:
+        await there.ask("api")
+        arrived, take = asyncio.Event(), there.both.layer._show
+
+        def show(files: Any) -> None:
+            take(files)
+            arrived.set()
+
+        there.both.layer._show = show  # type: ignore[method-assign]
+        (there.root / "etc/host.conf").write_text("multi on\n")
+        await arrived.wait()
+        assert shown(there, m.HOST_CONF) == "multi on\n"
+        arrived.clear()
+        (there.root / "etc/new").write_text(RESOLV.replace("127.0.0.1", "127.0.0.2").replace(ORIGIN, "other"))
+        os.rename(there.root / "etc/new", there.root / "etc/resolv.conf")
+        await arrived.wait()
+        assert "127.0.0.2" in shown(there, m.RESOLV) and len(there.both.layer._answers.cache) == 0
+        assert there.both.layer._answers.rules.search == ("other", "svc.cluster.local")
+        arrived.clear()
+        os.unlink(there.root / "etc/host.conf")
+        await arrived.wait()
+        with pytest.raises(FileNotFoundError):
+            shown(there, m.HOST_CONF)
+
+
+async def test_links_end_in_the_targets_root(tmp_path: Path) -> None:
+    async with halves(tmp_path) as there:
+        os.unlink(there.root / "etc/hosts")
+        (there.root / "run").mkdir()
+        (there.root / "run/hosts").write_text("10.1.1.1 x\n")
+        os.symlink("/../../run/hosts", there.root / "etc/hosts")
+        files = await there.both.layer.peer.request(m.AskFiles())
+        assert m.File(m.HOSTS, True, b"10.1.1.1 x\n") in files.files
+
+
+@pytest.mark.parametrize(
+    "path", [b"/run/nscd/socket", b"/var/run/nscd/socket", b"/run/systemd/resolve/io.systemd.Resolve"]
+)
+async def test_short_cuts_are_not_there(tmp_path: Path, path: bytes) -> None:
+    async with halves(tmp_path) as there:
+        verdict = await there.both.layer.socket(Call("connect", path, transport="unix"))
+        assert isinstance(verdict, Errno) and verdict.code == errno.ENOENT
+        assert await there.both.layer.socket(Call("connect", b"/run/other", transport="unix")) is None
+        assert (
+            await there.both.layer.socket(
+                Call("connect", address=Address("127.0.0.1", 5353), transport="udp")
+            )
+            is None
+        )
+
+
+async def test_turned_off_this_machines_servers_are_spoken_to_from_here(tmp_path: Path) -> None:
+    async with pair(Layer, Agent, Config(enabled=False)) as both:
+        launch = Launch(["true"], {}, str(tmp_path))
+        await both.layer.prepare(launch)
+        assert launch.notes == ["names: resolved on this machine"] and both.link.round_trips == 1
+        (tmp_path / "resolv.conf").write_text("nameserver 192.0.2.53\n")
+        both.layer._own._open = lambda path: os.open(tmp_path / "resolv.conf", os.O_RDONLY)
+        verdicts = [
+            await both.layer.socket(Call("connect", address=Address(host, 53), transport="udp"))
+            for host in ("192.0.2.53", "192.0.2.1")
+        ]
+        assert isinstance(verdicts[0], Untouched) and verdicts[1] is None
+        assert isinstance(both.layer.path(Call("stat", m.HOSTS)), Untouched)
+
+
+async def test_a_server_that_is_not_the_targets_is_asked_itself(tmp_path: Path) -> None:
+    async with halves(tmp_path) as there:
+        other = Server()
+        other.extra[(f"api.{ORIGIN}", "A")] = "10.9.9.9"
+        await other.listen("127.0.0.9", there.both.agent.upstream.port)
+        # Not by the layer half, for which all of loopback means the target's own servers.
+        query = dns.message.make_query(f"api.{ORIGIN}.", "A").to_wire()
+        reply = await there.both.layer.peer.request(m.Query(query, "127.0.0.9"))
+        assert dns.message.from_wire(bytes(reply.wire)).answer[0][0].to_text() == "10.9.9.9"
+        asked: list[tuple[str, bool]] = []
+
+        async def answer(query: bytes, server: str, tcp: bool) -> bytes:
+            asked.append((server, tcp))
+            return header.failure(query, header.NXDOMAIN)
+
+        there.both.layer._relays._answer = answer
+        for host in ("127.0.0.1", "127.0.0.53", "192.0.2.1", "2001:db8::1"):
+            await there.send(query, host)
+        assert asked == [("", False), ("", False), ("192.0.2.1", False), ("2001:db8::1", False)]
+        await other.close()
+
+
+async def test_each_server_has_a_relay_until_they_are_too_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "MOST_SERVERS", 2)
+    async with halves(tmp_path) as there:
+        places = [(await there.claim(host=host)).relay for host in ("192.0.2.1", "192.0.2.2", "192.0.2.1")]
+        assert places[0] == places[2] != places[1]
+        assert (
+            await there.both.layer.socket(Call("sendto", address=Address("192.0.2.3", 53), transport="udp"))
+            is None
+        )
+
+
+async def test_who_does_not_know_the_words_gets_nothing(tmp_path: Path) -> None:
+    query = dns.message.make_query(f"api.{ORIGIN}.", "A").to_wire()
+    async with halves(tmp_path) as there:
+        verdict = await there.claim()
+        async with udp(verdict, b"x" * 16) as stranger, udp(verdict) as own:
+            stranger.send(query)
+            own.send(query)
+            await asyncio.get_running_loop().sock_recv(own, 512)
+            with pytest.raises(BlockingIOError):
+                stranger.recv(512)
+        assert await over_tcp(await there.claim("tcp"), [query], words=b"x" * 16) == []
+        assert there.server.asked[f"api.{ORIGIN}"] == 1
+
+
+@pytest.mark.parametrize("kind", ["AXFR", "IXFR"])
+async def test_zone_transfers_are_refused(tmp_path: Path, kind: str) -> None:
+    async with halves(tmp_path) as there:
+        query = dns.message.make_query(ORIGIN, "A")
+        wire = query.to_wire()[:-4] + (251 if kind == "IXFR" else 252).to_bytes(2, "big") + b"\0\1"
+        assert (await there.send(wire)).rcode() == dns.rcode.NOTIMP
+
+
+async def test_garbage_is_a_format_error_or_silence(tmp_path: Path) -> None:
+    async with halves(tmp_path) as there:
+        assert (await there.send(b"\1\2\1\0\0\1\0\0\0\0\0\0\xff")).rcode() == dns.rcode.FORMERR
+        async with udp(await there.claim()) as sock:
+            sock.send(b"short")
+            sock.send(dns.message.make_response(dns.message.make_query("x", "A")).to_wire())
+            sock.send(dns.message.make_query(f"api.{ORIGIN}.", "A").to_wire())
+            reply = dns.message.from_wire(await asyncio.get_running_loop().sock_recv(sock, 512))
+            assert reply.answer
+
+
+@pytest.mark.parametrize(
+    ("wire", "server"), [(b"", ""), (b"x" * 40, ""), (None, "not-numeric"), (None, "1.2.3.4:53")]
+)
+async def test_the_agent_refuses_what_is_no_query(tmp_path: Path, wire: bytes | None, server: str) -> None:
+    async with halves(tmp_path) as there:
+        query = dns.message.make_query("x.", "A").to_wire() if wire is None else wire
+        with pytest.raises(OSError) as caught:
+            await there.both.layer.peer.request(m.Query(query, server))
+        assert caught.value.errno == errno.EINVAL
+
+
+async def test_the_next_server_is_asked_when_one_is_dead(tmp_path: Path) -> None:
+    resolv = "nameserver 127.0.0.3\nnameserver 127.0.0.1\noptions attempts:1 timeout:30\n"
+    async with halves(tmp_path, resolv=resolv) as there:
+        assert (await there.ask("api")).answer  # nothing listens there: refused, not waited for
+
+
+@pytest.mark.parametrize(
+    ("name", "resolv", "code"),
+    [("api", "nameserver 127.0.0.3\n", "ECONNREFUSED"), ("dead", "nameserver 127.0.0.1\n", "ETIMEDOUT")],
+)
+async def test_no_answer_has_an_errno_and_is_servfail(
+    tmp_path: Path, name: str, resolv: str, code: str
+) -> None:
+    async with halves(tmp_path, Config(timeout=0.05, attempts=2), resolv=resolv) as there:
+        query = dns.message.make_query(f"{name}.{ORIGIN}.", "A").to_wire()
+        with pytest.raises(OSError) as caught:
+            await there.both.layer.peer.request(m.Query(query))
+        assert errno.errorcode[caught.value.errno or 0] == code
+        assert (await there.ask(name)).rcode() == dns.rcode.SERVFAIL
+        if name == "dead":
+            assert there.server.asked[f"dead.{ORIGIN}"] == 4
+
+
+async def test_a_truncated_answer_stays_so_where_tcp_is_closed(tmp_path: Path) -> None:
+    async with halves(tmp_path) as there:
+        server = Server()
+        there.both.agent.upstream.port = await server.listen("127.0.0.1", tcp=False)
+        assert (await there.ask("big", "TXT")).flags & dns.flags.TC
+        await server.close()
+
+
+async def test_a_network_that_may_not_be_entered_is_said_at_the_start(tmp_path: Path) -> None:
+    class Closed(FakeTarget):
+        async def in_network(self, work: Any) -> Any:
+            raise PermissionError(errno.EPERM, "the agent lacks SYS_ADMIN")
+
+    with Closed(tmp_path) as target:
+        with pytest.raises(PermissionError, match="the agent lacks SYS_ADMIN"):
+            async with pair(Layer, Agent, Config(), target):
+                pass
+        async with pair(Layer, Agent, Config(enabled=False), target):
+            pass  # turned off, it needs none
+
+
+def test_the_agents_half_does_without_dnspython() -> None:
+    """Its import would cost 5 MiB of the agent's 40."""
+    script = "import sys, pymirror.features.network.dns.agent; sys.exit('dns' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+async def test_they_behave_as_halves_must() -> None:
+    await conformance(Layer, Agent)
