@@ -5,10 +5,12 @@ Packed, not a message of its own: a listing of 100,000 entries carries as many.
 
 from __future__ import annotations
 
-import os
 import stat
 import struct
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from os import stat_result
 
 _PACKED = struct.Struct("<IIIIQQQQIqqqQ")
 SIZE = _PACKED.size
@@ -17,6 +19,10 @@ FUSE_ATTR = struct.Struct("<QQQQQQIIIIIIIIII")
 """struct fuse_attr, 88 bytes (include/uapi/linux/fuse.h)."""
 
 NS = 1_000_000_000
+MOST_SIZE = (1 << 63) - 1
+"""The kernel's loff_t."""
+MOST_RDEV = (1 << 32) - 1
+"""12 bits of major and 20 of minor are all the kernel has, and dev_t's lower half holds them all."""
 
 
 class Attr(NamedTuple):
@@ -37,7 +43,7 @@ class Attr(NamedTuple):
     rdev: int
 
     @classmethod
-    def of(cls, st: os.stat_result) -> Attr:
+    def of(cls, st: stat_result) -> Attr:
         return cls(
             st.st_mode,
             st.st_uid,
@@ -58,8 +64,19 @@ class Attr(NamedTuple):
         return _PACKED.pack(*self)
 
     @classmethod
+    def bare(cls, mode: int, ino: int) -> Attr:
+        """Of a name that could not be looked at: what its folder says of it, and zeros."""
+        return cls(mode, 0, 0, 1, ino, 0, 0, 0, 0, 0, 0, 0, 0)
+
+    @classmethod
     def unpack(cls, data: bytes, at: int = 0) -> Attr:
-        return cls(*_PACKED.unpack_from(data, at))
+        """The attributes packed at `at`; ValueError when no kernel can have said them."""
+        if not 0 <= at <= len(data) - SIZE:
+            raise ValueError("attributes are cut short")
+        attr = cls(*_PACKED.unpack_from(data, at))
+        if attr.size > MOST_SIZE or attr.rdev > MOST_RDEV:
+            raise ValueError("attributes are out of range")
+        return attr
 
     @property
     def is_link(self) -> bool:
@@ -79,7 +96,7 @@ class Attr(NamedTuple):
         return self.dev, self.ino
 
     def fuse(self) -> bytes:
-        """As struct fuse_attr. A device number is given in the kernel's 32-bit form."""
+        """As struct fuse_attr. A device number's 32-bit form is what stat(2) says (`MOST_RDEV`)."""
         return FUSE_ATTR.pack(
             self.ino,
             self.size,
@@ -94,16 +111,10 @@ class Attr(NamedTuple):
             self.nlink & 0xFFFFFFFF,
             self.uid,
             self.gid,
-            _rdev32(self.rdev),
+            self.rdev & MOST_RDEV,
             self.blksize & 0xFFFFFFFF,
             0,
         )
-
-
-def _rdev32(device: int) -> int:
-    """new_encode_dev() of the kernel: minor's low byte, major, minor's rest."""
-    major, minor = os.major(device), os.minor(device)
-    return (minor & 0xFF) | (major << 8) | ((minor & ~0xFF) << 12) & 0xFFFFFFFF
 
 
 _ENTRY = struct.Struct("<HHB")
