@@ -42,9 +42,14 @@ def numbers(names: Iterable[str]) -> frozenset[int]:
 
 
 def confine(keep: frozenset[int]) -> frozenset[int]:
-    """Give up all capabilities but `keep`, core dumps, and the right to gain any; what is left."""
+    """Give up all capabilities but `keep`, core dumps, and the right to gain any; what is left.
+
+    The one thing taken: as many descriptors as a process here may have, since features hold files open.
+    """
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     left = give_up(keep)
     # Not dumpable: no process of the same user may trace the agent or read its key.
     _prctl(_PR_SET_DUMPABLE, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 from collections.abc import Callable
 
 import pytest
@@ -100,3 +101,16 @@ async def test_host_name_is_the_kernels_where_the_right_is_there() -> None:
             for uid, keep in ((0, everything), (0, frozenset({1, 19})), (USER, frozenset()))
         ]
     assert names == ["true-name", "written-name", "written-name"]
+
+
+def test_the_agent_takes_the_descriptors_it_may_have() -> None:
+    def limits() -> tuple[int, int]:
+        return resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    _, hard = limits()
+    before = limits()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard // 2, hard))
+    try:
+        assert as_user(USER, frozenset(), limits) == [hard, hard]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
