@@ -27,7 +27,7 @@ from pymirror.features.fs import walk
 from pymirror.features.fs.attr import Attr, pack_entry
 from pymirror.features.fs.config import Config
 from pymirror.features.fs.mounts import Mounts
-from pymirror.features.fs.watch import Watcher
+from pymirror.features.fs.watch import MOST_FOLDERS, Watcher
 
 T = TypeVar("T")
 
@@ -35,6 +35,10 @@ THREADS = 16
 MOST_HANDLES = 4096
 MOST_CURSORS = 8
 DAC_RIGHTS = 1 << 1 | 1 << 2  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+MOST_PART = 4 << 20
+"""Bytes of one part of a listing: all of what 20,000 usual names need, half of what may be sent."""
+MOST_NEWS = 1 << 20
+"""Bytes of paths in one `Changed`; above it is cheaper for both sides to forget everything."""
 
 
 @frozen
@@ -68,18 +72,21 @@ class Agent(AgentFeature):
     async def start(self, target: Target) -> None:
         self._root = target.root
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="fs")
-        self._watcher = Watcher(self._changed)
+        self._most, folders = shares(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        self._watcher = Watcher(self._changed, most_folders=folders)
         self._mounts = Mounts(target.pid, self._watcher.forget_all)
         self._view = walk.View(
-            self._watcher.watch, self._mounts.apart, self._mounts.quick, self._watcher.in_memory
+            self._watcher.watch,
+            self._mounts.apart,
+            self._mounts.quick,
+            self._watcher.in_memory,
+            self._watcher.crossed,
         )
         self._calm_view = attrs.evolve(self._view, calm=True)
         self._numbers = itertools.count(1)
         self._held: OrderedDict[int, int] = OrderedDict()
         self._cursors: OrderedDict[int, _Rest] = OrderedDict()
         self._telling: asyncio.Task[None] | None = None
-        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._most = min(MOST_HANDLES, max(16, soft // 2))
 
     async def aclose(self) -> None:
         """A thread that waits for a file which never answers is left behind: the process ends without it."""
@@ -110,7 +117,7 @@ class Agent(AgentFeature):
         if self._telling is not None:  # the layer does not keep up: it will be told of everything at once
             return
         try:
-            self.peer.send(m.Changed([], [], True) if lost else m.Changed(paths, below))
+            self.peer.send(news(paths, below, lost))
         except BlockingIOError:
             self._telling = asyncio.get_running_loop().create_task(self._tell_all_later())
         except ChannelLost:
@@ -155,7 +162,6 @@ class Agent(AgentFeature):
         """Keep what a walk brought that was begun at `turn`; the reply."""
         if found.folder is not None:
             self._watcher.keep_folder(*found.folder, turn)
-            os.close(found.folder[1])
         if found.held < 0:
             return found.reply
         number = next(self._numbers)
@@ -179,6 +185,7 @@ class Agent(AgentFeature):
             try:
                 last = way.to(path, asked.follow)
                 if last.attr.is_file and asked.inline:
+                    last.watch_itself(view)
                     held = walk.reopen(last)
                     data = _beginning(held, last, asked.inline, view)
             except OSError as error:
@@ -235,7 +242,8 @@ class Agent(AgentFeature):
         return self._part(await self._away(self._list, asked.path))
 
     def _part(self, rest: _Rest) -> m.Listed:
-        now, later = rest.entries[: m.MOST_ENTRIES], rest.entries[m.MOST_ENTRIES :]
+        most = fitting([len(entry) for entry in rest.entries[: m.MOST_ENTRIES]], MOST_PART)
+        now, later = rest.entries[:most], rest.entries[most:]
         cursor = 0
         if later:
             cursor = next(self._numbers)
@@ -275,16 +283,45 @@ def _handing(lost: Callable[[T], None]) -> Callable[[Future[T]], None]:
     return done
 
 
+def shares(limit: int) -> tuple[int, int]:
+    """Files and folders held open at most by a process that may have `limit` descriptors.
+
+    The rest is for walks, which hold every folder on their way, and for what others in it need.
+    """
+    if limit == resource.RLIM_INFINITY:
+        return MOST_HANDLES, MOST_FOLDERS
+    return max(16, min(MOST_HANDLES, limit // 2)), max(16, min(MOST_FOLDERS, limit // 8))
+
+
+def news(paths: list[bytes], below: list[bytes], lost: bool) -> m.Changed:
+    """What is told of a change: that everything may be different, when all of it were too much."""
+    if lost or sum(map(len, paths)) + sum(map(len, below)) > MOST_NEWS:
+        return m.Changed([], [], True)
+    return m.Changed(paths, below)
+
+
+def fitting(sizes: list[int], most: int) -> int:
+    """How many of `sizes`, in order, make at most `most` together; one always goes."""
+    within = sum(1 for total in itertools.accumulate(sizes) if total <= most)
+    return max(1, within)
+
+
 def _beginning(held: int, last: walk.Spot, inline: int, view: walk.View) -> bytes:
-    """The file's first bytes, read after it was watched: what changes from here on is told."""
-    last.attr = Attr.of(os.fstat(held))
+    """The file's first bytes, read after it was watched: what changes from here on is told.
+
+    None when they cannot be read: it is open, and a read of it says what is wrong.
+    """
     size = min(inline, m.MOST_INLINE)
-    return walk.read_calmly(held, 0, size, last.attr, view) if view.calm else walk.read(held, 0, size)
+    try:
+        last.attr = Attr.of(os.fstat(held))
+        return walk.read_calmly(held, 0, size, last.attr, view) if view.calm else walk.read(held, 0, size)
+    except OSError:
+        return b""
 
 
 def _last_folder(way: walk.Walk) -> tuple[bytes, int] | None:
-    """The last watched folder on the way, as a descriptor of the caller's."""
+    """The last watched folder on the way and its descriptor, the caller's."""
     for spot in reversed(way.spots):
         if spot.attr.is_dir and spot.watched:
-            return spot.path, os.dup(spot.fd)
+            return spot.path, spot.give()
     return None

@@ -69,17 +69,19 @@ def open_name(folder: int, name: bytes, calm: bool = False) -> int:
 
 @frozen
 class View:
-    """How the tree is seen. watch(descriptor, path, device): True if changes of it will be told.
+    """How the tree is seen. watch(descriptor, path, attributes): True if changes of it will be told.
 
     apart(path): something is mounted there, so the folder's watch tells nothing of what is shown.
     quick(path): what is mounted there answers without asking another machine.
     in_memory(descriptor, device): its file system has no disk, so reading never waits for one.
+    crossed(device): a mount was entered, and device numbers of what was unmounted are used again.
     """
 
-    watch: Callable[[int, bytes, int], bool]
+    watch: Callable[[int, bytes, Attr], bool]
     apart: Callable[[bytes], bool] = lambda path: False
     quick: Callable[[bytes], bool] = lambda path: True
     in_memory: Callable[[int, int], bool] = lambda fd, device: False
+    crossed: Callable[[int], None] = lambda device: None
     calm: bool = False
 
 
@@ -95,13 +97,23 @@ class Spot:
         self.attr = attr = Attr.of(os.fstat(fd))
         # Its folder's watch tells what happens to a name and to a file that has no other name.
         self.watched = bool(folder and folder.watched and not attr.is_dir and attr.nlink == 1)
-        if self.watched and folder and (attr.dev != folder.attr.dev or view.apart(path)):
+        if folder and (attr.dev != folder.attr.dev or view.apart(path)):
             self.watched = False
-        if not self.watched and view.watch(fd, path, attr.dev):
+            view.crossed(attr.dev)
+        if not self.watched and view.watch(fd, path, attr):
             # Looked at again now that changes are told: what happened in between is not lost.
             self.watched, self.attr = True, Attr.of(os.fstat(fd))
         if attr.is_link:
             self.link = os.readlink(b"", dir_fd=fd)
+
+    def watch_itself(self, view: View) -> None:
+        """Have changes told also through names it may get later, which its folder is not told of."""
+        self.watched = self.watched and view.watch(self.fd, self.path, self.attr)
+
+    def give(self) -> int:
+        """The descriptor, the caller's from now on."""
+        given, self.fd = self.fd, -1
+        return given
 
 
 class Walk:
@@ -181,7 +193,8 @@ class Walk:
 
     def close(self) -> None:
         for spot in self.spots:
-            os.close(spot.fd)
+            if spot.fd >= 0:
+                os.close(spot.fd)
 
 
 class LeftBase(Exception):
@@ -228,20 +241,38 @@ def entries(folder: int, at: Spot, view: View) -> list[Entry]:
 
     Folders in it are watched themselves: what happens inside changes their times, and only they
     are told; so are files with further names and what is mounted there. What vanishes meanwhile is
-    left out, as readdir and stat one after the other would.
+    left out, as readdir and stat one after the other would. What refuses a look, and a mount whose
+    server would have to be asked, is only named: who wants to know more asks for it alone.
     """
     found = []
-    for text in os.listdir(folder):
-        name = os.fsencode(text)
-        try:
-            found.append(_entry(folder, at, name, view))
-        except FileNotFoundError:
-            continue
+    with os.scandir(folder) as names:
+        for item in names:
+            name = os.fsencode(item.name)
+            path = at.path.rstrip(b"/") + b"/" + name
+            try:
+                far = view.apart(path) and not view.quick(path)
+                found.append(_named(item, name) if far else _entry(folder, at, name, path, view))
+            except FileNotFoundError:
+                continue
+            except OSError:
+                found.append(_named(item, name))
     return found
 
 
-def _entry(folder: int, at: Spot, name: bytes, view: View) -> Entry:
-    path = at.path.rstrip(b"/") + b"/" + name
+def _named(item: os.DirEntry[str], name: bytes) -> Entry:
+    """An entry as its folder tells of it. Type 0 where that is another than these three, or not told."""
+    try:
+        kinds = (
+            stat.S_IFDIR * item.is_dir(follow_symlinks=False),
+            stat.S_IFLNK * item.is_symlink(),
+            stat.S_IFREG * item.is_file(follow_symlinks=False),
+        )
+    except OSError:
+        kinds = (0, 0, 0)
+    return name, Attr.bare(max(kinds), item.inode()), b"", False
+
+
+def _entry(folder: int, at: Spot, name: bytes, path: bytes, view: View) -> Entry:
     attr = Attr.of(os.stat(name, dir_fd=folder, follow_symlinks=False))
     if not attr.is_dir and attr.nlink == 1 and attr.dev == at.attr.dev and not view.apart(path):
         link = os.readlink(name, dir_fd=folder) if attr.is_link else b""

@@ -2,7 +2,8 @@
 
 A watch is put on the inode a descriptor is open on, never on a name, so it cannot land elsewhere.
 What cannot be watched (no watches left, a file system that tells nobody) is said so and not cached.
-The oldest watch goes when there are too many, told as a change: whoever relied on it asks again.
+The oldest watch goes when there are too many, told as a change: whoever relied on it asks again. Files'
+go before folders', for a folder's tells of everything in it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,11 @@ import struct
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+
+from attrs import define, field
+
+from pymirror.features.fs.attr import Attr
+from pymirror.features.fs.kept import KeptFolders
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _EVENT = struct.Struct("<iIII")
@@ -38,7 +44,7 @@ MOST_WATCHES = 16_384
 SHARE = 4
 """A user's watches are shared with the node's own programs: this part of them is ours at most."""
 MOST_FOLDERS = 1024
-"""Folders kept open, so that the way to them is not walked again."""
+"""Folders kept open; an agent that may have few descriptors keeps fewer."""
 LIMIT = "/proc/sys/fs/inotify/max_user_watches"
 
 TMPFS, RAMFS = 0x01021994, 0x858458F6
@@ -68,6 +74,18 @@ def most_watches(limit: str = LIMIT) -> int:
         return MOST_WATCHES
 
 
+@define
+class _News:
+    """What is to be told, each path once and in its order; false if it is nothing."""
+
+    paths: dict[bytes, None] = field(factory=dict)
+    below: dict[bytes, None] = field(factory=dict)
+    lost: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.paths or self.below or self.lost)
+
+
 class Watcher:
     """Calls `changed(paths, below, lost)` in the loop, once for all that is there at a time.
 
@@ -75,7 +93,10 @@ class Watcher:
     """
 
     def __init__(
-        self, changed: Callable[[list[bytes], list[bytes], bool], None], most: int | None = None
+        self,
+        changed: Callable[[list[bytes], list[bytes], bool], None],
+        most: int | None = None,
+        most_folders: int = MOST_FOLDERS,
     ) -> None:
         self._changed = changed
         self._most = most_watches() if most is None else most
@@ -83,8 +104,9 @@ class Watcher:
         self._lock = threading.Lock()  # walks run in threads, news is read in the loop
         self._paths: dict[int, set[bytes]] = {}
         self._known: OrderedDict[bytes, int] = OrderedDict()
-        self._dropped: list[bytes] = []
-        self._folders: OrderedDict[bytes, int] = OrderedDict()
+        self._files: OrderedDict[bytes, None] = OrderedDict()  # those of _known that are no folders
+        self._dropped = _News()
+        self._folders = KeptFolders(most_folders)
         self._types: dict[int, int] = {}
         self.turns = 0
         """How often names were told to lead elsewhere: a walk begun before may have gone the old way."""
@@ -92,9 +114,9 @@ class Watcher:
         if self._fd >= 0:
             self._loop.add_reader(self._fd, self._read)
 
-    def watch(self, fd: int, path: bytes, device: int) -> bool:
+    def watch(self, fd: int, path: bytes, attr: Attr) -> bool:
         """Watch what `fd` is open on; True if changes will be told. Called from any thread."""
-        if self._fd < 0 or self._type(fd, device) not in TELLS:
+        if self._fd < 0 or self._type(fd, attr.dev) not in TELLS:
             return False
         with self._lock:
             number = _libc.inotify_add_watch(self._fd, b"/proc/self/fd/%d" % fd, MASK)
@@ -102,80 +124,83 @@ class Watcher:
                 return False
             before = self._known.get(path)
             if before not in (None, number):
-                self._forget(path)  # another file has the name now
+                self._unwatch(path)  # another file has the name now
             self._paths.setdefault(number, set()).add(path)
             self._known[path] = number
             self._known.move_to_end(path)
+            self._files.pop(path, None)
+            if not attr.is_dir:
+                self._files[path] = None
             if len(self._known) > self._most:
                 self._drop_oldest()
         return True
+
+    def crossed(self, device: int) -> None:
+        """A mount was entered: its device number may have been another file system's that told of changes.
+
+        That one tells nobody is believed on: when it is wrong, it is only slower.
+        """
+        if self._types.get(device) in TELLS:
+            self._types.pop(device, None)
 
     def in_memory(self, fd: int, device: int) -> bool:
         """Is there no disk behind the file system of `fd`?"""
         return self._type(fd, device) in (TMPFS, RAMFS)
 
     def _type(self, fd: int, device: int) -> int:
-        """Asked of the kernel once a device."""
+        """Asked of the kernel once a device: of a remote file system the answer takes a round trip."""
         kind = self._types.get(device)
         if kind is None:
             kind = self._types[device] = _fs_type(fd)
         return kind
 
-    def _forget(self, path: bytes) -> int:
-        """The watch that `path` had if nothing else is told by it, else -1."""
-        number = self._known.pop(path, -1)
-        named = self._paths.get(number)
-        if named is not None:
-            named.discard(path)
-            if not named:
-                del self._paths[number]
-                return number
-        return -1
+    def _unwatch(self, path: bytes) -> None:
+        """Take the watch of `path` back, in the kernel too if nothing else is told by it."""
+        number = self._known.pop(path)
+        self._files.pop(path, None)
+        named = self._paths.get(number, set())
+        named.discard(path)
+        if not named:
+            self._paths.pop(number, None)
+            _libc.inotify_rm_watch(self._fd, number)
 
     def _drop_oldest(self) -> None:
-        path = next(iter(self._known))
-        number = self._forget(path)
-        if number >= 0:
-            _libc.inotify_rm_watch(self._fd, number)
-        self._dropped.append(path)
-        if len(self._dropped) == 1:
+        file = bool(self._files)
+        path = next(iter(self._files or self._known))
+        self._unwatch(path)
+        if not self._dropped:
             self._loop.call_soon_threadsafe(self._tell_dropped)
+        (self._dropped.paths if file else self._dropped.below)[path] = None
 
     def _tell_dropped(self) -> None:
         with self._lock:
-            dropped, self._dropped = self._dropped, []
-        self._lose_folders(dropped)
-        self._changed([], dropped, False)
+            dropped, self._dropped = self._dropped, _News()
+        self._tell(dropped)
 
     # Folders kept open; only the loop touches them ------------------------------------------
 
     def folder(self, path: bytes) -> int:
         """A descriptor of the watched folder `path`, this object's own; -1 if none is kept."""
-        fd = self._folders.get(path, -1)
-        if fd >= 0:
-            self._folders.move_to_end(path)
-        return fd
+        return self._folders.get(path)
 
     def keep_folder(self, path: bytes, fd: int, since: int) -> None:
-        """Keep a duplicate of `fd`, a watched folder, if no name has changed since turn `since`."""
+        """Take `fd` over, a watched folder's: it is kept if no name has changed since turn `since`."""
         if path in self._folders or path not in self._known or since != self.turns:
-            return
-        self._folders[path] = os.dup(fd)
-        if len(self._folders) > MOST_FOLDERS:
-            os.close(self._folders.popitem(last=False)[1])
+            os.close(fd)
+        else:
+            self._folders.keep(path, fd)
 
     def _lose_folders(self, paths: list[bytes]) -> None:
         self.turns += bool(paths)
         for gone in paths:
-            prefix = gone.rstrip(b"/") + b"/"
-            for path in [p for p in self._folders if p == gone or p.startswith(prefix)]:
-                os.close(self._folders.pop(path))
+            self._folders.lose(gone)
 
     # News -----------------------------------------------------------------------------------
 
     def forget_all(self) -> None:
         """Nothing that was handed out can be relied on: said so, and folders are walked to anew."""
         self._lose_folders([b"/"])
+        self._types.clear()  # device numbers are used again
         self._changed([], [], True)
 
     def _read(self) -> None:
@@ -183,35 +208,35 @@ class Watcher:
             data = os.read(self._fd, 1 << 16)
         except BlockingIOError:
             return
-        paths: dict[bytes, None] = {}
-        below: dict[bytes, None] = {}
-        lost, at = False, 0
+        news, at = _News(), 0
         with self._lock:
             while at < len(data):
                 number, mask, _cookie, size = _EVENT.unpack_from(data, at)
                 name = data[at + _EVENT.size : at + _EVENT.size + size].rstrip(b"\0")
                 at += _EVENT.size + size
-                lost = lost or bool(mask & IN_Q_OVERFLOW)
-                self._one(number, mask, name, paths, below)
-        if lost:
-            self.forget_all()
-        elif paths or below:
-            self._lose_folders(list(below))
-            self._changed(list(paths), list(below), False)
+                news.lost = news.lost or bool(mask & IN_Q_OVERFLOW)
+                self._one(number, mask, name, news)
+        self._tell(news)
 
-    def _one(
-        self, number: int, mask: int, name: bytes, paths: dict[bytes, None], below: dict[bytes, None]
-    ) -> None:
+    def _tell(self, news: _News) -> None:
+        if news.lost:
+            self.forget_all()
+        elif news:
+            self._lose_folders(list(news.below))
+            self._changed(list(news.paths), list(news.below), False)
+
+    def _one(self, number: int, mask: int, name: bytes, news: _News) -> None:
         for folder in self._paths.get(number, ()):
             path = folder.rstrip(b"/") + b"/" + name if name else folder
-            paths[path] = None
+            news.paths[path] = None
             if mask & ENTRIES:
-                below[path] = paths[folder] = None
+                news.below[path] = news.paths[folder] = None
             if mask & GONE:
-                below[folder] = None
+                news.below[folder] = None
         if mask & IN_IGNORED:
             for path in self._paths.pop(number, ()):
                 self._known.pop(path, None)
+                self._files.pop(path, None)
 
     def close(self) -> None:
         if self._fd >= 0:

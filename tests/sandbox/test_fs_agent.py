@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import errno
 import json
 import os
+import resource
+import stat
 import subprocess
 import sys
 import threading
@@ -16,16 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from unserved import dead, mounted, unserved
 
 from pymirror.core.call import Call, Errno, OtherPath, Verdict
 from pymirror.core.feature import Launch
 from pymirror.core.testing import FakeTarget, Pair, pair
+from pymirror.features.fs import agent, walk
 from pymirror.features.fs import messages as m
-from pymirror.features.fs import walk
 from pymirror.features.fs.agent import Agent
+from pymirror.features.fs.attr import Attr, unpack_entries
 from pymirror.features.fs.config import Config
 from pymirror.features.fs.layer import Layer
-from pymirror.features.fs.mount import _detached
 
 pytestmark = pytest.mark.sandbox
 
@@ -85,18 +87,9 @@ async def test_a_cancelled_question_leaves_no_descriptor(
 @pytest.fixture
 def hung(tmp_path: Path) -> Iterator[Path]:
     """A folder on which a file system is mounted whose every answer is awaited for ever."""
-    place = tmp_path / "hung"
-    place.mkdir()
-    made = _detached()
-    libc = ctypes.CDLL(None, use_errno=True)
-    move_mount, empty_path = 429, 4
-    assert libc.syscall(move_mount, made.root, b"", -100, os.fsencode(place), empty_path) == 0
-    try:
-        yield place
-    finally:
-        libc.umount2(os.fsencode(place), 2)
-        os.close(made.root)
-        os.close(made.device)
+    with unserved(tmp_path / "hung") as device:
+        yield tmp_path / "hung"
+        os.close(device)
 
 
 async def test_a_file_that_never_answers_ends_in_a_time_out(tmp_path: Path, hung: Path) -> None:
@@ -216,6 +209,20 @@ async def test_a_change_through_another_name_of_the_file_is_told(tmp_path: Path)
         await becomes(both, Path("/shown/file"), b"two")
 
 
+async def test_a_change_through_a_name_made_later_is_told(tmp_path: Path) -> None:
+    """A new link in another folder is news for that folder alone: the file is watched itself once it was read."""
+    for name in ("root/shown", "root/elsewhere"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "root/shown/file").write_bytes(b"one")
+    async with halves(tmp_path / "root") as both:
+        await both.layer.prepare(Launch(["true"], {}, str(tmp_path)))
+        for _ in range(2):
+            assert await content(both, Path("/shown/file")) == b"one"
+        os.link(tmp_path / "root/shown/file", tmp_path / "root/elsewhere/file")
+        (tmp_path / "root/elsewhere/file").write_bytes(b"two")
+        await becomes(both, Path("/shown/file"), b"two")
+
+
 @pytest.fixture
 def apart(tmp_path: Path) -> Iterator[tuple[int, Path]]:
     """A process with mounts of its own, and a way to run a command among them: nsenter."""
@@ -274,3 +281,102 @@ async def test_a_listing_of_several_parts_is_one_moment(
         with pytest.raises(OSError) as caught:
             await both.layer.peer.request(m.List(b"/", first.cursor))
         assert caught.value.errno == errno.ESTALE
+
+
+async def test_a_listing_is_cut_where_its_names_are_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent, "MOST_PART", 4000)
+    wanted = {b"%02d" % number: b"x" * 800 for number in range(20)}
+    for name, link in wanted.items():
+        os.symlink(link, os.fsencode(tmp_path) + b"/" + name)
+    async with halves(tmp_path) as both:
+        found, cursor = {}, 0
+        while cursor or not found:
+            reply: m.Listed = await both.layer.peer.request(m.List(b"/", cursor))
+            assert len(reply.entries) <= 4000
+            found |= {name: link for name, _, link, _ in unpack_entries(reply.entries, reply.count)}
+            cursor = reply.cursor
+        assert found == wanted
+
+
+# Bounds and what is broken ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def few_descriptors() -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+async def test_many_folders_with_few_descriptors(tmp_path: Path, few_descriptors: None) -> None:
+    for number in range(400):
+        (tmp_path / f"{number}").mkdir()
+        (tmp_path / f"{number}/file").write_bytes(b"%d" % number)
+    async with halves(tmp_path) as both:
+        for number in [*range(400)] * 2:
+            reply: m.Fetched = await both.layer.peer.request(m.Fetch(b"/", b"%d/file" % number, True, 100))
+            assert (reply.errno, reply.data) == (0, b"%d" % number)
+
+
+async def test_an_open_whose_first_read_fails_is_an_open(tmp_path: Path) -> None:
+    """The read itself says what is wrong, and the file is held under a number that the layer has."""
+    async with halves("/") as both:
+        await both.layer.peer.request(m.Fetch(b"/", b"proc", True))  # the folder on the way stays open
+        before = descriptors()
+        reply: m.Fetched = await both.layer.peer.request(m.Fetch(b"/", b"proc/self/mem", True, 100))
+        assert (reply.errno, reply.data) == (0, b"") and reply.handle
+        with pytest.raises(OSError) as caught:
+            await both.layer.peer.request(m.Read(reply.handle, 0, 100))
+        assert caught.value.errno == errno.EIO
+        both.layer.peer.send(m.Release([reply.handle]))
+        await until(lambda: descriptors() <= before)
+
+
+async def named(root: Path | str, folder: bytes) -> dict[bytes, tuple[Attr, bool]]:
+    async with halves(root) as both:
+        reply: m.Listed = await both.layer.peer.request(m.List(folder))
+        found = unpack_entries(reply.entries, reply.count)
+        return {name: (attr, told) for name, attr, _, told in found}
+
+
+async def test_a_listing_beside_a_mount_that_never_answers(tmp_path: Path, hung: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    found = await named("/", os.fsencode(tmp_path))
+    attr, told = found[b"hung"]
+    assert (attr.mode, attr.dev, told) == (stat.S_IFDIR, 0, False)
+    assert found[b"file"][0].size == 1 and found[b"file"][1]
+
+
+async def test_a_listing_beside_a_mount_whose_server_has_died(tmp_path: Path) -> None:
+    """Where the agent does not know the mounts (here: the paths are others), it finds out by trying."""
+    (tmp_path / "file").write_bytes(b"x")
+    with dead(tmp_path / "dead"):
+        with pytest.raises(OSError) as caught:
+            os.stat(tmp_path / "dead")
+        assert caught.value.errno == errno.ENOTCONN
+        found = await named(tmp_path, b"/")
+    attr, told = found[b"dead"]
+    assert (attr.mode, attr.dev, told) == (stat.S_IFDIR, 0, False)
+    assert found[b"file"][0].size == 1 and found[b"file"][1]
+
+
+async def test_a_device_number_that_is_used_again(tmp_path: Path) -> None:
+    """A tmpfs is gone and procfs got its number: it tells nobody of changes, whatever the tmpfs did."""
+    place = tmp_path / "place"
+    place.mkdir()
+    async with halves(tmp_path) as both:
+
+        async def look() -> m.Step:
+            reply: m.Fetched = await both.layer.peer.request(m.Fetch(b"/", b"place", True))
+            return reply.steps[-1]
+
+        with mounted("tmpfs", place):
+            before = await look()
+        with mounted("proc", place):
+            after = await look()
+        assert before.watched
+        assert Attr.unpack(after.attr).dev == Attr.unpack(before.attr).dev, "the number was not used again"
+        assert not after.watched

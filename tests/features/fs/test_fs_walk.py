@@ -1,11 +1,10 @@
-"""Walks below a root and below a known folder, calm ones, mounts and watches: on real folders."""
+"""Walks below a root and below a known folder, calm ones, listings and mounts: on real folders."""
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
-from collections.abc import Callable
+import stat
 from pathlib import Path
 
 import attrs
@@ -19,9 +18,8 @@ from pymirror.features.fs.layer import unseen
 from pymirror.features.fs.mounts import is_volume, mount_points
 from pymirror.features.fs.rules import Rules
 from pymirror.features.fs.walk import LeftBase, NotCalm, View, WalkFailed
-from pymirror.features.fs.watch import Watcher
 
-VIEW = View(watch=lambda fd, path, device: True)
+VIEW = View(watch=lambda fd, path, attr: True)
 CALM = attrs.evolve(VIEW, calm=True)
 
 
@@ -103,7 +101,7 @@ def test_a_file_with_two_names_and_a_mount_have_watches_of_their_own(root: int, 
     (tmp_path / "a/b/plain").write_bytes(b"")
     watched: list[bytes] = []
 
-    def watch(fd: int, path: bytes, device: int) -> bool:
+    def watch(fd: int, path: bytes, attr: Attr) -> bool:
         watched.append(path)
         return True
 
@@ -116,6 +114,69 @@ def test_a_file_with_two_names_and_a_mount_have_watches_of_their_own(root: int, 
     assert watched == [b"/", b"/a", b"/a/b", *(p for p in watched[3:])]
     assert set(watched[3:]) == {b"/a/b/file", b"/a/b/second", b"/a/b/mounted"}
     assert set(entries.values()) == {True}
+
+
+def listed(root: int, view: View) -> dict[bytes, walk.Entry]:
+    with walk.walking(root, view) as way:
+        folder = way.to(b"/a/b", True)
+        fd = walk.reopen(folder)
+        try:
+            return {entry[0]: entry for entry in walk.entries(fd, folder, view)}
+        finally:
+            os.close(fd)
+
+
+def test_a_listing_does_not_touch_what_another_machine_holds(root: int, tmp_path: Path) -> None:
+    (tmp_path / "a/b/far").mkdir()
+    touched: list[bytes] = []
+
+    def watch(fd: int, path: bytes, attr: Attr) -> bool:
+        touched.append(path)
+        return True
+
+    view = View(watch, apart=lambda path: path == b"/a/b/far", quick=lambda path: False)
+    _, attr, link, told = listed(root, view)[b"far"]
+    assert attr == Attr.bare(stat.S_IFDIR, os.stat(tmp_path / "a/b/far").st_ino)
+    assert not told and not link and b"/a/b/far" not in touched
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [(b"file", stat.S_IFREG), (b"link", stat.S_IFLNK), (b"inner", stat.S_IFDIR), (b"fifo", 0)],
+)
+def test_an_entry_that_cannot_be_looked_at_is_named(
+    root: int, tmp_path: Path, name: bytes, kind: int
+) -> None:
+    """As in a folder that may be read and not searched, or of a mount whose server has died."""
+    (tmp_path / "a/b/link").symlink_to("x")
+    (tmp_path / "a/b/inner").mkdir()
+    os.mkfifo(tmp_path / "a/b/fifo")
+    whole = listed(root, VIEW)
+
+    def refuse(path: bytes) -> bool:
+        if path == b"/a/b/" + name:
+            raise OSError(errno.ENOTCONN, "its server has died")
+        return False
+
+    found = listed(root, attrs.evolve(VIEW, apart=refuse))
+    assert found[name] == (name, Attr.bare(kind, whole[name][1].ino), b"", False)
+    assert list(found) == list(whole)
+    assert [other for other, _, _, told in found.values() if not told] == [name]
+
+
+def test_a_mount_that_is_entered_is_said(root: int) -> None:
+    crossed: list[int] = []
+    view = attrs.evolve(VIEW, crossed=crossed.append)
+    listed(root, view)
+    assert crossed == []
+    listed(root, attrs.evolve(view, apart=lambda path: path == b"/a"))
+    assert crossed == [os.fstat(root).st_dev]
+
+
+def test_a_descriptor_given_away_stays_open(root: int) -> None:
+    with walk.walking(root, VIEW) as way:
+        given = way.to(b"/a/b", True).give()
+    os.close(given)
 
 
 def test_mount_points_as_the_kernel_writes_them() -> None:
@@ -155,77 +216,7 @@ def test_a_volume_that_a_default_list_keeps_here_is_said() -> None:
     assert " and 6 more" in unseen(rules, [b"/etc/%d" % n for n in range(10)])[0]
 
 
-Changed = tuple[list[bytes], list[bytes], bool]
-
-
-async def told(watcher: Callable[[Callable[..., None]], Watcher], work: Callable[[Watcher], None]) -> Changed:
-    """What a watcher says first after `work`."""
-    news: asyncio.Future[Changed] = asyncio.get_running_loop().create_future()
-    made = watcher(lambda *what: None if news.done() else news.set_result(what))
-    try:
-        work(made)
-        return await asyncio.wait_for(news, 10)
-    finally:
-        made.close()
-
-
-def put(watcher: Watcher, path: Path) -> bool:
-    fd = os.open(path, os.O_PATH)
-    try:
-        return watcher.watch(fd, os.fsencode(path), os.fstat(fd).st_dev)
-    finally:
-        os.close(fd)
-
-
-async def test_the_oldest_watch_goes_and_is_told(tmp_path: Path) -> None:
-    for name in "abc":
-        (tmp_path / name).mkdir()
-
-    def work(watcher: Watcher) -> None:
-        for name in "abac":
-            assert put(watcher, tmp_path / name)
-
-    news = await told(lambda changed: Watcher(changed, most=2), work)
-    assert news == ([], [os.fsencode(tmp_path / "b")], False)
-
-
-async def test_a_kept_folder_goes_with_its_name(tmp_path: Path) -> None:
-    (tmp_path / "a/b").mkdir(parents=True)
-    path = os.fsencode(tmp_path / "a/b")
-    held: list[int] = []
-
-    def work(watcher: Watcher) -> None:
-        put(watcher, tmp_path / "a")
-        put(watcher, tmp_path / "a/b")
-        fd = os.open(path, os.O_PATH)
-        watcher.keep_folder(path, fd, watcher.turns - 1)  # a walk begun before names changed
-        held.append(watcher.folder(path))
-        watcher.keep_folder(path, fd, watcher.turns)
-        held.append(watcher.folder(path))
-        os.close(fd)
-        os.rename(tmp_path / "a/b", tmp_path / "a/c")
-
-    made: list[Watcher] = []
-
-    def watcher(changed: Callable[..., None]) -> Watcher:
-        made.append(Watcher(changed))
-        return made[0]
-
-    _paths, below, lost = await told(watcher, work)
-    assert held[0] == -1 and held[1] >= 0
-    assert path in below and not lost
-    assert made[0].folder(path) == -1
-
-
-async def test_what_cannot_be_watched_is_said(tmp_path: Path) -> None:
-    watcher = Watcher(lambda *_: None)
-    assert not put(watcher, Path("/proc/self"))
-    assert put(watcher, tmp_path)
-    watcher.close()
-    assert not put(watcher, tmp_path)
-
-
-async def test_a_walk_error_is_the_kernels(root: int) -> None:
+def test_a_walk_error_is_the_kernels(root: int) -> None:
     for path, code in ((b"/a/none/x", errno.ENOENT), (b"/a/b/file/", errno.ENOTDIR)):
         with walk.walking(root, VIEW) as way, pytest.raises(WalkFailed) as caught:
             way.to(path, True)
