@@ -6,6 +6,7 @@ One request fetches what an open or a stat of a path needs; what is known and wa
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import shutil
@@ -157,9 +158,10 @@ def unseen(rules: Rules, volumes: Sequence[bytes]) -> list[str]:
     names = ", ".join(kept[:MOST_NAMED]) + (
         f" and {len(kept) - MOST_NAMED} more" if kept[MOST_NAMED:] else ""
     )
+    patterns = json.dumps([f"^{re.escape(path.rstrip('/'))}(/|$)" for path in kept])
     return [
         f"files: mounted in the target, but read here by default: {names}"
-        f' (to read the target\'s: feature.fs.read_only: ["^{re.escape(kept[0])}"])'
+        f" (to read the target's: feature.fs.read_only: {patterns})"
     ]
 
 

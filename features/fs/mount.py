@@ -53,11 +53,32 @@ def check() -> None:
         raise SupportError(
             f"files need {DEVICE}, which this user may not open", f"chmod 666 {DEVICE} as root"
         )
-    if not _may_mount() and shutil.which("fusermount3") is None:
+    if _may_mount():
+        _try()
+        return
+    if shutil.which("fusermount3") is None:
         raise SupportError(
             "files need fusermount3, which is not installed",
             "install the package fuse3, or set feature.fs to false",
         )
+    if os.geteuid() == 0:  # fusermount3 gains nothing by being setuid
+        raise SupportError(
+            "files need the right to mount, which this root has not",
+            "start the container with --cap-add SYS_ADMIN as well, or set feature.fs to false",
+        )
+
+
+def _try() -> None:
+    """Make a mount that is attached nowhere, and let go of it."""
+    try:
+        made = _detached()
+    except OSError as error:
+        raise SupportError(
+            f"files need a FUSE mount, which {DEVICE} does not give here: {error.strerror}",
+            f"is {DEVICE} the kernel's own device (character, 10:229)? Else set feature.fs to false",
+        ) from error
+    os.close(made.device)
+    os.close(made.root)
 
 
 def mount(folder: str, visible: Callable[[str], None]) -> Mount:

@@ -202,7 +202,10 @@ class Questions:
     async def refresh(self, node: Node) -> Attr:
         """The attributes of a file that the agent holds open, whatever its name is by now."""
         reply: m.Refreshed = await self.ask(m.Refresh(node.handle))
-        return Attr.unpack(reply.attr)
+        try:
+            return Attr.unpack(reply.attr)
+        except ValueError as error:
+            raise PeerError(f"attributes cannot be read: {error}") from error
 
     async def read(self, node: Node, offset: int, size: int) -> bytes:
         """Up to `size` bytes of an open file; less only at its end. OSError."""
