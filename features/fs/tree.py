@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import inspect
 import logging
 import os
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from pymirror.core.errors import PeerError
 from pymirror.features.fs import fuse
@@ -114,7 +116,18 @@ class Tree:
             return
         task = self._loop.create_task(self._later(request.unique, request.opcode, answer))
         self._tasks[request.unique] = task
-        task.add_done_callback(lambda _: self._tasks.pop(request.unique, None))
+        task.add_done_callback(partial(self._done, request.unique, answer))
+
+    def _done(self, unique: int, answer: Awaitable[Body], task: asyncio.Task[None]) -> None:
+        del self._tasks[unique]
+        if task.cancelled():  # before its first step: nobody has answered
+            if inspect.iscoroutine(answer):
+                answer.close()
+            self._write(fuse.failure(unique, self._cancelled()))
+
+    def _cancelled(self) -> int:
+        """Who asked was interrupted; at the session's end all are."""
+        return errno.EIO if self._ended else errno.EINTR
 
     def _begin(self, request: fuse.Request) -> Body | Awaitable[Body]:
         if self._ended:
@@ -129,8 +142,8 @@ class Tree:
     async def _later(self, unique: int, opcode: int, work: Awaitable[Body]) -> None:
         try:
             body = await work
-        except asyncio.CancelledError:  # who asked was interrupted; at the session's end all are
-            self._write(fuse.failure(unique, errno.EIO if self._ended else errno.EINTR))
+        except asyncio.CancelledError:
+            self._write(fuse.failure(unique, self._cancelled()))
         except Exception as error:
             self._write(fuse.failure(unique, self._code(error, opcode)))
         else:

@@ -510,3 +510,20 @@ async def test_access_says_what_an_open_would(tree: Mounted) -> None:
     ):
         verdict = await tree.call("access", f"/data/{name}")
         assert await tree.away(os.access, verdict.path, mode, dir_fd=verdict.root) is wanted, (name, mode)
+
+
+async def test_a_request_that_is_taken_back_at_once_is_answered(tree: Mounted) -> None:
+    """Cancelled before its task took a first step: it would never be answered, nor its asker able to die."""
+    verdict = await tree.call("stat", "/data/sub")
+    made = tree.layer._tree
+    assert made is not None and isinstance(verdict, OtherPath)
+    serve = made._serve
+
+    def at_once(request: Any) -> None:
+        serve(request)
+        for task in made._tasks.values():
+            task.cancel()
+
+    made._serve = at_once  # type: ignore[method-assign]
+    with pytest.raises(InterruptedError):
+        await tree.away(os.stat, "data/sub/unknown", dir_fd=verdict.root)
