@@ -14,6 +14,7 @@ FILES = sorted(
 ONE_IMPORTER = {
     "zmq": "core/channel.py",
     "stevedore": "core/registry.py",
+    "regex": "core/patterns.py",
     "kubernetes": "runtimes/kubernetes/connection.py",
     "cffi": "layer/engines/seccomp/build.py",
 }
@@ -65,6 +66,7 @@ PURE = [
     *(
         f"core/{name}.py"
         for name in (
+            "patterns",
             "wire",
             "mux",
             "message",

@@ -8,11 +8,15 @@ searched in the name, and the value is literal: no `$1`, as values with a `$` ar
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from attrs import frozen
+
+from pymirror.core.errors import ConfigError
+from pymirror.core.patterns import Pattern, TooSlow
 
 DEFAULT_EXCLUDES = frozenset(
     """
@@ -59,8 +63,8 @@ def first_match(name: str, patterns: Iterable[str]) -> str | None:
 
 @lru_cache(maxsize=1024)
 def _wildcard(pattern: str) -> re.Pattern[str]:
-    parts = {"*": ".*", "?": "."}
-    return re.compile("".join(parts.get(sign, re.escape(sign)) for sign in pattern), re.DOTALL)
+    """`[` is an ordinary character here. `fnmatch` makes a `*` that gives nothing back: never slow."""
+    return re.compile(fnmatch.translate(pattern.replace("[", "[[]")))
 
 
 @frozen
@@ -101,8 +105,11 @@ def merge(
 
 
 def mapped(name: str, mapping: Mapping[str, str]) -> str | None:
-    """The first pattern of `mapping` that is found in the name."""
-    return next((pattern for pattern in mapping if re.search(pattern, name)), None)
+    """The first pattern of `mapping` that is found in the name. ConfigError for one that takes too long."""
+    try:
+        return next((p for p in mapping if Pattern("env.mapping", p).search(name)), None)
+    except TooSlow as slow:
+        raise ConfigError("feature.env.mapping", f"{slow.strerror} (in {name})") from slow
 
 
 def is_unset(name: str, unset: Sequence[str]) -> bool:

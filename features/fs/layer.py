@@ -37,6 +37,7 @@ class Layer(LayerFeature):
     _tree: Tree | None = None
     _mount: mount.Mount | None = None
     _top = -1
+    _told: frozenset[str] = frozenset()
 
     @classmethod
     def wanted(cls, config: keys.Config) -> bool:
@@ -59,6 +60,8 @@ class Layer(LayerFeature):
             return Untouched(decision.reason)
         if decision.place is Place.NOWHERE:
             return Errno(decision.reason, code=errno.ENOENT)
+        if decision.place is Place.UNDECIDED:
+            return Errno(decision.reason, code=errno.EIO)
         return OtherPath(decision.reason, root=-1, path=decision.path)
 
     async def prepare(self, launch: Launch) -> None:
@@ -109,6 +112,8 @@ class Layer(LayerFeature):
             if decision.path == call.path:
                 return Untouched(decision.reason, scope=Scope.CALL)
             return self._below(self._top, decision, Scope.CALL)
+        if decision.place is Place.UNDECIDED:
+            return self._undecided(decision)
         if self._tree is None:
             return Errno("fs: the session is over", code=errno.EIO)
         follow = call.follow and call.name != "readlink"
@@ -119,6 +124,13 @@ class Layer(LayerFeature):
         return (
             self._seen(call, decision, seen) if isinstance(seen, Seen) else self._later(call, decision, seen)
         )
+
+    def _undecided(self, decision: Decision) -> Errno:
+        """An error for the program, and once a word for who wrote the pattern."""
+        if decision.reason not in self._told:
+            self._told |= {decision.reason}
+            self.log.warning("%s; such paths fail with EIO until it is written more simply", decision.reason)
+        return Errno(decision.reason, code=errno.EIO, scope=Scope.CALL)
 
     async def _later(self, call: Call, decision: Decision, asked: Awaitable[Seen]) -> Verdict:
         try:

@@ -9,32 +9,43 @@ from __future__ import annotations
 import enum
 import posixpath
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
 
 from attrs import define, field, frozen
 
+from pymirror.core.patterns import Pattern, TooSlow
 from pymirror.features.fs import defaults
 from pymirror.features.fs.config import REFERENCE, Config
 from pymirror.features.fs.defaults import Here
+
+if TYPE_CHECKING:
+    from pymirror.core.patterns import Match
 
 
 class Place(enum.Enum):
     TARGET = "target"
     HERE = "here"
     NOWHERE = "nowhere"
+    UNDECIDED = "undecided"
 
 
 @frozen
 class Decision:
-    """path: what is to be opened, after mapping."""
+    """path: what is to be opened, after mapping. UNDECIDED: a pattern of the user's took too long."""
 
     place: Place
     reason: str
     path: bytes
 
 
+class _List(Protocol):
+    def hit(self, path: str) -> str | None:
+        """The words of the first pattern found in the path. TooSlow."""
+
+
 @define
-class _List:
+class _Defaults:
     """Patterns with their words, tried as one alternation; the words are looked up only on a hit."""
 
     patterns: Sequence[tuple[str, str]]
@@ -44,19 +55,22 @@ class _List:
     def __attrs_post_init__(self) -> None:
         self._each = [(re.compile(pattern, re.IGNORECASE), words) for pattern, words in self.patterns]
         joined = "|".join(f"(?:{pattern})" for pattern, _ in self.patterns)
-        # A pattern with a back-reference would count groups of the others: such lists go one by one.
-        plain = not any(p.groups and re.search(r"\\[1-9]|\(\?P", p.pattern) for p, _ in self._each)
-        self._any = re.compile(joined, re.IGNORECASE) if self.patterns and plain else None
+        self._any = re.compile(joined, re.IGNORECASE) if self.patterns else None
 
     def hit(self, path: str) -> str | None:
-        """The words of the first pattern found in the path."""
-        if not self._each or (self._any is not None and not self._any.search(path)):
+        if self._any is None or not self._any.search(path):
             return None
         return next((words for pattern, words in self._each if pattern.search(path)), None)
 
 
-def _users(patterns: Iterable[str]) -> _List:
-    return _List([(pattern, pattern) for pattern in patterns])
+class _Users:
+    """The user's list under one key: one by one, so that a slow pattern is known by its name."""
+
+    def __init__(self, key: str, patterns: Sequence[str]) -> None:
+        self._each = [Pattern(f"fs.{key}", pattern, ignore_case=True) for pattern in patterns]
+
+    def hit(self, path: str) -> str | None:
+        return next((pattern.text for pattern in self._each if pattern.search(path)), None)
 
 
 class Rules:
@@ -68,15 +82,16 @@ class Rules:
             config.not_found or config.read_write or config.read_only or config.local or config.mapping
         )
         self._mapping = [
-            (re.compile(p, re.IGNORECASE), replacement, p) for p, replacement in config.mapping.items()
+            (Pattern("fs.mapping", pattern, ignore_case=True), replacement)
+            for pattern, replacement in config.mapping.items()
         ]
-        self._user_not_found = _users(config.not_found)
-        self._user_read_write = _users(config.read_write)
-        self._user_read_only = _users(config.read_only)
-        self._user_local = _users(config.local)
-        self._not_found = _List(defaults.not_found(here))
-        self._read_only = _List(defaults.read_only())
-        self._local = _List(defaults.local(here))
+        self._user_not_found = _Users("not_found", config.not_found)
+        self._user_read_write = _Users("read_write", config.read_write)
+        self._user_read_only = _Users("read_only", config.read_only)
+        self._user_local = _Users("local", config.local)
+        self._not_found = _Defaults(defaults.not_found(here))
+        self._read_only = _Defaults(defaults.read_only())
+        self._local = _Defaults(defaults.local(here))
 
     def decide(self, path: bytes, write: bool) -> Decision:
         """path: absolute and lexically normalised. A name that is not UTF-8 is matched with its
@@ -84,19 +99,22 @@ class Rules:
         text = path.decode("utf-8", "surrogateescape")
         if self.mode == "local":
             return Decision(Place.HERE, "fs.mode local", path)
-        text, mapped = self._map(text)
-        found, rule = self._place(text, write)
+        try:
+            text, mapped = self._map(text)
+            found, rule = self._place(text, write)
+        except TooSlow as slow:
+            return Decision(Place.UNDECIDED, slow.strerror, path)
         shown = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
         reason = f"{rule}; mapped by {mapped} to {shown}" if mapped else rule
         return Decision(found, f"fs.{reason}", text.encode("utf-8", "surrogateescape"))
 
     def _map(self, text: str) -> tuple[str, str]:
         """Every mapping is searched as it is replaced, without regard to case; the first in order wins."""
-        for pattern, replacement, words in self._mapping:
+        for pattern, replacement in self._mapping:
             match = pattern.search(text)
             if match:
                 made = text[: match.start()] + _expand(match, replacement) + text[match.end() :]
-                return posixpath.normpath(made) if made.startswith("/") else text, words
+                return posixpath.normpath(made) if made.startswith("/") else text, pattern.text
         return text, ""
 
     def _place(self, text: str, write: bool) -> tuple[Place, str]:
@@ -134,7 +152,7 @@ class Rules:
         ]
 
 
-def _expand(match: re.Match[str], replacement: str) -> str:
+def _expand(match: Match, replacement: str) -> str:
     """The replacement with the groups it names; config.py has seen that the pattern has them."""
 
     def group(found: re.Match[str]) -> str:

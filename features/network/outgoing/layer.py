@@ -17,6 +17,7 @@ from functools import partial
 from pymirror.core.call import SOCKET_CALLS, Address, Call, Errno, OtherAddress, Untouched, Verdict
 from pymirror.core.errors import ChannelLost, PeerError
 from pymirror.core.feature import Launch, LayerFeature, Process, Stream, handles, intercepts
+from pymirror.core.patterns import TooSlow
 from pymirror.features.network.names import Names, OutgoingFilter
 from pymirror.features.network.outgoing import config as keys
 from pymirror.features.network.outgoing import debuggers, listeners
@@ -55,7 +56,10 @@ class Layer(LayerFeature):
     def explain(cls, config: keys.Config, call: Call) -> Verdict | None:
         if call.name not in SOCKET_CALLS:
             return None
-        decision = Rules(config).decide(call, _Unasked())
+        try:
+            decision = Rules(config).decide(call, _Unasked())
+        except TooSlow as slow:
+            return Errno(slow.strerror, code=errno.EIO)
         if isinstance(decision, Unknown):
             return Verdict(f"outgoing.filter: depends on the addresses of {', '.join(decision.names)}")
         if decision.place is Place.HERE:
@@ -109,7 +113,10 @@ class Layer(LayerFeature):
 
     @intercepts("connect", "sendto")
     async def connect(self, call: Call) -> Verdict | None:
-        decision = await self._decide(call)
+        try:
+            decision = await self._decide(call)
+        except TooSlow as slow:
+            return Errno(slow.strerror, code=errno.EIO)
         if decision.place is Place.HERE:
             return Untouched(decision.reason)
         if self._relay is None or self._open >= self.config.max_connections:

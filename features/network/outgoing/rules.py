@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import enum
 import ipaddress
-import re
 from collections.abc import Iterable
 from typing import Protocol
 
 from attrs import frozen
 
 from pymirror.core.call import Call
+from pymirror.core.patterns import Pattern
 from pymirror.features.network.outgoing.config import Config
 from pymirror.features.network.outgoing.filter import IP, Entry, matching, parse, resolving
 
@@ -58,10 +58,10 @@ class Rules:
         self._side = "" if chosen is None else "remote" if chosen.remote is not None else "local"
         listed = (chosen.remote or chosen.local or []) if chosen is not None else []
         self._entries: tuple[Entry, ...] = tuple(parse(text) for text in listed)
-        self._patterns = [(text, re.compile(text)) for text in config.unix_streams]
+        self._patterns = [Pattern("outgoing.unix_streams", text) for text in config.unix_streams]
 
     def decide(self, call: Call, facts: Facts) -> Decision | Unknown:
-        """For a call of SOCKET_CALLS."""
+        """For a call of SOCKET_CALLS. TooSlow (EIO) for a pattern that takes too long."""
         if call.transport in ("unix", "unixpacket"):
             return self._unix(call)
         assert call.address is not None
@@ -75,9 +75,9 @@ class Rules:
     def _unix(self, call: Call) -> Decision:
         name = call.path.decode("utf-8", "surrogateescape")
         shown = "@" + name[1:] if name.startswith("\0") else name
-        for text, pattern in self._patterns:
+        for pattern in self._patterns:
             if pattern.search(name.lstrip("\0")):
-                return Decision(Place.TARGET, f"outgoing.unix_streams {text!r}")
+                return Decision(Place.TARGET, f"outgoing.unix_streams {pattern.text!r}")
         return Decision(Place.HERE, f"outgoing.unix_streams: no pattern matches {shown}")
 
     def _never(self, transport: str, host: IP | str, port: int) -> Decision | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pymirror.features.env.select import DEFAULT_EXCLUDES, choose, first_match, merge, unpack
+from pymirror.core.errors import ConfigError
+from pymirror.features.env.select import DEFAULT_EXCLUDES, choose, first_match, mapped, merge, unpack
 
 
 @pytest.mark.parametrize(
@@ -45,6 +46,16 @@ def test_default_list_is_complete() -> None:
 def test_wildcards_are_whole_names() -> None:
     assert first_match("XDB", ["DB*", "*DB"]) == "*DB"
     assert first_match("A\nB", ["A*"]) == "A*"
+
+
+def test_wildcards_take_no_time() -> None:
+    """As `.*` for each star, this one would run for years."""
+    assert first_match("A" * 60 + "B", ["*A" * 30 + "C", "*A" * 30 + "?"]) == "*A" * 30 + "?"
+
+
+def test_a_mapping_that_takes_for_ever_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"feature\.env\.mapping: .*\(A\|AA\)\+\$.* \(in A+B\)"):
+        mapped("A" * 60 + "B", {"(A|AA)+$": "x"})
 
 
 def _merge(target: dict[str, str], **rules: object) -> dict[str, str]:

@@ -1,17 +1,23 @@
 """The order of the lists, the default lists, mapping, and the words of each decision."""
 
+import errno
 import re
 
 import pytest
 
+from pymirror.core.call import Call
 from pymirror.core.errors import ConfigError
 from pymirror.core.structure import nested
 from pymirror.features.fs.config import Config
 from pymirror.features.fs.defaults import TREES, Here, ancestors
+from pymirror.features.fs.layer import Layer
 from pymirror.features.fs.rules import Place, Rules
 
 HERE = Here(
-    home="/home/ann", temp="/tmp", directory="/work/project", programs=["/srv/py/bin/python", "/srv/py"]
+    home="/home/ann",
+    temp="/tmp",
+    directory="/work/project",
+    programs=["/srv/py/bin/python", "/srv/py"],
 )
 T, H, N = Place.TARGET, Place.HERE, Place.NOWHERE
 
@@ -131,6 +137,40 @@ def test_stable_trees_hold_no_exception():
         rules.decide(tree + b"/any/thing", write).place is H for tree in trees for write in (False, True)
     )
     assert Rules(Config(local=["x"]), HERE).stable_trees() == []
+
+
+SLOW = "(a|aa)+$"
+LONG = f"/data/{'a' * 60}b"
+
+
+@pytest.mark.parametrize("key", ["not_found", "read_only", "local"])
+def test_a_pattern_that_takes_for_ever_is_given_up(key):
+    found = decide(LONG, **{key: [SLOW]})
+    assert (found.place, found.path) == (Place.UNDECIDED, LONG.encode())
+    assert found.reason == f"fs.{key} {SLOW}: searching this pattern took more than 0.05 s"
+    assert decide("/data/b", **{key: [SLOW]}).place is T
+
+
+def test_nested_repeats_are_no_trouble():
+    assert decide(LONG, local=["(a+)+$"], mapping={"(a+)+$": "/x"}).place is T
+
+
+def test_so_is_one_of_mapping():
+    assert f"fs.mapping {SLOW}: " in decide(LONG, mapping={SLOW: "/x"}).reason
+
+
+def test_the_program_gets_eio_and_the_user_one_word(caplog):
+    call = Call("stat", LONG.encode())
+    layer = Layer(Config(local=[SLOW]), None)
+    layer._rules = Rules(layer.config, HERE)
+    for verdict in (layer.path(call), layer.path(call), Layer.explain(layer.config, call)):
+        assert (verdict.code, SLOW in verdict.reason) == (errno.EIO, True)
+    assert [SLOW in record.getMessage() for record in caplog.records] == [True]
+
+
+def test_what_only_re_can_read_is_an_error_of_the_key():
+    with pytest.raises(ConfigError, match=r"feature\.fs\.local: '\(\?:x\)\{e"):
+        Rules(Config(local=["(?:x){e<=y}"]), HERE)
 
 
 def test_ancestors():

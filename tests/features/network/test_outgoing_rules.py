@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import json
 from collections.abc import Iterable, Mapping
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from attrs import field, frozen
 
-from pymirror.core.call import Address, Call
+from pymirror.core.call import Address, Call, Errno
 from pymirror.core.config import Vocabulary, resolve
 from pymirror.core.errors import ConfigError
 from pymirror.core.feature import NoConfig
@@ -18,6 +19,7 @@ from pymirror.core.structure import structure
 from pymirror.features.network.outgoing.config import Config
 from pymirror.features.network.outgoing.debuggers import ports
 from pymirror.features.network.outgoing.filter import Entry, parse
+from pymirror.features.network.outgoing.layer import Layer
 from pymirror.features.network.outgoing.rules import Decision, Place, Rules, Unknown
 
 
@@ -192,3 +194,12 @@ def test_the_short_form_of_network_is_for_all_features_in_it(short: bool, there:
     file.write_text(json.dumps({"feature": {"network": short}}))
     words = Vocabulary({"network.outgoing": Config}, {"none": NoConfig}, default_runtime="none")
     assert ("network.outgoing" in resolve(str(file), {}, {}, words).features) is there
+
+
+def test_a_pattern_that_takes_for_ever_is_an_error_of_the_call() -> None:
+    slow = Config(unix_streams=["(A|AA)+$"])
+    call = Call("connect", b"/run/" + b"A" * 60 + b"b", transport="unix")
+    with pytest.raises(OSError, match=r"outgoing\.unix_streams \(A\|AA\)\+\$: ") as caught:
+        Rules(slow).decide(call, Facts())
+    verdict = Layer.explain(slow, call)
+    assert isinstance(verdict, Errno) and verdict.code == caught.value.errno == errno.EIO
