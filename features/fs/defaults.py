@@ -26,12 +26,13 @@ REMOTE_TREES = ("/etc/ssl/certs",)
 class Here:
     """What the lists depend on. home, temp, directory: absolute, or empty. programs: installation trees
     of the program's file (its folder's parent when that is a `bin`, with and without links resolved),
-    and the file itself."""
+    and the file itself. named: (tree, words), what the command line and the environment say is code."""
 
     home: str = ""
     temp: str = "/tmp"
     directory: str = ""
     programs: Sequence[str] = ()
+    named: Sequence[tuple[str, str]] = ()
 
 
 def tree(path: str) -> str:
@@ -55,7 +56,7 @@ def read_only() -> list[tuple[str, str]]:
 def local(here: Here) -> list[tuple[str, str]]:
     """(pattern, words): the program's own runtime, its code and this machine's system."""
     endings = "|".join(re.escape(s[1:]) for s in SUFFIXES)
-    found = [
+    return [
         (rf"^.+\.({endings})$", "suffix of code"),
         (r"^.+\.so(\.\d+)+$", "suffix of a library's version"),
         (r"^.*venv\.cfg$", "venv.cfg"),
@@ -67,20 +68,33 @@ def local(here: Here) -> list[tuple[str, str]]:
         (r"clr-.*-pipe-", "dotnet debug pipe"),
         (r"^/Program Files", "/Program Files"),
         (r"^/$", "the root itself"),
+        *_of(here),
     ]
+
+
+def _of(here: Here) -> list[tuple[str, str]]:
+    """The part of `local` that differs from one user and program to the next."""
+    found = []
     if here.temp:
         found.append((f"^{re.escape(here.temp.rstrip('/'))}", "the temporary folder"))
-    if here.directory and here.directory != "/":
-        found.append((tree(here.directory), "the current directory"))
-    for path in here.programs:
-        if path and path != "/":
-            found.append((tree(path), f"the program's own tree {path}"))
+    own = [
+        (here.directory, "the current directory"),
+        *((path, f"the program's own tree {path}") for path in here.programs),
+        *((path, words) for path, words in here.named if not _is_listed(path)),
+    ]
+    own = [(path, words) for path, words in own if path not in ("", "/")]
+    found += [(tree(path), words) for path, words in own]
     # Runtimes look at every folder on the way to their own files (Node's realpath): those must be there.
-    for path in ancestors((here.directory, here.home, here.temp, *here.programs)):
+    for path in ancestors((here.home, here.temp, *(path for path, _ in own))):
         found.append((f"^{re.escape(path)}$", "a folder above the program's own files"))
     if here.home and here.home != "/":
         found.append((rf"^{re.escape(here.home)}/\.", "a dot file in $HOME"))
     return found
+
+
+def _is_listed(path: str) -> bool:
+    """Below one of TREES: a further pattern would only cost time (most of PATH's folders)."""
+    return any(f"{path}/".startswith(f"{tree}/") for tree in TREES)
 
 
 def ancestors(paths: Sequence[str]) -> list[str]:

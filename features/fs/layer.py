@@ -9,8 +9,6 @@ import errno
 import json
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Awaitable, Sequence
 
 from pymirror.core.call import PATH_CALLS, Call, Errno, OtherPath, Scope, Text, Untouched, Verdict
@@ -20,7 +18,7 @@ from pymirror.features.fs import messages as m
 from pymirror.features.fs import mount
 from pymirror.features.fs.access import Identity
 from pymirror.features.fs.cache import Seen
-from pymirror.features.fs.defaults import Here
+from pymirror.features.fs.here import here
 from pymirror.features.fs.questions import Questions
 from pymirror.features.fs.rules import Decision, Place, Rules
 from pymirror.features.fs.tree import Tree
@@ -55,7 +53,7 @@ class Layer(LayerFeature):
     def explain(cls, config: keys.Config, call: Call) -> Verdict | None:
         if call.name not in PATH_CALLS:
             return None
-        decision = Rules(config, here([])).decide(call.path, call.write)
+        decision = Rules(config, here([], os.environ)).decide(call.path, call.write)
         if decision.place is Place.HERE:
             return Untouched(decision.reason)
         if decision.place is Place.NOWHERE:
@@ -65,7 +63,7 @@ class Layer(LayerFeature):
         return OtherPath(decision.reason, root=-1, path=decision.path)
 
     async def prepare(self, launch: Launch) -> None:
-        self._rules = Rules(self.config, here(launch.argv), launch.has_target)
+        self._rules = Rules(self.config, here(launch.argv, os.environ), launch.has_target)
         self._top = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         place: m.Place = await self.peer.request(m.AskPlace())
         self._mount = mount.mount(launch.directory, launch.visible)
@@ -175,28 +173,6 @@ def unseen(rules: Rules, volumes: Sequence[bytes]) -> list[str]:
         f"files: mounted in the target, but read here by default: {names}"
         f" (to read the target's: feature.fs.read_only: {patterns})"
     ]
-
-
-def here(argv: Sequence[str]) -> Here:
-    """What the default lists depend on, as it is now in this process."""
-    found = shutil.which(argv[0]) if argv else None
-    return Here(
-        home=os.path.expanduser("~").rstrip("/") if os.path.isabs(os.path.expanduser("~")) else "",
-        temp=tempfile.gettempdir(),
-        directory=os.getcwd(),
-        programs=programs(os.path.abspath(found)) if found else (),
-    )
-
-
-def programs(path: str) -> list[str]:
-    """The program's file, and the installation it belongs to, with and without links resolved."""
-    trees = []
-    for file in dict.fromkeys((path, os.path.realpath(path))):
-        folder = os.path.dirname(file)
-        trees.append(file)
-        if os.path.basename(folder) in ("bin", "sbin") and os.path.dirname(folder) != "/":
-            trees.append(os.path.dirname(folder))
-    return trees
 
 
 def _summary(config: keys.Config, rules: Rules) -> str:

@@ -18,6 +18,12 @@ HERE = Here(
     temp="/tmp",
     directory="/work/project",
     programs=["/srv/py/bin/python", "/srv/py"],
+    named=[
+        ("/", "the folder of /app.py"),
+        ("/code/a/src", "the folder of ../src/app.py"),
+        ("/srvx/lib", "PYTHONPATH /srvx/lib"),
+        ("/usr/bin", "PATH /usr/bin"),
+    ],
 )
 T, H, N = Place.TARGET, Place.HERE, Place.NOWHERE
 
@@ -51,6 +57,13 @@ def decide(path, write=False, has_target=True, **config):
         ("/work", H, H, "local default: a folder above the program's own files"),
         ("/work/other", T, H, "mode read"),
         ("/srv/py/lib/x", H, H, "local default: the program's own tree /srv/py"),
+        ("/code/a/src/data.txt", H, H, "local default: the folder of ../src/app.py"),
+        ("/code/a", H, H, "local default: a folder above the program's own files"),
+        ("/code/a/other", T, H, "mode read"),
+        ("/srvx/lib/pkg/table.bin", H, H, "local default: PYTHONPATH /srvx/lib"),
+        ("/srvx", H, H, "local default: a folder above the program's own files"),
+        ("/srvx/library", T, H, "mode read"),
+        ("/usr/bin/x", H, H, "local default: tree /usr"),
         ("/home/ann/.kube/config", N, N, "not_found default: $HOME/.kube"),
         ("/home/ann/.bashrc", H, H, "local default: tree /home"),
         ("/var/run/secrets/token", T, H, "mode read"),
