@@ -103,6 +103,15 @@ class Config:
             return cls(mode="read" if value else "local")
         return cls(mode=value)
 
+    def warnings(self) -> list[str]:
+        """Allowed, but hardly meant: the folder is then listed, and looked for, on the other side."""
+        return [
+            f"feature.fs.{name}: {pattern!r} does not match the folder itself: {whole + '(/|$)'!r} does"
+            for name in ("read_only", "local", "not_found")
+            for pattern in getattr(self, name)
+            if pattern.endswith("/") and (whole := pattern[:-1].removesuffix("\\")) not in ("", "^")
+        ]
+
     @classmethod
     def environment(cls, values: Mapping[str, str]) -> dict[str, Any]:
         """The older FILE_OPS and FILE_RO_OPS, where FILE_MODE is not set (mirrord: 2.4 fs)."""

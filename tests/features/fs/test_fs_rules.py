@@ -118,6 +118,8 @@ def test_in_mode_local_no_list_counts():
         ({"^/HOME/": "/users/"}, "/home/ann/x", "/users/ann/x"),
         ({"(?P<who>ann)": "${who}a"}, "/x/ann/y", "/x/anna/y"),
         ({"^/a": "/one", "^/a/b": "/two"}, "/a/b", "/one/b"),
+        ({"^/users(/|$)": "/home$1"}, "/users/ann", "/home/ann"),
+        ({"^/users(/|$)": "/home$1"}, "/users", "/home"),
         ({"x": "$$"}, "/x", "/$"),
         ({"^/a": "/b/.."}, "/a/c", "/c"),
         ({"^/a": "relative"}, "/a/c", "/a/c"),
@@ -214,3 +216,14 @@ def test_what_is_refused(given, words):
 )
 def test_short_forms(given, mode):
     assert nested(Config, given, "feature.fs").mode == mode
+
+
+@pytest.mark.parametrize("key", ["read_only", "local", "not_found"])
+def test_a_pattern_without_its_folder_is_worth_a_word(key):
+    config = Config(**{key: ["^/etc/myapp/", "^/etc/myapp(/|$)", "^/", "/", "^/x\\/"]})
+    assert config.warnings() == [
+        f"feature.fs.{key}: '^/etc/myapp/' does not match the folder itself: '^/etc/myapp(/|$)' does",
+        f"feature.fs.{key}: '^/x\\\\/' does not match the folder itself: '^/x(/|$)' does",
+    ]
+    assert decide("/etc/myapp", **{key: ["^/etc/myapp/"]}).reason == "fs.local default: tree /etc"
+    assert decide("/etc/myapp", **{key: ["^/etc/myapp(/|$)"]}).reason == f"fs.{key} ^/etc/myapp(/|$)"
