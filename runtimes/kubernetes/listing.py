@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +19,7 @@ from pymirror.runtimes.kubernetes.target import (
     is_agent,
     parse,
 )
+from pymirror.runtimes.kubernetes.together import together
 
 
 async def list_targets(
@@ -34,7 +34,7 @@ async def list_targets(
         where = namespace or api.connection.namespace
         check_namespace(where)
         wanted = [kind for kind in ("pod", *WORKLOADS) if not kinds or kind in kinds]
-        found = await asyncio.gather(*(_of_kind(api, kind, where, bool(kinds)) for kind in wanted))
+        found = await together(*(_of_kind(api, kind, where, bool(kinds)) for kind in wanted))
         listed = [row for rows in found for row in rows]
         if not listed:
             await there_is(api, where)

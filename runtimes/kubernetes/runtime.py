@@ -26,6 +26,7 @@ from pymirror.runtimes.kubernetes.resolve import Node, node, resolve, there_is
 from pymirror.runtimes.kubernetes.resources import JOBS, PODS, REVIEWS, Place
 from pymirror.runtimes.kubernetes.start import Started, Starter
 from pymirror.runtimes.kubernetes.target import Chosen, check_namespace, mesh, parse
+from pymirror.runtimes.kubernetes.together import together
 from pymirror.runtimes.kubernetes.undo import Undo
 
 log = logging.getLogger("pymirror.kubernetes")
@@ -80,9 +81,7 @@ class Runtime:
             return Found("no target", has_target=False, detail=Detail(where, None, None, Node()))
         own = where if self._config.ephemeral else self._config.namespace or where
         check_namespace(own)
-        (chosen, pod), _ = await asyncio.gather(
-            resolve(api, wanted, where), self._may_in(api, own, own != where)
-        )
+        (chosen, pod), _ = await together(resolve(api, wanted, where), self._may_in(api, own, own != where))
         found = Node() if self._config.ephemeral else await self._room(api, chosen)
         notes = [*chosen.notes]
         if mesh(pod) == "istio-ambient" and not self._config.privileged:
@@ -147,7 +146,7 @@ class Runtime:
 
     async def _may(self, api: Api, wanted: Sequence[tuple[str, Place]]) -> None:
         """Ask the API server whether this user may do all of `wanted`; an answer that fails is no answer."""
-        answers = await asyncio.gather(*(self._allowed(api, verb, place) for verb, place in wanted))
+        answers = await together(*(self._allowed(api, verb, place) for verb, place in wanted))
         missing = [pair for pair, allowed in zip(wanted, answers, strict=True) if not allowed]
         if missing:
             where = missing[0][1].namespace

@@ -24,6 +24,7 @@ from pymirror.runtimes.kubernetes.progress import News, Ready
 from pymirror.runtimes.kubernetes.refusals import Forbidden, NotFound, Unreachable
 from pymirror.runtimes.kubernetes.resources import EVENTS, JOBS, PODS, Place
 from pymirror.runtimes.kubernetes.target import Chosen
+from pymirror.runtimes.kubernetes.together import together
 from pymirror.runtimes.kubernetes.undo import Undo
 
 log = logging.getLogger("pymirror.kubernetes.start")
@@ -201,7 +202,7 @@ class Starter:
         place = JOBS.at(namespace, name)
         try:
             await self._api.delete(place, propagationPolicy="Background")
-            await asyncio.gather(self._gone(place), self._end_pod(namespace))
+            await together(self._gone(place), self._end_pod(namespace))
         except Forbidden as error:
             log.info("%s goes %s s after the agent's end: %s", place, self._settings.ttl, error.message)
 
