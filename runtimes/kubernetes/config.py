@@ -13,6 +13,7 @@ from attrs import frozen
 
 from pymirror.core.config import Flag, key, not_negative, one_of, positive
 from pymirror.core.errors import ConfigError
+from pymirror.runtimes.kubernetes import syntax
 
 
 def default_image() -> str:
@@ -74,6 +75,7 @@ class Config:
         flags=[Flag(("-i", "--agent-image"))],
         at="agent.image",
         converter=_image,
+        validator=syntax.image,
         help="The agent's image: a reference, or {registry, tag}.",
     )
     image_pull_policy: str = key(
@@ -84,7 +86,10 @@ class Config:
         help="When the node pulls the image.",
     )
     image_pull_secrets: list[dict[str, str]] = key(
-        factory=list, at="agent.image_pull_secrets", help="Secrets for the registry: [{name: …}]."
+        factory=list,
+        at="agent.image_pull_secrets",
+        validator=syntax.secrets,
+        help="Secrets for the registry: [{name: …}].",
     )
     namespace: str | None = key(
         None,
@@ -128,6 +133,7 @@ class Config:
         env="AGENT_RUST_LOG",
         flags=[Flag(("-l", "--agent-log-level"))],
         at="agent.log_level",
+        validator=syntax.log_level,
         help="The agent's log level.",
     )
     json_log: bool = key(False, env="AGENT_JSON_LOG", at="agent.json_log", help="The agent logs JSON lines.")
@@ -137,10 +143,16 @@ class Config:
         help="Capabilities not to ask for, with what that costs.",
     )
     tolerations: list[dict[str, Any]] | None = key(
-        None, at="agent.tolerations", help="Tolerations of the Job's pod; [] for none (default: all taints)."
+        None,
+        at="agent.tolerations",
+        validator=syntax.tolerations,
+        help="Tolerations of the Job's pod; [] for none (default: all taints).",
     )
     resources: dict[str, Any] | None = key(
-        None, at="agent.resources", help="Requests and limits of the Job's pod."
+        None,
+        at="agent.resources",
+        validator=syntax.resources,
+        help="Requests and limits of the Job's pod.",
     )
     check_out_of_pods: bool = key(
         True,
@@ -150,19 +162,38 @@ class Config:
     privileged: bool = key(
         False, at="agent.privileged", help="Privileged agent, for strict SELinux or Bottlerocket."
     )
-    labels: dict[str, str] = key(factory=dict, at="agent.labels", help="More labels on Job and pod.")
+    labels: dict[str, str] = key(
+        factory=dict, at="agent.labels", validator=syntax.labels, help="More labels on Job and pod."
+    )
     annotations: dict[str, str] = key(
-        factory=dict, at="agent.annotations", help="More annotations on Job and pod."
+        factory=dict,
+        at="agent.annotations",
+        validator=syntax.annotation_keys,
+        help="More annotations on Job and pod.",
     )
     node_selector: dict[str, str] = key(
-        factory=dict, at="agent.node_selector", help="Where an agent without a target runs."
+        factory=dict,
+        at="agent.node_selector",
+        validator=syntax.labels,
+        help="Where an agent without a target runs.",
     )
     service_account: str | None = key(
-        None, at="agent.service_account", help="Service account of the Job's pod."
+        None,
+        at="agent.service_account",
+        validator=syntax.object_name,
+        help="Service account of the Job's pod.",
     )
-    priority_class: str | None = key(None, at="agent.priority_class", help="Priority class of the Job's pod.")
+    priority_class: str | None = key(
+        None,
+        at="agent.priority_class",
+        validator=syntax.object_name,
+        help="Priority class of the Job's pod.",
+    )
     security_context: dict[str, Any] | None = key(
-        None, at="agent.security_context", help="{seccomp_profile, app_armor_profile} of the pod."
+        None,
+        at="agent.security_context",
+        validator=syntax.security_context,
+        help="{seccomp_profile, app_armor_profile} of the pod.",
     )
     disable_mesh_sidecar_injection: bool = key(
         True, at="agent.disable_mesh_sidecar_injection", help="Opt out of service mesh sidecars."
