@@ -70,7 +70,12 @@ def rule(verb: str, place: Place) -> str:
 
 
 def forbidden(verb: str, place: Place, said: str) -> Forbidden:
-    """A missing permission, with the rule to add."""
+    """A missing permission, with the rule to add; or a namespace that takes nothing new any more."""
+    if "being terminated" in said:
+        return Forbidden(
+            f"namespace {place.namespace} is being deleted: {said}",
+            "choose another with -n or agent.namespace, or wait until it is gone and make it anew",
+        )
     kind = "Role" if place.namespace else "ClusterRole"
     where = f" in namespace {place.namespace}" if place.namespace else ""
     return Forbidden(

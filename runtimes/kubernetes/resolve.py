@@ -7,7 +7,7 @@ from attrs import frozen
 from pymirror.core.errors import ClusterError, UserError
 from pymirror.runtimes.kubernetes.api import Api, Json
 from pymirror.runtimes.kubernetes.refusals import NotFound
-from pymirror.runtimes.kubernetes.resources import NAMESPACES, NODES, PODS, WORKLOADS, Resource
+from pymirror.runtimes.kubernetes.resources import ACCOUNTS, NAMESPACES, NODES, PODS, WORKLOADS, Resource
 from pymirror.runtimes.kubernetes.target import Chosen, Wanted, first_usable, is_agent, nearest, selector
 
 
@@ -78,6 +78,19 @@ async def there_is(api: Api, namespace: str) -> None:
         ) from error
     except ClusterError:
         return  # it may not be asked
+
+
+async def has_account(api: Api, namespace: str, name: str) -> None:
+    """UserError if the agent's service account is known not to be there: its pod would never be made."""
+    try:
+        await api.get(ACCOUNTS.at(namespace, name))
+    except NotFound as error:
+        raise UserError(
+            f"agent.service_account: namespace {namespace} has no service account {name}",
+            f"`kubectl get serviceaccounts -n {namespace}` lists them; most agents need none",
+        ) from error
+    except ClusterError:
+        return  # it may not be asked: an event tells, once the Job is made
 
 
 async def node(api: Api, name: str) -> Node:

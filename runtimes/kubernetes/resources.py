@@ -61,6 +61,7 @@ class Place:
 
 PODS = Resource("", "v1", "pods", "pod")
 SERVICES = Resource("", "v1", "services", "service")
+ACCOUNTS = Resource("", "v1", "serviceaccounts", "serviceaccount")
 EVENTS = Resource("", "v1", "events", "event")
 NAMESPACES = Resource("", "v1", "namespaces", "namespace", namespaced=False)
 NODES = Resource("", "v1", "nodes", "node", namespaced=False)

@@ -22,7 +22,7 @@ from pymirror.runtimes.kubernetes.api import Api, Json, Retry
 from pymirror.runtimes.kubernetes.config import Config
 from pymirror.runtimes.kubernetes.forward import PROTOCOL, Forward
 from pymirror.runtimes.kubernetes.refusals import EPHEMERAL_WAY, Forbidden, NotFound, rule
-from pymirror.runtimes.kubernetes.resolve import Node, node, resolve, there_is
+from pymirror.runtimes.kubernetes.resolve import Node, has_account, node, resolve, there_is
 from pymirror.runtimes.kubernetes.resources import JOBS, PODS, REVIEWS, Place
 from pymirror.runtimes.kubernetes.start import Started, Starter
 from pymirror.runtimes.kubernetes.target import Chosen, check_namespace, mesh, parse
@@ -101,7 +101,7 @@ class Runtime:
             started = await asyncio.wait_for(self._begin(starter, detail, own), order.within)
         except asyncio.TimeoutError:
             raise ClusterError(
-                f"the agent was not ready after {order.within:.0f} s; last seen: {starter.last or 'nothing'}",
+                f"the agent was not ready after {order.within:.0f} s; last seen: {starter.last}",
                 "raise agent.startup_timeout if the cluster is only slow",
             ) from None
         return await self._forward(api, started, own)
@@ -142,7 +142,11 @@ class Runtime:
         """What the agent needs in its namespace; unseen: nothing else shows that it exists."""
         if unseen:
             await there_is(api, namespace)
-        await self._may(api, needed(namespace, self._config.ephemeral))
+        account = None if self._config.ephemeral else self._config.service_account
+        await together(
+            self._may(api, needed(namespace, self._config.ephemeral)),
+            *([has_account(api, namespace, account)] if account else ()),
+        )
 
     async def _may(self, api: Api, wanted: Sequence[tuple[str, Place]]) -> None:
         """Ask the API server whether this user may do all of `wanted`; an answer that fails is no answer."""

@@ -31,6 +31,7 @@ log = logging.getLogger("pymirror.kubernetes.start")
 
 POD_GRACE = 0  # seconds: the agent was told goodbye before, and the node ends what is not there any more
 LOG_PAUSE = 0.2  # seconds before a log that ended early is asked for again
+NOTHING = "nothing"
 SEEN = 64  # news waiting to be read; the streams stop reading beyond
 
 
@@ -60,7 +61,7 @@ class Starter:
         self._report, self._ours = report, ours
         self._queue: asyncio.Queue[News | Ready | _Pod | Exception] = asyncio.Queue(SEEN)
         self._sources: set[asyncio.Task[None]] = set()
-        self.last, self._pod = "", ""
+        self.last, self._pod = NOTHING, ""
 
     async def job(self, target: Chosen | None, namespace: str, node_label: str | None, undo: Undo) -> Started:
         """An agent of its own, as a Job in `namespace`."""
@@ -165,6 +166,8 @@ class Starter:
                         await self._queue.put(news)
         except PymirrorError as error:
             log.debug("no events are shown: %s", error.message)
+            if self.last == NOTHING:
+                self.last = f"{NOTHING} (events would tell more: {error.message})"
 
     async def _target(self, target: Chosen) -> None:
         """The target, in case it goes."""

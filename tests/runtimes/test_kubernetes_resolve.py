@@ -10,8 +10,8 @@ import pytest
 from pymirror.core.errors import PymirrorError, UserError
 from pymirror.runtimes.kubernetes.api import Json
 from pymirror.runtimes.kubernetes.refusals import Forbidden, NotFound
-from pymirror.runtimes.kubernetes.resolve import resolve, there_is
-from pymirror.runtimes.kubernetes.resources import NAMESPACES, PODS, Place
+from pymirror.runtimes.kubernetes.resolve import has_account, resolve, there_is
+from pymirror.runtimes.kubernetes.resources import ACCOUNTS, NAMESPACES, PODS, Place
 from pymirror.runtimes.kubernetes.target import Wanted
 
 
@@ -69,3 +69,17 @@ async def test_a_namespace_that_is_not_there_is_named(target: Wanted) -> None:
 async def test_a_namespace_that_may_not_be_asked_for_is_let_be() -> None:
     api: Any = Server({NAMESPACES.at(name="shop").path: Forbidden("no")})
     await there_is(api, "shop")
+
+
+async def test_a_service_account_that_is_not_there_is_named_by_its_key() -> None:
+    api: Any = Server({ACCOUNTS.at("shop", "agent").path: named("agent")})
+    await has_account(api, "shop", "agent")
+    with pytest.raises(
+        UserError, match=r"agent\.service_account: namespace shop has no service account nope"
+    ):
+        await has_account(api, "shop", "nope")
+
+
+async def test_a_service_account_that_may_not_be_asked_for_is_let_be() -> None:
+    api: Any = Server({ACCOUNTS.at("shop", "nope").path: Forbidden("you may not")})
+    await has_account(api, "shop", "nope")

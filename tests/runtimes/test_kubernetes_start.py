@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
 import pytest
+from hand_clock import settle
 
 from pymirror.core.call import Call, Verdict
 from pymirror.core.errors import ClusterError
@@ -102,6 +103,17 @@ async def test_an_agent_is_started_and_taken_away() -> None:
 async def test_without_events_it_starts_without_words() -> None:
     start, undo, _ = starter(Server({"events": Unreachable("the stream ended")}))
     assert (await start.job(None, "shop", None, undo)).ready.port == 7
+
+
+async def test_a_start_that_hangs_says_which_news_it_could_not_have() -> None:
+    server = Server({"events": Forbidden("you may not list events in namespace shop")})
+    server.starts = False
+    start, undo, _ = starter(server)
+    assert start.last == "nothing"
+    starting = asyncio.ensure_future(start.job(None, "shop", None, undo))
+    await settle()
+    starting.cancel()
+    assert start.last == "nothing (events would tell more: you may not list events in namespace shop)"
 
 
 async def test_without_the_pods_it_does_not_start() -> None:

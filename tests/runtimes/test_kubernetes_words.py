@@ -46,9 +46,20 @@ RBAC = 'pods is forbidden: User "dev" cannot list resource "pods" in API group "
 SECURITY = 'pods "x" is forbidden: violates PodSecurity "restricted:latest": host namespaces (hostPID=true)'
 
 
+ENDING = 'jobs.batch "x" is forbidden: unable to create new content in namespace shop because it is being terminated'
+
+
 @pytest.mark.parametrize(
     ("verb", "place", "code", "body", "kind", "parts"),
     [
+        (
+            "create",
+            JOBS.at("shop"),
+            403,
+            status(ENDING),
+            Forbidden,
+            ["namespace shop is being deleted", "choose another"],
+        ),
         (
             "list",
             PODS.at("shop"),
@@ -173,11 +184,17 @@ def test_news_of_the_agents_pod(pod: dict[str, Any], kind: str, part: str) -> No
     assert news.kind != "failed" or news.hint
 
 
+ACCOUNT = (
+    'Error creating: pods "pymirror-agent-x-" is forbidden: error looking up service account shop/nope:'
+    ' serviceaccount "nope" not found'
+)
+
+
 @pytest.mark.parametrize(
     ("reason", "message", "kind"),
     [
         ("FailedCreate", SECURITY, "failed"),
-        ("FailedCreate", "no such service account", "failed"),
+        ("FailedCreate", ACCOUNT, "failed"),
         ("Pulling", 'Pulling image "x"', "waiting"),
         ("FailedScheduling", "0/1 nodes", "waiting"),
         ("Scheduled", "", None),
