@@ -203,11 +203,11 @@ class Channel(Link):
     def _broken(self) -> None:
         """ZeroMQ would connect again by itself, but the other side could not take that up."""
         if BROKEN in self._monitored():
-            self._loop.call_soon(self._gone)
+            self._loop.call_soon(self._end)
 
-    def _gone(self) -> None:
+    def _end(self) -> None:
         self._ready()  # what had come before
-        self._lose(ChannelLost("the connection to the agent broke"))
+        self._gone("the connection to the agent broke")
 
     def _unmonitor(self) -> None:
         if self._monitor is not None:
@@ -252,7 +252,7 @@ class Channel(Link):
                 self._retry = self._loop.call_later(RETRY, self._again)
             return False
         except zmq.ZMQError as error:
-            self._lose(ChannelLost(f"the other side is not reachable: {error}"))
+            self._gone(f"the other side is not reachable: {error}")
             return True
         self._look()
         return True

@@ -7,6 +7,7 @@
     ├── ClusterError         the API server, a node, admission, an image
     ├── PeerError            the other half: a bug there, or a version that does not fit
     │   └── ChannelLost      the connection is gone and will not come back
+    │       └── Overslept    because this side was stopped for so long
     ├── SupportError         this kernel or container lacks a part; names the part
     └── ProgramError         the program cannot be started (126, 127 as `env` and `timeout` use them)
 
@@ -71,6 +72,10 @@ class PeerError(PymirrorError):
 
 class ChannelLost(PeerError):
     """The channel ended while something was still waiting on it."""
+
+
+class Overslept(ChannelLost):
+    """This side was stopped for so long that the other gave it up."""
 
 
 class SupportError(PymirrorError):

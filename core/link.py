@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from pymirror.core import arrivals
-from pymirror.core.errors import ChannelLost, PeerError
+from pymirror.core.errors import ChannelLost, Overslept, PeerError
 from pymirror.core.feature import ANSWER_WITHIN
 from pymirror.core.message import feature_of, tag_of
 from pymirror.core.mux import Mux
@@ -56,7 +56,8 @@ class Link:
         self.counters: Counter[str] = Counter()
         self._serving = Serving(self)
         self._answers: dict[int, asyncio.Future[Any]] = {}
-        self._heard = clock.now()
+        self._heard = self._woke = clock.now()
+        self._slept = 0.0
         self._sign = asyncio.Event()  # set at each message that arrives
         self._pong: asyncio.Future[None] = self._loop.create_future()
         self._lost: asyncio.Future[ChannelLost] = self._loop.create_future()
@@ -197,16 +198,30 @@ class Link:
     async def _beating(self) -> None:
         clock, pause = self._clock, min(self._heartbeat, self._lease / 3)
         while not self._lost.done():
-            before = clock.now()
+            self._woke = clock.now()
             await clock.sleep(pause)
-            if clock.now() - before > pause + self._lease / 2:
+            self._slept = self._stopped()
+            if self._slept > pause + self._lease / 2:
                 self._heard = clock.now()  # this process was stopped or asleep: ask before judging
             silent = clock.now() - self._heard
             if silent > self._lease:
-                self._lose(ChannelLost(f"nothing heard from the other side for {silent:.1f} s"))
+                self._gone(f"nothing heard from the other side for {silent:.1f} s")
                 return
             self.mux.ping()
             self.soon()
+
+    def _stopped(self) -> float:
+        """Seconds since the beat was last at its place."""
+        return self._clock.now() - self._woke
+
+    def _gone(self, words: str) -> None:
+        """The other side is not there any more. One that was left alone for a lease ended rightly."""
+        slept = max(self._slept, self._stopped())
+        if slept + self._heartbeat <= self._lease:
+            self._lose(ChannelLost(words))
+            return
+        waits = f"the other side waits no longer than {self._lease:g} s (session.lease)"
+        self._lose(Overslept(f"pymirror was stopped or asleep for {slept:.0f} s, and {waits}"))
 
     async def _farewell(self) -> None:
         """Wait until each side has what the other sent, and knows it; a ping carries our half of that."""

@@ -21,7 +21,7 @@ from attrs import define, frozen
 from pymirror.core.call import Call, Verdict
 from pymirror.core.capability import CAPABILITIES
 from pymirror.core.channel import Channel, Keys
-from pymirror.core.errors import ChannelLost, PeerError, PluginError, PymirrorError
+from pymirror.core.errors import ChannelLost, Overslept, PeerError, PluginError, PymirrorError
 from pymirror.core.feature import INTERCEPTS, Launch, LayerFeature, Process, marked
 from pymirror.core.handshake import NAME as HANDSHAKE
 from pymirror.core.handshake import Goodbye, greet
@@ -33,6 +33,9 @@ Dispatch = Callable[[Call], Verdict | Awaitable[Verdict]]
 
 AHEAD = 1.0
 """Seconds a runtime gives up before the session does: it knows better what it waits for."""
+
+ASKING = 3.0
+"""Seconds a runtime may look for the reason of a lost connection, while the program waits for its end."""
 
 
 @frozen
@@ -92,6 +95,8 @@ class Runtime(Protocol):
     Its class is made with (config, target, namespace, report) and has `Config` and, as static methods,
     `read_target(text)`, which refuses what it cannot read. For `pymirror ls` it may have
     `list_targets(config, namespace, kinds)`, a coroutine that returns [{"path": …, "available": …}].
+    It may have `lost(found)`, a coroutine that says what became of the target or the agent once the
+    connection is lost, "" where nothing did; it is given ASKING seconds.
     """
 
     async def check(self, features: Sequence[str]) -> Found:
@@ -196,15 +201,17 @@ async def run(plan: Plan, undo: AsyncExitStack) -> int:
             f"the session was not ready after {plan.startup_timeout:g} s: still {deadline.doing}",
             "raise agent.startup_timeout if the cluster is only slow; PYMIRROR_LOG=debug says more",
         )
-    channel, halves = starting.result()
-    return await carry(plan, channel, halves)
+    found, channel, halves = starting.result()
+    return await carry(plan, found, channel, halves)
 
 
-async def ready(plan: Plan, deadline: Deadline, undo: AsyncExitStack) -> tuple[Channel, list[LayerFeature]]:
+async def ready(
+    plan: Plan, deadline: Deadline, undo: AsyncExitStack
+) -> tuple[Found, Channel, list[LayerFeature]]:
     """All before the program."""
     deadline.doing = "looking at the target"
     found = await check(plan)
-    return await start(plan, found, deadline, undo)
+    return found, *await start(plan, found, deadline, undo)
 
 
 async def check(plan: Plan) -> Found:
@@ -285,7 +292,7 @@ async def prepare(half: LayerFeature, launch: Launch) -> None:
         raise PeerError(f"feature {half.name}: {error.strerror or error}") from error
 
 
-async def carry(plan: Plan, channel: Channel, halves: Sequence[LayerFeature]) -> int:
+async def carry(plan: Plan, found: Found, channel: Channel, halves: Sequence[LayerFeature]) -> int:
     """Run the program to its end; a lost channel ends it, in words."""
     launch, dispatch = plan.launch, plan.make_dispatcher(halves)
     for call, verdict in launch.known:
@@ -299,11 +306,27 @@ async def carry(plan: Plan, channel: Channel, halves: Sequence[LayerFeature]) ->
     lost = asyncio.ensure_future(channel.wait_closed())
     await asyncio.wait({ended, lost}, return_when=asyncio.FIRST_COMPLETED)
     if not ended.done():
-        running.end(f"pymirror: the connection to the agent is lost ({lost.result()}): ending the program")
+        why = await reason(plan.runtime, found, lost.result())
+        words = f"the connection to the agent is lost: {why}"
+        if ended.done():  # meanwhile, by itself
+            plan.report.warn(words)
+        running.end(f"pymirror: {words}: ending the program")
         await ended
         return PymirrorError.exit_status
     lost.cancel()
     return ended.result()
+
+
+async def reason(runtime: Runtime, found: Found, lost: ChannelLost) -> str:
+    """Why the channel is lost: what the runtime knows of it, else what the channel saw."""
+    ask = getattr(runtime, "lost", None)
+    if ask is None or isinstance(lost, Overslept):
+        return lost.message
+    try:
+        return await asyncio.wait_for(ask(found), ASKING) or lost.message
+    except (PymirrorError, asyncio.TimeoutError) as error:
+        log.debug("what became of the agent is not known: %s", error)
+        return lost.message
 
 
 async def leave(channel: Channel) -> None:

@@ -19,7 +19,7 @@ from attrs import define, field, frozen
 from pymirror.core import wire
 from pymirror.core.arrivals import Event
 from pymirror.core.capability import CAPABILITIES
-from pymirror.core.errors import ChannelLost, PeerError, PymirrorError
+from pymirror.core.errors import PeerError, PymirrorError
 from pymirror.core.feature import AgentFeature, Launch, LayerFeature, Process, Target
 from pymirror.core.handshake import NAME, Desk, greet
 from pymirror.core.link import CLOCK, Clock, Link
@@ -120,7 +120,7 @@ class MemoryLink(Link):
     def cut(self) -> None:
         """Both ends see the connection gone."""
         for end in (self, self.other):
-            end._lose(ChannelLost("the connection was cut"))
+            end._gone("the connection was cut")
 
 
 @frozen

@@ -80,6 +80,12 @@ async def there_is(api: Api, namespace: str) -> None:
         return  # it may not be asked
 
 
+async def one_pod(api: Api, namespace: str, name: str) -> Json | None:
+    """A pod by what starting may do anyway, listing; None if it is not there."""
+    found = await api.items(PODS.at(namespace), fieldSelector=f"metadata.name={name}")
+    return found[0] if found else None
+
+
 async def has_account(api: Api, namespace: str, name: str) -> None:
     """UserError if the agent's service account is known not to be there: its pod would never be made."""
     try:

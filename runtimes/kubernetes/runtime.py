@@ -17,12 +17,12 @@ from attrs import frozen
 
 from pymirror.core.errors import ClusterError, PymirrorError, UserError
 from pymirror.core.session import AgentOrder, Endpoint, Found, Report
-from pymirror.runtimes.kubernetes import listing
+from pymirror.runtimes.kubernetes import listing, loss
 from pymirror.runtimes.kubernetes.api import Api, Json, Retry
 from pymirror.runtimes.kubernetes.config import Config
 from pymirror.runtimes.kubernetes.forward import PROTOCOL, Forward
 from pymirror.runtimes.kubernetes.refusals import EPHEMERAL_WAY, Forbidden, NotFound, rule
-from pymirror.runtimes.kubernetes.resolve import Node, has_account, node, resolve, there_is
+from pymirror.runtimes.kubernetes.resolve import Node, has_account, node, one_pod, resolve, there_is
 from pymirror.runtimes.kubernetes.resources import JOBS, PODS, REVIEWS, Place
 from pymirror.runtimes.kubernetes.start import Started, Starter
 from pymirror.runtimes.kubernetes.target import Chosen, check_namespace, mesh, parse
@@ -31,6 +31,8 @@ from pymirror.runtimes.kubernetes.undo import Undo
 
 log = logging.getLogger("pymirror.kubernetes")
 
+LOOKS = 5  # for the reason of a lost connection: a node tells of an end about a second late
+LOOK_PAUSE = 0.4  # seconds between them; all in all below core.session.ASKING
 DIALS = 5  # attempts to open a port-forward; then the far end is not coming back
 DIAL_PAUSE = 0.2  # seconds before the second attempt; doubled each time
 
@@ -53,6 +55,7 @@ class Runtime:
     def __init__(self, config: Any, target: str | None, namespace: str | None, report: Report) -> None:
         self._config, self._target, self._namespace, self._report = config, target, namespace, report
         self._api: Api | None = None
+        self._started: Started | None = None
 
     @staticmethod
     def read_target(text: str) -> None:
@@ -104,7 +107,29 @@ class Runtime:
                 f"the agent was not ready after {order.within:.0f} s; last seen: {starter.last}",
                 "raise agent.startup_timeout if the cluster is only slow",
             ) from None
+        self._started = started
         return await self._forward(api, started, own)
+
+    async def lost(self, found: Found) -> str:
+        """What became of the target or the agent, now that the connection is lost; "" if nothing is seen.
+
+        The target's end is looked for longer: the agent ends with it, and is often the first to be told.
+        """
+        detail: Detail = found.detail
+        if self._started is None:
+            return ""
+        api = await self._connected()
+        words = ""
+        for look in range(LOOKS):
+            if look:
+                await asyncio.sleep(LOOK_PAUSE)
+            if detail.target is not None:
+                pod = await one_pod(api, detail.target.namespace, detail.target.pod)
+                if of_target := loss.of_target(pod, detail.target):
+                    return of_target
+            pod = await one_pod(api, self._started.namespace, self._started.pod)
+            words = loss.of_agent(pod, self._started.pod, self._started.container)
+        return words
 
     async def _begin(self, starter: Starter, detail: Detail, undo: Undo) -> Started:
         if self._config.ephemeral and detail.target is not None and detail.pod is not None:

@@ -37,10 +37,11 @@ SEEN = 64  # news waiting to be read; the streams stop reading beyond
 
 @frozen
 class Started:
-    """A living agent: its pod, and what its ready line says."""
+    """A living agent: its pod and container, and what its ready line says."""
 
     namespace: str
     pod: str
+    container: str
     ready: Ready
 
 
@@ -106,7 +107,7 @@ class Starter:
                 if isinstance(seen, Exception):
                     raise seen
                 if isinstance(seen, Ready):
-                    return Started(namespace, self._pod, seen)
+                    return Started(namespace, self._pod, container, seen)
                 if isinstance(seen, _Pod):
                     self._pod = self._pod or seen.name
                 elif seen.kind == "failed":

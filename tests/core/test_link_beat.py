@@ -84,3 +84,23 @@ async def test_the_end_waits_for_no_time_where_the_peer_answers(ends: Ends) -> N
     closing = asyncio.ensure_future(ends.near.aclose())
     await settle()
     assert closing.done()
+
+
+async def test_who_was_stopped_for_longer_than_the_lease_says_so(ends: Ends) -> None:
+    await ends.clock.go_on(LEASE)
+    ends.clock._now += 45.0  # the loop comes to the broken connection before it comes to the beat
+    ends.near.cut()
+    assert "stopped or asleep for 45 s, and the other side waits no longer than 30 s" in lost(ends.near)
+
+
+async def test_who_was_stopped_says_so_as_well_when_the_beat_came_first(ends: Ends) -> None:
+    await ends.clock.jump(45.0)
+    ends.near.cut()
+    assert "stopped or asleep for 45 s" in lost(ends.near)
+
+
+async def test_a_pause_that_was_lived_through_explains_nothing_later(ends: Ends) -> None:
+    await ends.clock.jump(45.0)
+    await ends.clock.go_on(2 * HEARTBEAT)
+    ends.near.cut()
+    assert "the connection was cut" in lost(ends.near)

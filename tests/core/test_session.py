@@ -9,10 +9,10 @@ from attrs import frozen
 
 from pymirror.core.call import Call, Text
 from pymirror.core.channel import Channel, Keys
-from pymirror.core.errors import ClusterError, PeerError, PymirrorError, SupportError
+from pymirror.core.errors import ChannelLost, ClusterError, Overslept, PeerError, PymirrorError, SupportError
 from pymirror.core.feature import AgentFeature, Launch, LayerFeature, intercepts
 from pymirror.core.handshake import NAME, Desk
-from pymirror.core.session import AHEAD, Endpoint, Found, Part, Plan, run
+from pymirror.core.session import AHEAD, Endpoint, Found, Part, Plan, reason, run
 from pymirror.layer.calls import Dispatch
 
 events: list = []
@@ -204,6 +204,33 @@ async def test_a_lost_channel_ends_the_program_in_words():
         await runtime.channel.aclose()
         assert await asyncio.wait_for(task, 10) == PymirrorError.exit_status
     assert any(isinstance(e, tuple) and e[0] == "ended" and "lost" in e[1] for e in events)
+
+
+@pytest.mark.parametrize(
+    ("answer", "lost", "words"),
+    [
+        (lambda: "the target was deleted", ChannelLost("broke"), "the target was deleted"),
+        (lambda: "", ChannelLost("broke"), "broke"),
+        (lambda: fail(ClusterError("no answer")), ChannelLost("broke"), "broke"),
+        (lambda: fail(asyncio.TimeoutError()), ChannelLost("broke"), "broke"),
+        (lambda: "the agent ended", Overslept("stopped for 45 s"), "stopped for 45 s"),
+    ],
+)
+async def test_the_runtime_is_asked_why_the_channel_is_lost(answer, lost, words):
+    class Knows(Runtime):
+        async def lost(self, found):
+            assert found.title == "a target"
+            return answer()
+
+    assert await reason(Knows(), Found("a target"), lost) == words
+
+
+def fail(error):
+    raise error
+
+
+async def test_a_runtime_that_knows_nothing_of_losses_is_not_asked():
+    assert await reason(Runtime(), Found("a target"), ChannelLost("broke")) == "broke"
 
 
 async def test_goodbye_reaches_the_agent():
