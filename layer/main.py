@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import secrets
 import shutil
 import signal
@@ -22,6 +23,7 @@ from typing import Any
 
 from pymirror.core import registry, session
 from pymirror.core.channel import Keys
+from pymirror.core.errors import UserError
 from pymirror.core.feature import Launch, LayerFeature
 from pymirror.core.session import Part, Plan, Report
 from pymirror.layer.calls import Dispatch
@@ -33,6 +35,21 @@ log = logging.getLogger("pymirror.layer")
 SESSION = "PYMIRROR_SESSION"
 """In the program's environment; a nested `pymirror exec` is refused by it, the guard finds by it."""
 
+DESCRIPTORS = 96
+"""Open files a session may need before the program starts: 32 were measured with a process's agent; a
+cluster's takes some 20 more, for requests, watches and its port-forward. ZeroMQ aborts where it gets none."""
+
+
+def enough_descriptors(soft: int, hard: int) -> None:
+    """UserError for a limit too low to start with. Not raised here: the program would inherit it."""
+    if resource.RLIM_INFINITY != soft < DESCRIPTORS:
+        low = resource.RLIM_INFINITY != hard < DESCRIPTORS
+        raise UserError(
+            f"only {soft} files may be open at once here (`ulimit -n`), and pymirror needs {DESCRIPTORS}",
+            f"run `ulimit -n {DESCRIPTORS}` before it"
+            + (f", as root: the hard limit is {hard}" if low else ""),
+        )
+
 
 async def run(settings: Any, argv: Sequence[str], executable: str, report: Report, trace: bool) -> int:
     """Run `argv` (its file is `executable`) in the target's context; its exit status.
@@ -40,6 +57,7 @@ async def run(settings: Any, argv: Sequence[str], executable: str, report: Repor
     settings: `core.config.Settings`. Raises the tree of core.errors; whatever happens, all
     that was changed is undone before this returns.
     """
+    enough_descriptors(*resource.getrlimit(resource.RLIMIT_NOFILE))
     expect_children()
     guard = Guard.start()
     with _stoppable() as stop:
