@@ -75,6 +75,19 @@ def settings_of(options: Mapping[str, Any], environ: Mapping[str, str]) -> Setti
     return resolve(file, flags_of(options, session_flags(known)), environ, known)
 
 
+def check_target(settings: Settings) -> None:
+    """ConfigError, with the target's place, where the target's runtime cannot read it."""
+    from pymirror.core import registry
+    from pymirror.core.errors import ConfigError, UserError
+
+    if settings.target is None:
+        return
+    try:
+        registry.runtime(settings.runtime_name).cls.read_target(settings.target)
+    except UserError as error:
+        raise ConfigError(settings.target_place, error.message, error.hint) from error
+
+
 def variable(name: str, environ: Mapping[str, str]) -> str | None:
     """PYMIRROR_<name>, else MIRRORD_<name>; an empty one does not count."""
     return environ.get(f"PYMIRROR_{name}") or environ.get(f"MIRRORD_{name}") or None

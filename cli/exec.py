@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from pymirror.cli.common import fail, settings_of, variable
+from pymirror.cli.common import check_target, fail, settings_of, variable
 from pymirror.cli.options import SessionCommand
 from pymirror.core.errors import ProgramError, PymirrorError, UserError
 
@@ -34,6 +34,7 @@ def command(program: tuple[str, ...], trace: bool, progress: str | None, **optio
         refuse_nested(os.environ)
         report = make_report(progress or variable("PROGRESS_MODE", os.environ))
         settings = settings_of(options, os.environ)
+        check_target(settings)
         for warning in settings.warnings:
             report.warn(warning)
         if os.path.basename(program[0]) in CONTAINER_TOOLS:

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import click
 
-from pymirror.cli.common import vocabulary
+from pymirror.cli.common import check_target, vocabulary
 from pymirror.core.errors import ConfigError, PymirrorError
 
 
@@ -32,14 +32,13 @@ def command(path: str | None, schema: bool, resolved: bool, ide: bool) -> int:
 
 def verify(path: str | None, resolved: bool, ide: bool) -> dict[str, Any]:
     """The answer as plain values: type, config, warnings or errors."""
-    from pymirror.core import configfile, registry
+    from pymirror.core import configfile
     from pymirror.core.config import resolve
 
     try:
         file = path or configfile.discover()
         settings = resolve(file, {}, os.environ, vocabulary())
-        if settings.target is not None:
-            registry.runtime(settings.runtime_name).cls.read_target(settings.target)
+        check_target(settings)
     except PymirrorError as error:
         found = error.all() if isinstance(error, ConfigError) else [error]
         hints = [each.hint for each in found if each.hint]

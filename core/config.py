@@ -110,6 +110,7 @@ class Settings:
     """A session's configuration, whole and checked."""
 
     target: str | None
+    target_place: str  # file and key, variable or flag
     namespace: str | None
     features: dict[str, Any]
     runtime_name: str
@@ -192,6 +193,7 @@ def _settle(
         warnings += config.warnings() if hasattr(config, "warnings") else []
     return Settings(
         target=None if root.target in (None, "targetless") else root.target,
+        target_place=_target_place(file, said),
         namespace=root.namespace,
         features=features,
         runtime_name=name,
@@ -261,7 +263,7 @@ def _take(values: dict[str, Any], cls: type) -> dict[str, Any]:
     """Remove the keys of `cls` from the file's values: field name → value."""
     target = values.get("target")
     if "target" in {a.name for a in attrs.fields(cls)} and target is not None:
-        values["target"] = target_form(target)
+        values["target"] = target_form(values.pop("target"))  # what has no form is told here, and only once
     taken = {}
     for a in attrs.fields(cls):
         *parents, leaf = place_of(a).split(".")
@@ -369,6 +371,11 @@ def _engine_of(wanted: str, said: Given, vocabulary: Vocabulary) -> str:
         _, place = said.get("ENGINE") or ("", "engine")
         raise ConfigError(place, f"{wanted!r} is not one of {', '.join((AUTO, *vocabulary.engines))}")
     return wanted
+
+
+def _target_place(file: str | None, said: Given) -> str:
+    given = said.get("IMPERSONATED_TARGET")
+    return given[1] if given else f"{file}: target"
 
 
 def _runtime_of(target: str | None, vocabulary: Vocabulary) -> str:

@@ -65,6 +65,8 @@ def parse(text: str | None) -> Wanted | None:
     """None for a session without a target. UserError naming the part that is wrong."""
     if text is None or text == "targetless":
         return None
+    if not text:
+        raise UserError("the target is empty", "write pod/NAME or another KIND/NAME, or targetless for none")
     parts = text.split("/")
     kind = SHORT.get(parts[0], parts[0])
     if len(parts) == 1:
@@ -75,7 +77,9 @@ def parse(text: str | None) -> Wanted | None:
         near = difflib.get_close_matches(kind, KINDS, 1)
         raise UserError(
             f"target {text!r}: unknown kind {kind!r}",
-            f"did you mean {near[0]}?" if near else f"kinds: {', '.join(KINDS)}, targetless",
+            f"did you mean {'/'.join([near[0], *parts[1:]])}?"
+            if near
+            else f"kinds: {', '.join(KINDS)}, targetless",
         )
     selector = kind == "label"
     # a label's key may hold a slash (app.kubernetes.io/name=api): the selector reaches to /container/

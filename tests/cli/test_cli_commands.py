@@ -58,9 +58,18 @@ def test_verify_without_a_target_warns(capsys: Any) -> None:
     [
         ("{", "c.json: is not JSON: line 1", "comments"),
         ('{"agnt": {}}', "c.json: agnt: unknown key", "did you mean 'agent'?"),
-        ('{"target": "api"}', "target 'api' names no kind", "write pod/api"),
-        ('{"target": "process/x"}', "target process/x: a process is named process/PID", "for example"),
-        ('{"target": "podd/x"}', "target 'podd/x': unknown kind 'podd'", "did you mean pod?"),
+        ('{"target": "api"}', "c.json: target: target 'api' names no kind", "write pod/api"),
+        (
+            '{"target": "process/x"}',
+            "c.json: target: target process/x: a process is named process/PID",
+            "for example",
+        ),
+        (
+            '{"target": "podd/x"}',
+            "c.json: target: target 'podd/x': unknown kind 'podd'",
+            "did you mean pod/x?",
+        ),
+        ('{"target": ""}', "c.json: target: the target is empty", "write pod/NAME"),
     ],
 )
 def test_verify_fail(capsys: Any, text: str, words: str, hint: str) -> None:
@@ -69,6 +78,27 @@ def test_verify_fail(capsys: Any, text: str, words: str, hint: str) -> None:
     assert (status, said["type"]) == (1, "Fail")
     assert said["errors"][0].startswith(words)
     assert said["hints"][0].startswith(hint)
+
+
+@pytest.mark.parametrize(
+    ("flags", "variable", "words"),
+    [
+        (["-t", "pods/a"], "", "--target: target 'pods/a': unknown kind 'pods'"),
+        (["-t", ""], "pod/a", "--target: the target is empty"),
+        ([], "pods/a", "PYMIRROR_IMPERSONATED_TARGET: target 'pods/a': unknown kind"),
+    ],
+)
+def test_a_wrong_target_is_told_with_its_place(
+    capsys: Any, monkeypatch: Any, flags: list[str], variable: str, words: str
+) -> None:
+    monkeypatch.setenv("PYMIRROR_IMPERSONATED_TARGET", variable)
+    assert main(["exec", *flags, "--", "true"]) == 125
+    assert capsys.readouterr().err.startswith(f"pymirror: error: {words}")
+
+
+def test_a_target_of_two_kinds_is_one_error(capsys: Any) -> None:
+    Path("c.json").write_text('{"target": {"pod": "a", "deployment": "b"}}')
+    assert len(answer(capsys, "c.json")[1]["errors"]) == 1
 
 
 def test_verify_tells_all_that_is_wrong(capsys: Any) -> None:

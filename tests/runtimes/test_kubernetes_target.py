@@ -78,7 +78,9 @@ def test_a_target_is_read(text: str | None, wanted: Wanted | None) -> None:
     ("text", "part"),
     [
         ("api", "pod/api"),
-        ("deploymant/api", "did you mean deployment?"),
+        ("deploymant/api", "did you mean deployment/api?"),
+        ("deploymant/api/container/c", "did you mean deployment/api/container/c?"),
+        ("", "the target is empty"),
         ("zzz/api", "kinds: pod"),
         ("pod/", "KIND/NAME"),
         ("pod/a/b", "KIND/NAME"),
