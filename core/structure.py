@@ -109,9 +109,14 @@ class Faults:
     def tell(self) -> None:
         """ConfigError if there were any: the first, which carries the others."""
         if self._found:
-            first, *others = self._found
-            first.also = tuple(others)
-            raise first
+            raise joined(self._found)
+
+
+def joined(found: Sequence[ConfigError]) -> ConfigError:
+    """The first, which carries the others."""
+    first, *others = found
+    first.also = tuple(others)
+    return first
 
 
 def near(name: str, known: Sequence[str]) -> str:
@@ -163,7 +168,25 @@ def build(cls: type[T], values: Mapping[str, Any], place: str, places: Mapping[s
     except ConfigError:
         raise
     except (ValueError, TypeError) as error:
-        raise worded(cls, error, place, places) from error
+        found = refusals(cls, values) or [error]
+        raise joined([worded(cls, each, place, places) for each in found]) from error
+
+
+def refusals(cls: type, values: Mapping[str, Any]) -> list[Exception]:
+    """What each validator of `cls` says; none where the class refuses the values even without them."""
+    try:
+        with attrs.validators.disabled():
+            made = cls(**values)
+    except (ValueError, TypeError):
+        return []
+    found: list[Exception] = []
+    for a in attrs.fields(cls):
+        try:
+            if a.validator is not None:
+                a.validator(made, a, getattr(made, a.name))
+        except (ValueError, TypeError) as error:
+            found.append(error)
+    return found
 
 
 def worded(cls: type, error: Exception, place: str, places: Mapping[str, str] | None = None) -> ConfigError:

@@ -161,3 +161,29 @@ def test_nearest() -> None:
     assert nearest("inclde", ["include", "exclude"]) == "did you mean 'include'?"
     assert nearest("zzz", ["b", "a"]) == "known here: a, b"
     assert nearest("zzz", []) == ""
+
+
+@frozen
+class Bounds:
+    least: int = key(1, validator=positive)
+    most: int = key(2, validator=[positive, not_negative])
+    step: int = key(1, validator=positive)
+
+    def __attrs_post_init__(self) -> None:
+        if self.least > self.most:
+            raise ValueError(f"least: must be at most {self.most}")
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"least": -3, "most": -2}, ["f.least: must be above 0, got -3", "f.most: must be above 0, got -2"]),
+        ({"least": 1, "most": 1, "step": 0}, ["f.step: must be above 0, got 0"]),
+        ({"least": 9, "most": 1}, ["f.least: must be at most 1"]),
+        ({"least": 0, "most": -2}, ["f.least: must be above 0, got 0"]),  # the class itself refuses as well
+    ],
+)
+def test_all_wrong_values_of_a_class_are_told(values: dict[str, int], words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build(Bounds, values, "f")
+    assert [each.message for each in caught.value.all()] == words
