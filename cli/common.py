@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -97,8 +98,10 @@ def fail(error: Exception) -> int:
     """Show an error of ours on stderr; the exit status that goes with it."""
     from pymirror.core.errors import ConfigError, PymirrorError
 
+    lines = []
     for each in error.all() if isinstance(error, ConfigError) else [error]:
-        print(f"pymirror: error: {getattr(each, 'message', None) or each}", file=sys.stderr)
-        for line in filter(None, getattr(each, "hint", "").splitlines()):
-            print(f"  {line}", file=sys.stderr)
+        lines.append(f"pymirror: error: {getattr(each, 'message', None) or each}\n")
+        lines += [f"  {line}\n" for line in getattr(each, "hint", "").splitlines() if line]
+    with suppress(OSError):  # nobody reads it, `2>&1 | head` say: the status still tells
+        sys.stderr.write("".join(lines))
     return error.exit_status if isinstance(error, PymirrorError) else 125

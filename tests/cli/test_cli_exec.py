@@ -255,6 +255,14 @@ def test_flags_that_turn_off_what_is_not_there_are_accepted(ran: list[Any]) -> N
     assert ran[0][0].runtime.ephemeral is True
 
 
+def test_an_error_that_nobody_reads_keeps_its_status() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "pymirror.cli.main", "exec", "-t", "none", "true"]
+    with os.fdopen(writer, "wb") as unread:
+        assert subprocess.run(command, stderr=unread, check=False).returncode == 125
+
+
 def test_nothing_heavy_is_imported_for_the_configuration() -> None:
     code = (
         "import sys; from pymirror.cli.common import settings_of\n"
