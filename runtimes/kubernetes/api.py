@@ -38,8 +38,11 @@ TIMEOUT = 15.0  # seconds for one request: kubectl waits for ever, a session's s
 OPEN_TIMEOUT = 15.0  # seconds for a WebSocket to open
 PATIENCE = 0.75  # of the start's own limit for what blocks, so that its words come before that limit's
 PAGE = 500  # objects per list request, as kubectl
-READS = ("get", "list", "watch")
-METHODS = {"get": "GET", "list": "GET", "create": "POST", "patch": "PATCH", "delete": "DELETE"}
+READS = ("get", "list", "watch", "review")
+"""What changes nothing, and so may be asked again; `review` is a question that is made by creating it."""
+METHODS = {
+    "get": "GET", "list": "GET", "create": "POST", "review": "POST", "patch": "PATCH", "delete": "DELETE",
+}  # fmt: skip
 log = logging.getLogger("pymirror.kubernetes.api")
 
 LONGEST_LINE = 65536  # of a log; what is longer is not ours and is cut

@@ -125,6 +125,7 @@ def test_only_what_is_safe_is_repeated() -> None:
     assert repeatable("get", unreachable("h", "c", OSError("refused")))
     assert repeatable("create", unreachable("h", "c", OSError("refused"), sent=False))
     assert not repeatable("create", unreachable("h", "c", OSError("reset")))
+    assert repeatable("review", unreachable("h", "c", OSError("reset")))
     assert not repeatable("get", unreachable("h", "c", OSError("CERTIFICATE_VERIFY_FAILED")))
     assert repeatable("list", Busy("later"))
     assert not repeatable("create", Busy("later"))
