@@ -52,7 +52,12 @@ class Network:
         if not self._threads:
             self._spawn(lambda: None)
         self._jobs.put((work, future))
-        return await future
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                _discard(future.result())  # it came in the same turn
+            raise
 
     def close(self) -> None:
         """Let the threads end; those inside a job end with the process."""
@@ -98,13 +103,19 @@ def _settle(future: asyncio.Future[Any], how: Callable[[Any], None], value: Any)
     def now() -> None:
         if not future.done():
             how(value)
-        elif hasattr(value, "close"):
-            value.close()  # made for somebody who was cancelled
+        else:
+            _discard(value)
 
     try:
         future.get_loop().call_soon_threadsafe(now)
     except RuntimeError:  # the loop is closed: the agent is ending
         return
+
+
+def _discard(value: Any) -> None:
+    """What was made for somebody who was cancelled is nobody's."""
+    if hasattr(value, "close"):
+        value.close()
 
 
 def enter(pid: int) -> None:

@@ -11,6 +11,7 @@ import asyncio
 import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Generic, TypeVar
 
@@ -52,6 +53,7 @@ class FakeTarget:
         self.root = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._environ = {os.fsencode(k): os.fsencode(v) for k, v in (environ or {}).items()}
         self._hostname = os.fsencode(hostname)
+        self._network = ThreadPoolExecutor(16, thread_name_prefix="network")
 
     def environ(self) -> dict[bytes, bytes]:
         return dict(self._environ)
@@ -60,9 +62,15 @@ class FakeTarget:
         return self._hostname
 
     async def in_network(self, work: Callable[[], T]) -> T:
-        return await asyncio.to_thread(work)
+        future = self._network.submit(work)
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            future.add_done_callback(_close_result)
+            raise
 
     def close(self) -> None:
+        self._network.shutdown(wait=False)
         if self.root >= 0:
             os.close(self.root)
             self.root = -1
@@ -72,6 +80,12 @@ class FakeTarget:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _close_result(future: Future[Any]) -> None:
+    """What was made for somebody who was cancelled, a socket say, is nobody's."""
+    if not future.cancelled() and future.exception() is None and hasattr(future.result(), "close"):
+        future.result().close()
 
 
 class MemoryLink(Link):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -172,3 +174,23 @@ def test_a_transcript() -> None:
     assert side == "layer" and str(answered.error) == "no"  # type: ignore[union-attr]
     assert talk.lines == ["layer: request 1 test-name/AskName", "agent: error 1"]
     assert talk.carry("layer") == []
+
+
+async def test_what_was_made_in_the_network_for_nobody_is_closed(tmp_path: Path) -> None:
+    begun, go = threading.Event(), threading.Event()
+    made: list[socket.socket] = []
+
+    def work() -> socket.socket:
+        begun.set()
+        go.wait(10)
+        made.append(socket.socket())
+        return made[0]
+
+    with FakeTarget(tmp_path) as target:
+        waiting = asyncio.ensure_future(target.in_network(work))
+        await asyncio.to_thread(begun.wait, 10)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        go.set()
+        target._network.shutdown(wait=True)
+        assert made[0].fileno() == -1
