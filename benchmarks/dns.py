@@ -6,9 +6,7 @@ One at a time tells the delay, 64 at once the throughput; cold: each name is new
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import statistics
 import subprocess
 import sys
@@ -17,7 +15,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from attrs import asdict, frozen
+from attrs import frozen
+from figure import Figure, figure, parser, publish
 
 from pymirror.runtimes.process.sandbox import FILES, Sandbox
 
@@ -25,15 +24,6 @@ HERE = Path(__file__).parent
 RESOLV = {"/etc/resolv.conf": b"nameserver 127.0.0.1\n"}
 ROUNDS = 3
 COUNT = 2000
-
-
-@frozen
-class Figure:
-    name: str
-    value: float
-    unit: str
-    baseline: float
-    ratio: float
 
 
 @frozen
@@ -98,23 +88,15 @@ async def figures() -> list[Figure]:
     async with bench() as made:
         for kind in ("cold", "cached"):
             mine, native = await both(made, 1, kind)
-            found.append(Figure(f"one query, {kind}", mine, "us", native, mine / native))
+            found.append(figure(f"one query, {kind}", mine, "us", native))
             mine, native = await both(made, 64, kind)
-            found.append(
-                Figure(f"queries, {kind}, 64 at once", 1e6 / mine, "/s", 1e6 / native, native / mine)
-            )
+            found.append(figure(f"queries, {kind}, 64 at once", 1e6 / mine, "/s", 1e6 / native))
     return found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path)
-    asked = parser.parse_args()
-    found = asyncio.run(figures())
-    for each in found:
-        print(f"{each.name:32} {each.value:10.1f} {each.unit:4} {each.baseline:10.1f} {each.ratio:8.2f}")
-    if asked.json:
-        asked.json.write_text(json.dumps([asdict(each) for each in found], indent=2) + "\n")
+    asked = parser(__doc__).parse_args()
+    publish(asyncio.run(figures()), asked.json)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,6 @@ WANTED = ASYNC_READ | AUTO_INVAL_DATA | DO_READDIRPLUS | PARALLEL_DIROPS | MAX_P
 """What is asked of the kernel in INIT, where it offers it."""
 
 FOPEN_DIRECT_IO, FOPEN_KEEP_CACHE = 1 << 0, 1 << 1
-FOPEN_CACHE_DIR = 1 << 3
 
 INVAL_INODE, INVAL_ENTRY, STORE = 2, 3, 4
 FOREVER = 10**9
@@ -64,10 +63,6 @@ def parse(data: memoryview) -> Request:
     """One request as read from /dev/fuse."""
     _size, opcode, unique, node, _uid, _gid, _pid, _ext, _pad = HEADER.unpack_from(data)
     return Request(opcode, unique, node, data[HEADER.size :])
-
-
-def answer(unique: int, body: bytes = b"") -> bytes:
-    return OUT.pack(OUT.size + len(body), 0, unique) + body
 
 
 def answer_head(unique: int, size: int) -> bytes:

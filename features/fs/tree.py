@@ -358,7 +358,7 @@ class Tree:
         if self._tasks:
             await asyncio.wait([*self._tasks.values()], timeout=END_LIMIT)
         if not await self._notices.aclose(END_LIMIT):
-            log.warning("the kernel did not take a notice within %g s: its mount is cut", END_LIMIT)
+            log.warning("the kernel did not take a notice within %g s", END_LIMIT)
         self._loop.remove_reader(self.mount.device)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import resource
 import socket
 from functools import partial
 
@@ -31,8 +30,6 @@ class Agent(AgentFeature):
         self.target = target
         self._given: dict[int, asyncio.Event] = {}
         await target.in_network(lambda: None)  # what is missing is said now, not at the first connect
-        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
     @handles(m.Dial)
     async def dial(self, dial: m.Dial, stream: Stream) -> None:
