@@ -7,14 +7,15 @@ alternate; figures are medians over the runs, the baseline is the native run's.
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+
+from figure import Figure, figure, parser, publish
 
 SOURCE = Path(__file__).with_name("outgoing.c")
 EXEC = "import sys; from pymirror.cli.main import main; sys.exit(main())"
@@ -47,8 +48,7 @@ def under(program: Path, measure: str, port: int, target: int) -> float:
     return float(done.stdout)
 
 
-def measured(program: Path, runs: int, only: list[str]) -> list[dict[str, Any]]:
-    figures = []
+def measured(program: Path, runs: int, only: list[str]) -> Iterator[Figure]:
     with subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
         assert server.stdin is not None and server.stdout is not None
         port = int(server.stdout.readline())
@@ -59,34 +59,19 @@ def measured(program: Path, runs: int, only: list[str]) -> list[dict[str, Any]]:
                 for _ in range(runs)
             ]
             baseline, value = (statistics.median(pair[side] for pair in pairs) for side in (0, 1))
-            figures.append(
-                {
-                    "name": name,
-                    "value": round(value, 1),
-                    "unit": unit,
-                    "baseline": round(baseline, 1),
-                    "ratio": round(value / baseline, 3),
-                }
-            )
+            yield figure(name, value, unit, baseline)
         server.stdin.close()
-    return figures
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--only", nargs="*", default=[], choices=list(MEASURES), metavar="MEASURE")
-    arguments = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--runs", type=int, default=3)
+    options.add_argument("--only", nargs="*", default=[], choices=list(MEASURES), metavar="MEASURE")
+    arguments = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / "outgoing"
         subprocess.run(["gcc", "-O2", "-pthread", "-o", program, SOURCE], check=True)
-        figures = measured(program, arguments.runs, arguments.only)
-    print("name,value,unit,baseline,ratio")
-    for figure in figures:
-        print(",".join(str(value) for value in figure.values()))
-    if arguments.json:
-        Path(arguments.json).write_text(json.dumps(figures, indent=2))
+        publish(measured(program, arguments.runs, arguments.only), arguments.json)
 
 
 if __name__ == "__main__":
