@@ -26,11 +26,12 @@ NO_ROOM = ("OutOfpods", "OutOfcpu", "OutOfmemory", "UnexpectedAdmissionError")
 
 @frozen
 class News:
-    """One state of a start. text may be empty: nothing worth a line."""
+    """One state of a start. quiet: nothing worth a line of its own, only to be told when time is over."""
 
     kind: Kind
     text: str = ""
     hint: str = ""
+    quiet: bool = False
 
 
 @frozen
@@ -55,7 +56,9 @@ def of_pod(pod: Json, container: str, ephemeral: bool = False) -> News:
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
             text = f"the agent's pod finds no place: {condition.get('message', condition.get('reason', ''))}"
             return News("waiting", text, EPHEMERAL_WAY)
-    return News("waiting")
+    name, node = pod["metadata"]["name"], (pod.get("spec") or {}).get("nodeName")
+    place = f"node {node} has not taken up its container yet" if node else "no node has been chosen yet"
+    return News("waiting", f"pod/{name} is there, {place}", quiet=True)
 
 
 def _ended(meta: Json, status: Json) -> News | None:
@@ -90,7 +93,7 @@ def of_container(status: Json) -> News:
     if reason in CREATE:
         return News("failed", f"the agent's container cannot be made ({reason}): {message}", _making(message))
     quiet = reason in ("", "ContainerCreating", "PodInitializing")
-    return News("waiting", "" if quiet else f"{reason} {message}".strip())
+    return News("waiting", f"{reason or 'the container is waiting'} {message}".strip(), quiet=quiet)
 
 
 def _making(message: str) -> str:

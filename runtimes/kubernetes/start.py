@@ -31,7 +31,6 @@ log = logging.getLogger("pymirror.kubernetes.start")
 
 POD_GRACE = 0  # seconds: the agent was told goodbye before, and the node ends what is not there any more
 LOG_PAUSE = 0.2  # seconds before a log that ended early is asked for again
-NOTHING = "nothing"
 SEEN = 64  # news waiting to be read; the streams stop reading beyond
 
 
@@ -62,7 +61,11 @@ class Starter:
         self._report, self._ours = report, ours
         self._queue: asyncio.Queue[News | Ready | _Pod | Exception] = asyncio.Queue(SEEN)
         self._sources: set[asyncio.Task[None]] = set()
-        self.last, self._pod = NOTHING, ""
+        self._seen, self._events_missing, self._pod = "nothing", "", ""
+
+    @property
+    def last(self) -> str:
+        return self._seen + self._events_missing
 
     async def job(self, target: Chosen | None, namespace: str, node_label: str | None, undo: Undo) -> Started:
         """An agent of its own, as a Job in `namespace`."""
@@ -72,6 +75,7 @@ class Starter:
         undo.stack.push_async_callback(self._remove, creating, namespace, name)
         undo.remains = remains(JOBS.at(namespace, name), self._order.lease, self._settings.ttl)
         await asyncio.shield(creating)
+        self._seen = f"job/{name} was made and has no pod yet"
         self._watch(self._pods(namespace, CONTAINER, labelSelector=f"{LABEL}={name}"))
         self._watch(self._events(namespace, name))
         if target is not None:
@@ -82,6 +86,7 @@ class Starter:
         """A container in the target's pod. It ends with the session; its line in the status stays."""
         name = new_name()
         await self._add(name, target, pod)
+        self._seen = f"container {name} was added to the pod and has not been taken up yet"
         self._watch(self._pods(target.namespace, name, fieldSelector=f"metadata.name={target.pod}"))
         self._watch(self._events(target.namespace, target.pod, f"{{{name}}}"))
         self._watch(self._target(target))
@@ -115,9 +120,11 @@ class Starter:
                 elif seen.kind == "running":
                     self._report.step("the agent is starting")
                     self._watch(self._ready_line(namespace, self._pod, container))
-                elif seen.text and seen.text != shown:
-                    shown = self.last = seen.text
+                elif not seen.quiet and seen.text != shown:
+                    shown = self._seen = seen.text
                     self._report.info(seen.text)
+                elif not shown:
+                    self._seen = seen.text
         finally:
             sources = list(self._sources)
             for source in sources:
@@ -167,8 +174,7 @@ class Starter:
                         await self._queue.put(news)
         except PymirrorError as error:
             log.debug("no events are shown: %s", error.message)
-            if self.last == NOTHING:
-                self.last = f"{NOTHING} (events would tell more: {error.message})"
+            self._events_missing = f" (events would tell more: {error.message})"
 
     async def _target(self, target: Chosen) -> None:
         """The target, in case it goes."""

@@ -149,8 +149,8 @@ def a_pod(state: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]
 @pytest.mark.parametrize(
     ("pod", "kind", "part"),
     [
-        (a_pod(), "waiting", ""),
-        (a_pod({"waiting": {"reason": "ContainerCreating"}}), "waiting", ""),
+        (a_pod(), "waiting", "pod/p is there, no node has been chosen yet"),
+        (a_pod({"waiting": {"reason": "ContainerCreating"}}), "waiting", "ContainerCreating"),
         (a_pod({"running": {}}), "running", ""),
         (
             a_pod({"waiting": {"reason": "ErrImagePull", "message": "no such"}}),
@@ -183,6 +183,22 @@ def test_news_of_the_agents_pod(pod: dict[str, Any], kind: str, part: str) -> No
     assert news.kind == kind
     assert part in news.text
     assert news.kind != "failed" or news.hint
+
+
+@pytest.mark.parametrize(
+    ("pod", "quiet"),
+    [
+        (a_pod(), True),
+        ({**a_pod(), "spec": {"nodeName": "node2"}}, True),
+        (a_pod({"waiting": {}}), True),
+        (a_pod({"waiting": {"reason": "PodInitializing"}}), True),
+        (a_pod({"waiting": {"reason": "CrashLoopBackOff"}}), False),
+    ],
+)
+def test_what_is_usual_is_told_only_when_time_is_over(pod: dict[str, Any], quiet: bool) -> None:
+    news = progress.of_pod(pod, "agent")
+    assert news.quiet == quiet
+    assert news.text
 
 
 ACCOUNT = (
