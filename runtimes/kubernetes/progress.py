@@ -66,10 +66,14 @@ def _ended(meta: Json, status: Json) -> News | None:
     if meta.get("deletionTimestamp"):
         return News("failed", f"the agent's pod was deleted while it started {message}", EPHEMERAL_WAY)
     if status.get("phase") == "Failed" and reason in NO_ROOM:
-        return News("failed", f"the node has no room for the agent ({reason}): {message}", EPHEMERAL_WAY)
+        return _no_room(reason, message)
     if status.get("phase") == "Failed" and reason:
         return News("failed", f"the agent's pod failed ({reason}): {message}", "`kubectl describe` its Job")
     return None
+
+
+def _no_room(reason: str, message: str) -> News:
+    return News("failed", f"the node has no room for the agent ({reason}): {message}", EPHEMERAL_WAY)
 
 
 def of_container(status: Json) -> News:
@@ -110,6 +114,8 @@ def of_event(event: Json) -> News | None:
         if refused:
             return News("failed", refused.message, refused.hint)
         return News("failed", f"the agent's pod cannot be created: {message}", "`kubectl describe` its Job")
+    if reason in NO_ROOM:  # the status may say so much later: a node's right to a new pod's comes a moment after the pod
+        return _no_room(reason, message)
     if reason in ("Pulling", "FailedScheduling", "FailedMount", "FailedCreatePodSandBox", "Preempting"):
         return News("waiting", f"{reason}: {message}", EPHEMERAL_WAY if reason == "FailedScheduling" else "")
     return None

@@ -212,6 +212,7 @@ ACCOUNT = (
     [
         ("FailedCreate", SECURITY, "failed"),
         ("FailedCreate", ACCOUNT, "failed"),
+        ("OutOfpods", "Node didn't have enough resource: pods", "failed"),
         ("Pulling", 'Pulling image "x"', "waiting"),
         ("FailedScheduling", "0/1 nodes", "waiting"),
         ("Scheduled", "", None),
