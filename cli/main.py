@@ -105,7 +105,8 @@ def _log(level: str) -> None:
     number = LEVELS.get(level.lower())
     if number is None:
         raise click.UsageError(f"PYMIRROR_LOG={level}: not a level; use one of {', '.join(LEVELS)}")
-    logging.basicConfig(level=number, format="pymirror: %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(format="pymirror: %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("pymirror").setLevel(number)  # alone: websockets' own debug lines have the bearer token
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from typing import Any
 from pymirror.core import arrivals
 from pymirror.core.errors import ChannelLost, Overslept, PeerError
 from pymirror.core.feature import ANSWER_WITHIN
+from pymirror.core.limit import timeout
 from pymirror.core.message import feature_of, tag_of
 from pymirror.core.mux import Mux
 from pymirror.core.serving import Serving
@@ -271,7 +272,8 @@ class Link:
         self._sign.clear()
         left = None if until is None else max(0.0, until - time.monotonic())
         try:
-            await asyncio.wait_for(self._sign.wait(), left)
+            async with timeout(left):
+                await self._sign.wait()
         except asyncio.TimeoutError:
             raise _too_late(message) from None
         self._check()

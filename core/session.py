@@ -25,6 +25,7 @@ from pymirror.core.errors import ChannelLost, Overslept, PeerError, PluginError,
 from pymirror.core.feature import INTERCEPTS, Launch, LayerFeature, Process, marked
 from pymirror.core.handshake import NAME as HANDSHAKE
 from pymirror.core.handshake import Goodbye, greet
+from pymirror.core.limit import timeout
 
 log = logging.getLogger("pymirror.core.session")
 
@@ -323,7 +324,8 @@ async def reason(runtime: Runtime, found: Found, lost: ChannelLost) -> str:
     if ask is None or isinstance(lost, Overslept):
         return lost.message
     try:
-        return await asyncio.wait_for(ask(found), ASKING) or lost.message
+        async with timeout(ASKING):
+            return await ask(found) or lost.message
     except (PymirrorError, asyncio.TimeoutError) as error:
         log.debug("what became of the agent is not known: %s", error)
         return lost.message

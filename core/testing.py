@@ -23,6 +23,7 @@ from pymirror.core.capability import CAPABILITIES
 from pymirror.core.errors import PeerError, PymirrorError
 from pymirror.core.feature import AgentFeature, Launch, LayerFeature, Process, Target
 from pymirror.core.handshake import NAME, Desk, greet
+from pymirror.core.limit import timeout
 from pymirror.core.link import CLOCK, Clock, Link
 from pymirror.core.message import message
 from pymirror.core.mux import Mux
@@ -197,7 +198,8 @@ async def conformance(
     for rule in (_starts_and_closes, _survives_an_unknown_message, _bears_a_lost_peer, _refuses_a_version):
         words = f"{name}: {(rule.__doc__ or '').partition(':')[0]}"
         try:
-            await asyncio.wait_for(rule(layer_half, agent_half, config), WITHIN)
+            async with timeout(WITHIN):
+                await rule(layer_half, agent_half, config)
         except asyncio.TimeoutError:
             raise AssertionError(f"{words}: it hung") from None
         except AssertionError:

@@ -56,6 +56,12 @@ def test_imports(path: Path) -> None:
     assert not bad
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_waits_are_limited_by_what_keeps_cancellations(path: Path) -> None:
+    calls = [node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)]
+    assert "wait_for" not in calls, "use pymirror.core.limit.timeout: it says why"
+
+
 PURE = [
     *(f"features/network/outgoing/{name}.py" for name in ("filter", "rules", "messages", "debuggers")),
     *(

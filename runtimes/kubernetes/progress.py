@@ -114,7 +114,9 @@ def of_event(event: Json) -> News | None:
         if refused:
             return News("failed", refused.message, refused.hint)
         return News("failed", f"the agent's pod cannot be created: {message}", "`kubectl describe` its Job")
-    if reason in NO_ROOM:  # the status may say so much later: a node's right to a new pod's comes a moment after the pod
+    if (
+        reason in NO_ROOM
+    ):  # the status may say so much later: a node's right to a new pod's comes a moment after the pod
         return _no_room(reason, message)
     if reason in ("Pulling", "FailedScheduling", "FailedMount", "FailedCreatePodSandBox", "Preempting"):
         return News("waiting", f"{reason}: {message}", EPHEMERAL_WAY if reason == "FailedScheduling" else "")

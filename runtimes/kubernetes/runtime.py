@@ -16,6 +16,7 @@ from typing import Any
 from attrs import frozen
 
 from pymirror.core.errors import ClusterError, PymirrorError, UserError
+from pymirror.core.limit import timeout
 from pymirror.core.session import AgentOrder, Endpoint, Found, Report
 from pymirror.runtimes.kubernetes import listing, loss
 from pymirror.runtimes.kubernetes.api import Api, Json, Retry
@@ -101,7 +102,8 @@ class Runtime:
         own.stack.push_async_callback(api.aclose)
         starter = Starter(api, self._config, order, self._report, version("pymirror"))
         try:
-            started = await asyncio.wait_for(self._begin(starter, detail, own), order.within)
+            async with timeout(order.within):
+                started = await self._begin(starter, detail, own)
         except asyncio.TimeoutError:
             raise ClusterError(
                 f"the agent was not ready after {order.within:.0f} s; last seen: {starter.last}",

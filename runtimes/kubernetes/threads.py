@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pymirror.core.errors import ClusterError
+from pymirror.core.limit import timeout
 
 T = TypeVar("T")
 
@@ -50,7 +51,8 @@ async def in_thread(work: Callable[[], T], limit: float) -> T:
 
     threading.Thread(target=run, name="pymirror-blocking", daemon=True).start()
     try:
-        return await asyncio.wait_for(asyncio.shield(done), limit)
+        async with timeout(limit):
+            return await asyncio.shield(done)
     except asyncio.TimeoutError:
         if done.done():
             raise

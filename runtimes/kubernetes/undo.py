@@ -11,6 +11,7 @@ import logging
 from contextlib import AsyncExitStack
 
 from pymirror.core.errors import PymirrorError
+from pymirror.core.limit import timeout
 from pymirror.core.session import Report
 
 log = logging.getLogger("pymirror.kubernetes.undo")
@@ -28,7 +29,8 @@ class Undo:
     async def aclose(self) -> None:
         """Run them all, the last first. Raises only what is a bug."""
         try:
-            await asyncio.wait_for(self.stack.aclose(), self._within)
+            async with timeout(self._within):
+                await self.stack.aclose()
         except asyncio.TimeoutError:
             self._warn(f"the cluster did not answer within {self._within:g} s")
         except PymirrorError as error:

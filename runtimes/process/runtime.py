@@ -21,6 +21,7 @@ import msgspec
 from attrs import frozen
 
 from pymirror.core.errors import PeerError, UserError
+from pymirror.core.limit import timeout
 from pymirror.core.session import AgentOrder, Endpoint, Found, Report
 from pymirror.runtimes.process.config import Config
 
@@ -161,7 +162,8 @@ async def end(agent: asyncio.subprocess.Process, listening: asyncio.Future[None]
     with suppress(ProcessLookupError):  # it has ended by itself
         agent.terminate()
     try:
-        await asyncio.wait_for(agent.wait(), END_WITHIN)
+        async with timeout(END_WITHIN):
+            await agent.wait()
     except asyncio.TimeoutError:
         log.warning("the agent %d did not end on TERM: killed", agent.pid)
         agent.kill()
@@ -194,7 +196,8 @@ async def _ready(
 ) -> Ready:
     stdout: Any = agent.stdout
     try:
-        line = await asyncio.wait_for(stdout.readline(), within)
+        async with timeout(within):
+            line = await stdout.readline()
     except asyncio.TimeoutError:
         raise PeerError(
             f"the agent said nothing for {within:.0f} s", "PYMIRROR_LOG=debug shows its log"

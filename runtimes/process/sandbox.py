@@ -19,6 +19,7 @@ import msgspec
 from attrs import frozen
 
 from pymirror.core.errors import SupportError
+from pymirror.core.limit import timeout
 from pymirror.runtimes.process import pod
 
 START_WITHIN = 10.0
@@ -123,7 +124,8 @@ async def _pid(helper: asyncio.subprocess.Process, order: Mapping[str, object]) 
     stdout: Any = helper.stdout
     stdin.write(json.dumps(order).encode() + b"\n")
     try:
-        line = await asyncio.wait_for(stdout.readline(), START_WITHIN)
+        async with timeout(START_WITHIN):
+            line = await stdout.readline()
     except asyncio.TimeoutError:
         raise SupportError(f"the sandbox was not there after {START_WITHIN:g} s") from None
     if not line:
@@ -141,7 +143,8 @@ async def _end(helper: asyncio.subprocess.Process) -> None:
     stdin: Any = helper.stdin
     stdin.close()
     try:
-        await asyncio.wait_for(helper.wait(), START_WITHIN)
+        async with timeout(START_WITHIN):
+            await helper.wait()
     except asyncio.TimeoutError:
         helper.kill()
         await helper.wait()

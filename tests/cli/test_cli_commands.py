@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -295,6 +296,16 @@ def test_version_and_wrong_usage(capsys: Any) -> None:
     assert capsys.readouterr().out.startswith("pymirror 0")
     assert main(["moon"]) == 125
     assert main([]) == 125
+
+
+def test_debugging_is_of_pymirror_alone(tmp_path: Path) -> None:
+    """Libraries that log what they send would write the token of the kubeconfig."""
+    shown = "import logging; logging.getLogger('pymirror.x').debug('ours'); logging.getLogger('websockets.client').debug('> Authorization: Bearer')"
+    code = f"import sys; from pymirror.cli.main import main; main(['--version']); {shown}"
+    environ = {**os.environ, "PYMIRROR_LOG": "debug"}
+    done = subprocess.run([sys.executable, "-c", code], env=environ, text=True, capture_output=True, check=True)
+    assert "ours" in done.stderr
+    assert "Bearer" not in done.stderr
 
 
 def test_the_log_level_is_checked(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

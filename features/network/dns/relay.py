@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from pymirror.core.call import Address
+from pymirror.core.limit import timeout
 
 log = logging.getLogger("pymirror.features.network.dns")
 
@@ -145,7 +146,8 @@ class _Relay(asyncio.DatagramProtocol):
             writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        words = await asyncio.wait_for(reader.readexactly(INTRODUCTION), STRANGER)
+        async with timeout(STRANGER):
+            words = await reader.readexactly(INTRODUCTION)
         if not secrets.compare_digest(words, self._words):
             log.warning("a connection that is not the program's was closed")
             return

@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
+from pymirror.core.limit import timeout
 from pymirror.features.network.dns import header
 from pymirror.features.network.dns.line import Line
 
@@ -37,18 +38,19 @@ class Upstream:
         self._lines.clear()
 
     async def ask(
-        self, query: bytes, servers: Sequence[str], timeout: float, attempts: int, tcp: bool = False
+        self, query: bytes, servers: Sequence[str], within: float, attempts: int, tcp: bool = False
     ) -> bytes:
         """The first answer of a server that has one, else that of the last one that refused.
 
-        timeout: seconds for each server, each time. OSError: none has answered in any round.
+        within: seconds for each server, each time. OSError: none has answered in any round.
         """
         refused: bytes | None = None
         failed: OSError = TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
         for _ in range(attempts):
             for server in servers:
                 try:
-                    answer = await asyncio.wait_for(self._one(query, server, tcp), timeout)
+                    async with timeout(within):
+                        answer = await self._one(query, server, tcp)
                 except asyncio.TimeoutError:
                     continue
                 except OSError as error:

@@ -12,6 +12,7 @@ import socket
 from functools import partial
 
 from pymirror.core.feature import AgentFeature, Stream, Target, handles
+from pymirror.core.limit import timeout
 from pymirror.features.network.outgoing import config as keys
 from pymirror.features.network.outgoing import messages as m
 from pymirror.features.network.outgoing.carry import Join
@@ -94,7 +95,8 @@ class Agent(AgentFeature):
                 await loop.sock_connect(sock, place)
             return
         try:
-            await asyncio.wait_for(connecting, self.config.connect_timeout or None)
+            async with timeout(self.config.connect_timeout or None):
+                await connecting
         except asyncio.TimeoutError:
             raise TimeoutError(errno.ETIMEDOUT, "connect_timeout") from None
 

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from pymirror.core.call import Address
+from pymirror.core.limit import timeout
 from pymirror.features.network.outgoing import listeners
 from pymirror.features.network.outgoing.relay import EXPECT, INTRODUCTION
 
@@ -61,7 +62,8 @@ class Flows:
         self, sock: socket.socket, words: bytes, joined: Joined, never: Callable[[], None]
     ) -> None:
         try:
-            sender = await asyncio.wait_for(self._introduced(sock, words), EXPECT)
+            async with timeout(EXPECT):
+                sender = await self._introduced(sock, words)
             sock.connect(sender)
         except (OSError, asyncio.TimeoutError):
             sock.close()

@@ -17,6 +17,7 @@ from functools import partial
 from pymirror.core.call import SOCKET_CALLS, Address, Call, Errno, OtherAddress, Untouched, Verdict
 from pymirror.core.errors import ChannelLost, PeerError
 from pymirror.core.feature import Launch, LayerFeature, Process, Stream, handles, intercepts
+from pymirror.core.limit import timeout
 from pymirror.core.patterns import TooSlow
 from pymirror.features.network.names import Names, OutgoingFilter
 from pymirror.features.network.outgoing import config as keys
@@ -99,7 +100,8 @@ class Layer(LayerFeature):
         if relay is None:
             return
         try:
-            await asyncio.wait_for(self._settle(), SETTLE)
+            async with timeout(SETTLE):
+                await self._settle()
         except (asyncio.TimeoutError, OSError, PeerError) as error:
             self.log.debug("what the program sent last may not have arrived: %r", error)
         await self._flows.aclose()

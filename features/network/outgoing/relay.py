@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from pymirror.core.call import Address
+from pymirror.core.limit import timeout
 
 log = logging.getLogger("pymirror.features.network.outgoing")
 
@@ -109,7 +110,8 @@ class Relay:
 
     async def _introduced(self, sock: socket.socket) -> None:
         try:
-            words = await asyncio.wait_for(self._words(sock), STRANGER)
+            async with timeout(STRANGER):
+                words = await self._words(sock)
         except (OSError, asyncio.TimeoutError):
             words = b""
         finally:
