@@ -303,7 +303,9 @@ def test_debugging_is_of_pymirror_alone(tmp_path: Path) -> None:
     shown = "import logging; logging.getLogger('pymirror.x').debug('ours'); logging.getLogger('websockets.client').debug('> Authorization: Bearer')"
     code = f"import sys; from pymirror.cli.main import main; main(['--version']); {shown}"
     environ = {**os.environ, "PYMIRROR_LOG": "debug"}
-    done = subprocess.run([sys.executable, "-c", code], env=environ, text=True, capture_output=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environ, text=True, capture_output=True, check=True
+    )
     assert "ours" in done.stderr
     assert "Bearer" not in done.stderr
 
