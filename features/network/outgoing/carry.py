@@ -55,10 +55,12 @@ class Join:
         finally:
             for direction in directions:
                 direction.cancel()
-            await asyncio.gather(*directions, return_exceptions=True)
-            self.taken.set()
-            self.given.set()
-            self._sock.close()
+            try:
+                await asyncio.gather(*directions, return_exceptions=True)
+            finally:  # cancelled once more, at a session's end
+                self.taken.set()
+                self.given.set()
+                self._sock.close()
             await self._stream.aclose()
 
     async def _then(self, carry: Carry, ended: asyncio.Event) -> None:

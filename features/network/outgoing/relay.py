@@ -114,6 +114,9 @@ class Relay:
                 words = await self._words(sock)
         except (OSError, asyncio.TimeoutError):
             words = b""
+        except asyncio.CancelledError:
+            sock.close()
+            raise
         finally:
             self._strangers -= 1
         joined, _, timer = self._expected.pop(words, (None, None, None))
