@@ -9,8 +9,10 @@ import asyncio
 import errno
 import logging
 import socket
+from contextlib import suppress
 from functools import partial
 
+from pymirror.core.errors import ChannelLost
 from pymirror.core.feature import AgentFeature, Stream, Target, handles
 from pymirror.core.limit import timeout
 from pymirror.features.network.outgoing import config as keys
@@ -18,6 +20,7 @@ from pymirror.features.network.outgoing import messages as m
 from pymirror.features.network.outgoing.carry import Join
 from pymirror.features.network.outgoing.datagrams import Flow
 from pymirror.features.network.outgoing.places import inside
+from pymirror.features.network.outgoing.refusals import Teller
 
 log = logging.getLogger("pymirror.features.network.outgoing")
 
@@ -53,7 +56,10 @@ class Agent(AgentFeature):
             raise
         host, port = sock.getsockname()[:2] if sock.family != socket.AF_UNIX else ("", 0)
         await self._say(m.Dialed(dial.number, 0, host, port))
-        joined = Flow(sock, stream) if dial.transport == "udp" else Join(sock, stream)
+        if dial.transport == "udp":
+            joined: Flow | Join = Flow(sock, stream, Teller(partial(self._refused, dial.number)))
+        else:
+            joined = Join(sock, stream)
         joined.given = given
         await joined.run()
 
@@ -64,6 +70,10 @@ class Agent(AgentFeature):
                 return
             except BlockingIOError:
                 await self.peer.drained()
+
+    def _refused(self, number: int, code: int) -> None:
+        with suppress(BlockingIOError, ChannelLost):  # as lost as a datagram
+            self.peer.send(m.Refused(number, code))
 
     @handles(m.Settle)
     async def settle(self, asked: m.Settle) -> m.Settled:

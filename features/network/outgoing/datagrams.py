@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from collections.abc import Callable
 
 from pymirror.core.errors import ChannelLost
 from pymirror.core.feature import Stream
@@ -35,11 +36,18 @@ def split(data: bytes) -> tuple[list[bytes], bytes]:
 class Flow:
     """A connected socket and a stream, joined. dropped: datagrams that found no room.
 
-    given: the stream has ended, and all that came was sent.
+    given: the stream has ended, and all that came was sent. refused(errno): called when the network has
+    reported an error for a datagram. program: the kernel's number of the program's socket, at its end.
     """
 
-    def __init__(self, sock: socket.socket, stream: Stream) -> None:
-        self._sock, self._stream = sock, stream
+    def __init__(
+        self,
+        sock: socket.socket,
+        stream: Stream,
+        refused: Callable[[int], None] = lambda code: None,
+        program: int = 0,
+    ) -> None:
+        self._sock, self._stream, self._refused, self.program = sock, stream, refused, program
         self._waiting: list[bytes] = []
         self._size = 0
         self._some = asyncio.Event()
@@ -63,6 +71,31 @@ class Flow:
             self._sock.close()
             await self._stream.aclose()
 
+    @property
+    def port(self) -> int:
+        """Of the other end."""
+        return int(self._sock.getpeername()[1])
+
+    def refuse(self, program: socket.socket) -> None:
+        """The next call on the program's socket fails with ECONNREFUSED, if it is connected or wants errors.
+
+        The kernel sets a socket's error for a datagram of its own that nobody takes, so for the moment of
+        an empty one this end, which stays ours, listens to itself alone.
+        """
+        own, peer = self._sock.getsockname(), self._sock.getpeername()
+        mapped = program.family == socket.AF_INET6 and self._sock.family == socket.AF_INET
+        where = (f"::ffff:{own[0]}", own[1]) if mapped else own
+        self._sock.connect(own)
+        try:
+            for _ in range(2):  # the first may fetch an error that the program has not heard of yet
+                try:
+                    program.sendto(b"", socket.MSG_DONTWAIT, where)
+                    break
+                except OSError:
+                    continue
+        finally:
+            self._sock.connect(peer)
+
     async def finish(self) -> None:
         """The program is gone: what it sent before goes out, and the stream ends behind it."""
         self._readable()
@@ -76,7 +109,8 @@ class Flow:
                 data = self._sock.recv(LARGEST)
             except BlockingIOError:
                 break
-            except OSError:  # an ICMP error, told once
+            except OSError as error:  # of ICMP, told once
+                self._refused(error.errno or 0)
                 continue
             if self._size + len(data) > QUEUE:
                 self.dropped += 1
@@ -107,6 +141,6 @@ class Flow:
                 return
             except BlockingIOError:
                 break
-            except OSError:
-                continue
+            except OSError as error:
+                self._refused(error.errno or 0)
         self.dropped += 1

@@ -27,6 +27,7 @@ from pymirror.features.network.outgoing.carry import Join
 from pymirror.features.network.outgoing.datagrams import Flow
 from pymirror.features.network.outgoing.flows import Flows
 from pymirror.features.network.outgoing.lookups import Lookups
+from pymirror.features.network.outgoing.refusals import borrowed
 from pymirror.features.network.outgoing.relay import Relay
 from pymirror.features.network.outgoing.rules import Decision, Facts, Place, Rules, Unknown
 
@@ -113,6 +114,19 @@ class Layer(LayerFeature):
         if future is not None and not future.done():
             future.set_result(dialed)
 
+    @handles(m.Refused)
+    async def refused(self, refused: m.Refused) -> None:
+        """The program hears of it at its next call, as the kernel has it."""
+        flow = self._joined.get(refused.number)
+        if not isinstance(flow, Flow):
+            return
+        holder = await asyncio.to_thread(self._listeners.holder, flow.port)
+        program = borrowed(*holder, flow.program) if holder is not None else None
+        if program is not None:
+            with program:
+                if self._joined.get(refused.number) is flow:
+                    flow.refuse(program)
+
     @intercepts("connect", "sendto")
     async def connect(self, call: Call) -> Verdict | None:
         try:
@@ -161,7 +175,7 @@ class Layer(LayerFeature):
             return relay.name(kind), relay.expect(join, never)
         version = call.address.ip.version
         if call.transport == "udp":
-            return self._flows.expect(version, partial(self._flow, number, stream), never)
+            return self._flows.expect(version, partial(self._flow, number, call.socket, stream), never)
         return relay.address(version), relay.expect(join, never)
 
     async def _result(self, call: Call, future: asyncio.Future[m.Dialed]) -> m.Dialed | None:
@@ -192,8 +206,8 @@ class Layer(LayerFeature):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         await self._run(number, Join(sock, stream))
 
-    async def _flow(self, number: int, stream: Stream, sock: socket.socket) -> None:
-        await self._run(number, Flow(sock, stream))
+    async def _flow(self, number: int, program: int, stream: Stream, sock: socket.socket) -> None:
+        await self._run(number, Flow(sock, stream, program=program))
 
     async def _run(self, number: int, joined: Join | Flow) -> None:
         self._joined[number] = joined

@@ -70,12 +70,21 @@ class Listeners:
         if not wanted:
             return ""
         for pid in _processes(self._program, self._mark):
-            if wanted & _held(pid):
+            if wanted & _held(pid).keys():
                 return f"{_read(f'/proc/{pid}/comm').strip()} ({pid})"
         if len(self._others) > MOST_OTHERS:
             self._others.clear()
         self._others |= wanted
         return ""
+
+    def holder(self, port: int) -> tuple[int, int] | None:
+        """(process, descriptor) of the program's UDP socket that has the port."""
+        wanted = {inode for inode, its in sockets("udp", port).items() if its == port}
+        for pid in _processes(self._program, self._mark) if wanted else ():
+            for inode, number in _held(pid).items():
+                if inode in wanted:
+                    return pid, number
+        return None
 
 
 def _processes(program: int, mark: bytes) -> Iterator[int]:
@@ -100,8 +109,9 @@ def _parent(pid: int) -> int:
     return int(fields[1]) if len(fields) > 1 else 0
 
 
-def _held(pid: int) -> set[int]:
-    found: set[int] = set()
+def _held(pid: int) -> dict[int, int]:
+    """Inode → descriptor of the sockets of a process."""
+    found: dict[int, int] = {}
     try:
         numbers = os.listdir(f"/proc/{pid}/fd")
     except OSError:  # it has ended, or became another user's
@@ -110,7 +120,7 @@ def _held(pid: int) -> set[int]:
         with suppress(OSError):  # closed meanwhile
             link = os.readlink(f"/proc/{pid}/fd/{number}")
             if link.startswith("socket:["):
-                found.add(int(link[8:-1]))
+                found[int(link[8:-1])] = int(number)
     return found
 
 

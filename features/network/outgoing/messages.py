@@ -33,6 +33,14 @@ class Dialed:
 
 
 @message(NAME)
+class Refused:
+    """The network has reported an error (errno `code`) for a datagram of that flow. Not told for each one."""
+
+    number: int
+    code: int
+
+
+@message(NAME)
 class Resolve:
     """What are the addresses of `name`, as the target's network sees it?"""
 

@@ -7,6 +7,7 @@ import socket
 
 from pymirror.features.network.outgoing.datagrams import LENGTH, QUEUE, Flow, split
 from pymirror.features.network.outgoing.flows import Flows
+from pymirror.features.network.outgoing.refusals import Teller
 
 
 def framed(*datagrams: bytes) -> bytes:
@@ -84,3 +85,13 @@ async def test_only_the_introduced_socket_is_heard() -> None:
         stranger.sendto(b"late", (where.host, where.port))
         assert await came == (("127.0.0.1", program.getsockname()[1]), b"first")
     await flows.aclose()
+
+
+async def test_of_many_errors_at_once_few_are_told() -> None:
+    told: asyncio.Queue[int] = asyncio.Queue()
+    teller = Teller(told.put_nowait)
+    for _ in range(2):
+        for code in (111, 113, 111):
+            teller(code)
+        assert await told.get() == 111
+    assert told.empty()

@@ -1,6 +1,7 @@
 """What a Python program sees of UDP in the target's network: `outgoing_udp.py CASE`, prints JSON."""
 
 import json
+import select
 import socket
 import sys
 
@@ -54,20 +55,49 @@ def errors():
         sock.sendto(b"found", ("10.77.0.1", 7010))
         found = [sock.recv(100).decode()]
     with made() as sock:
-        sock.settimeout(0.2)
-        sock.connect(("10.77.0.1", 7099))
-        for _ in range(3):
-            sock.send(b"lost")
-            try:
-                sock.recv(1)
-            except OSError as error:
-                found.append(type(error).__name__)
-    with made() as sock:
         found.append(sock.connect_ex(("10.79.0.1", 53)))
         try:
             sock.sendto(b"x", ("10.79.0.1", 53))
         except OSError as error:
             found.append(error.errno)
+    return found
+
+
+def refused():
+    """A connected socket hears of a closed port at its next call, each time; one that wants errors too.
+
+    One that is not connected hears nothing. Once somebody listens there the same socket reaches it.
+    """
+    found = []
+
+    def attempt(sock, call):
+        try:
+            found.append(call())
+        except OSError as error:
+            found.append(type(error).__name__)
+
+    for family, host in ((socket.AF_INET, "10.77.0.1"), (socket.AF_INET6, "fd77::1")):
+        with made(family) as sock:
+            sock.connect((host, 7014))
+            for data in (b"lost", b""):
+                sock.send(data)
+                attempt(sock, lambda: sock.recv(1))
+            sock.send(b"lost")
+            found.append(select.select([sock], [], [], 20)[0] == [sock])
+            attempt(sock, lambda: sock.send(b"lost"))
+            with made(family) as other:  # opens the port
+                other.sendto(b"open", (host, 7015))
+                other.recv(9)
+            sock.send(b"found")
+            attempt(sock, lambda: sock.recv(100).decode())
+    with made() as sock:
+        sock.sendto(b"lost", ("10.77.0.1", 7099))
+        sock.settimeout(0.3)
+        attempt(sock, lambda: sock.recv(1))
+        sock.setsockopt(socket.IPPROTO_IP, 11, 1)  # IP_RECVERR
+        sock.settimeout(20)
+        sock.sendto(b"lost", ("10.77.0.1", 7099))
+        attempt(sock, lambda: sock.recv(1))
     return found
 
 

@@ -6,7 +6,7 @@ reads a number and sends that many bytes; 7003 reads to the end and answers with
 7005 reads until the reset and tells it at 7006, which waits for that; 7007 never reads; 7008 reads to the end and prints the number of bytes; 7080 HTTP.
 Unix sockets: /app/stream.sock and the abstract side-car repeat, /app/packets.sock repeats packets, nobody listens
 on /app/dead.sock. UDP port 7010 and 7011: answer with "PORT " and the datagram; 7012: with the sender's address;
-7013: prints the number of bytes.
+7013: prints the number of bytes; 7015: opens 7014, which answers as 7010 does, and then answers.
 """
 
 import asyncio
@@ -142,8 +142,15 @@ class Datagrams(asyncio.DatagramProtocol):
         told = f"{addr[0]} {addr[1]}" if self.port == 7012 else f"{self.port} "
         if self.port == 7013:
             print(len(data), flush=True)
-            return
-        self.transport.sendto(told.encode() + (b"" if self.port == 7012 else data), addr)
+        elif self.port == 7015:
+            self.opening = asyncio.ensure_future(self.open(told, addr))
+        else:
+            self.transport.sendto(told.encode() + (b"" if self.port == 7012 else data), addr)
+
+    async def open(self, told, addr):
+        host = self.transport.get_extra_info("sockname")[0]
+        await asyncio.get_running_loop().create_datagram_endpoint(lambda: Datagrams(7014), (host, 7014))
+        self.transport.sendto(told.encode(), addr)
 
 
 async def main():
@@ -155,7 +162,7 @@ async def main():
     }  # fmt: skip
     for host, (port, serve) in itertools.product(HERE, servers.items()):
         await asyncio.start_server(handler(serve), host, port, backlog=1024)
-    for host, port in itertools.product(HERE, (7010, 7011, 7012, 7013)):
+    for host, port in itertools.product(HERE, (7010, 7011, 7012, 7013, 7015)):
         await loop.create_datagram_endpoint(lambda port=port: Datagrams(port), (host, port))
     serving = await unix(sys.argv[1])
     print("up", flush=True)
