@@ -71,7 +71,7 @@ def decide(call: Call, settings: Any) -> tuple[str, Verdict] | None:
     halves = registry.layer_halves()
     for name, config in settings.features.items():
         half = halves[name].cls
-        verdict = half.explain(config, call) if half.wanted(config) else None
+        verdict = half.explain_among(config, call, settings.features) if half.wanted(config) else None
         if verdict is not None:
             return name, verdict
     return None

@@ -9,7 +9,7 @@ Core makes the instances, checks them at load (registry.py) and calls:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from attrs import define, field, frozen
@@ -219,6 +219,11 @@ class LayerFeature(_Half):
     def explain(cls, config: Any, call: Call) -> Verdict | None:
         """What would happen to `call`, from the configuration alone: no cluster, no I/O."""
         return None
+
+    @classmethod
+    def explain_among(cls, config: Any, call: Call, others: Mapping[str, Any]) -> Verdict | None:
+        """The same where another feature's configuration counts too; others: all, by feature name."""
+        return cls.explain(config, call)
 
 
 class AgentFeature(_Half):

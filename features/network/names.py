@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 MOST = 10_000
 """Addresses remembered; the one not heard of for longest goes first."""
@@ -55,6 +55,15 @@ class OutgoingFilter:
         self._heard = heard
         if self._told is not None:
             heard(*self._told)
+
+
+class Lookup:
+    """How the program's resolvers find a name's addresses: `launch.shared(Lookup)`.
+
+    ask: set by who answers the program's resolvers; None: they ask this machine's name servers.
+    """
+
+    ask: Callable[[str], Awaitable[frozenset[str]]] | None = None
 
 
 def canonical(name: str) -> str:

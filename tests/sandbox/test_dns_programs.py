@@ -147,6 +147,15 @@ async def test_names_of_the_outgoing_filter_are_resolved_on_their_side(
     assert table["only.here"] == ["192.168.0.1"] and table["v4only"] == ["10.77.0.2"]
 
 
+async def test_a_name_in_the_outgoing_filter_means_what_the_target_takes_it_for(there: NamesPod) -> None:
+    """By the target's search list and name servers; the program has only the address."""
+    script = "import socket; print(socket.socket().connect_ex(('10.77.0.1', 7099)))"
+    outgoing = {"filter": {"remote": ["api:7099"]}}
+    ran = await there.run(sys.executable, "-c", script, outgoing=outgoing)
+    assert int(ran.out) == errno.ECONNREFUSED
+    assert "connect tcp 10.77.0.1:7099 -> ECONNREFUSED (outgoing.filter remote 'api:7099')" in ran.err
+
+
 async def test_a_change_in_the_target_is_seen_by_a_running_program(there: NamesPod) -> None:
     command = [sys.executable, "-m", "pymirror.cli.main", "exec", "-t", f"process/{there.target.pid}"]
     made = await asyncio.create_subprocess_exec(

@@ -10,7 +10,8 @@ import errno
 import functools
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from pymirror.core.call import (
     PATH_CALLS,
@@ -32,7 +33,8 @@ from pymirror.features.network.dns.names import Rules
 from pymirror.features.network.dns.snapshot import Snapshot
 from pymirror.features.network.dns.upstream import PORT, Upstream, here
 from pymirror.features.network.dns.view import View
-from pymirror.features.network.names import Names, OutgoingFilter
+from pymirror.features.network.names import Lookup, Names, OutgoingFilter
+from pymirror.features.network.outgoing.filter import parse
 
 SHORT_CUTS = (
     b"/run/nscd/socket",
@@ -43,6 +45,7 @@ SHORT_CUTS = (
 """Sockets of services of this machine that resolve names for a program."""
 
 OFF = "network.dns is off"
+OUTGOING = "network.outgoing"
 
 MOST_HOSTS = 1000
 """Entries of the hosts file that are remembered for the outgoing filter."""
@@ -50,7 +53,7 @@ MOST_HOSTS = 1000
 
 class Layer(LayerFeature):
     name = m.NAME
-    before = ("fs", "network.outgoing")  # whose are all other paths, and all other ports
+    before = ("fs", OUTGOING)  # whose are all other paths, and all other ports
     Config = keys.Config
     config: keys.Config
     _view: View | None = None
@@ -63,11 +66,20 @@ class Layer(LayerFeature):
 
     @classmethod
     def explain(cls, config: keys.Config, call: Call) -> Verdict | None:
+        return cls.explain_among(config, call, {})
+
+    @classmethod
+    def explain_among(cls, config: keys.Config, call: Call, others: Mapping[str, Any]) -> Verdict | None:
+        """The names of the outgoing filter join (see Rules.with_outgoing); the search list is not known."""
         if call.name != "name":
             return verdict(call, -1, config.is_on)
         if not config.is_on:
             return Untouched(OFF)
-        decision = Rules.of(config.filter).decide(os.fsdecode(call.path))
+        rules = Rules.of(config.filter)
+        outgoing = getattr(others.get(OUTGOING), "filter", None)
+        if outgoing is not None:
+            rules = rules.with_outgoing(outgoing.entries, outgoing.remote is None)
+        decision = rules.foretell(os.fsdecode(call.path))
         return Untouched(decision.reason) if decision.here else Verdict(decision.reason)
 
     async def prepare(self, launch: Launch) -> None:
@@ -82,8 +94,7 @@ class Layer(LayerFeature):
                     call = Call(name, path, follow=follow)
                     launch.known.append((call, verdict(call, root, self.config.is_on)))
         launch.notes.append(f"names: {_summary(self.config)}")
-        if self.config.is_on:
-            launch.shared(OutgoingFilter).listen(functools.partial(self._outgoing, launch))
+        launch.shared(OutgoingFilter).listen(functools.partial(self._outgoing, launch))
 
     async def _open(self, launch: Launch) -> None:
         # Here and not above: they bring dnspython, which a session without names need not wait for.
@@ -99,6 +110,7 @@ class Layer(LayerFeature):
         self._answers = Answers(
             self._ask_target, self._ask_here, self._learned, Cache(self.config.cache), time.monotonic
         )
+        launch.shared(Lookup).ask = self._look_up
         self._relays = Relays(self._answers.answer, lambda host: host in self._servers)
         answer: m.Files = await self.peer.request(m.AskFiles())
         self._show(answer.files)
@@ -153,6 +165,13 @@ class Layer(LayerFeature):
                 self._names.learned(name, [address])
 
     def _outgoing(self, launch: Launch, entries: Sequence[str], here: bool) -> None:
+        if not self.config.is_on:
+            if not here and any(parse(text).name for text in entries):
+                launch.notes.append(
+                    "names: those of feature.network.outgoing.filter.remote mean what this machine takes "
+                    "them for, as feature.network.dns is off"
+                )
+            return
         if self._answers.rules.opposes(entries, here):
             launch.notes.append(
                 "names: the outgoing filter names the other side's; they are resolved where "
@@ -160,6 +179,18 @@ class Layer(LayerFeature):
             )
         self._joined = (entries, here)
         self._show([])
+
+    async def _look_up(self, name: str) -> frozenset[str]:
+        from pymirror.features.network.dns.lookup import addresses
+
+        if self._view is None:
+            return frozenset()
+        return await addresses(name, self._view.sources, self._view.hosts, self._view.resolv, self._ask)
+
+    async def _ask(self, query: bytes, tcp: bool) -> bytes:
+        answer = await self._answers.answer(query, "", tcp)
+        assert answer is not None  # only what is no query has none
+        return answer
 
     async def _ask_target(self, query: bytes, server: str, tcp: bool) -> bytes:
         answer: m.Answer = await self.peer.request(m.Query(query, server, tcp))

@@ -26,6 +26,7 @@ class Resolv:
     attempts: int = 2
     rotate: bool = False
     tcp: bool = False
+    ndots: int = 1
 
 
 def parse_resolv(text: str) -> Resolv:
@@ -48,14 +49,15 @@ def parse_resolv(text: str) -> Resolv:
         attempts=_option(options, "attempts", 2, most=5),
         rotate="rotate" in options,
         tcp="use-vc" in options,
+        ndots=_option(options, "ndots", 1, most=15, least=0),
     )
 
 
-def _option(options: list[str], name: str, default: int, most: int) -> int:
+def _option(options: list[str], name: str, default: int, most: int, least: int = 1) -> int:
     for option in reversed(options):
         found = re.fullmatch(rf"{name}:([0-9]{{1,9}})", option)
         if found:
-            return min(max(int(found[1]), 1), most)
+            return min(max(int(found[1]), least), most)
     return default
 
 

@@ -55,6 +55,20 @@ class Rules:
                 return Decision(self.listed_here, f"{self.words} {entry.text}")
         return Decision(not self.listed_here, f"{self.words}: no entry is {canonical(name)}")
 
+    def foretell(self, name: str) -> Decision:
+        """As `decide` before there is a target, whose search list may make other entries match."""
+        found, whole = self.decide(name), canonical(name)
+        for entry in self.entries if found.here is not self.listed_here else ():
+            one, other = sorted((whole, entry.name or ""), key=len)
+            if one and other.startswith(one + "."):
+                side = "this machine" if self.listed_here else "the target"
+                domain = other[len(one) + 1 :]
+                return Decision(
+                    found.here,
+                    f"{found.reason}; {side} if {domain} is in the target's search list: {entry.text}",
+                )
+        return found
+
     def with_outgoing(self, entries: Sequence[str], here: bool) -> Rules:
         """The names of the outgoing filter join the same side (mirrord: 7.4, auto-copy).
 

@@ -9,7 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from pymirror.features.network.dns.lookupfiles import Resolv, merge_hosts, merge_nsswitch, parse_resolv
+from pymirror.features.network.dns.lookupfiles import (
+    Resolv,
+    host_sources,
+    merge_hosts,
+    merge_nsswitch,
+    parse_resolv,
+)
 from pymirror.features.network.dns.messages import HOSTS, NSSWITCH, PATHS, RESOLV, File
 from pymirror.features.network.dns.names import Rules
 
@@ -39,6 +45,11 @@ class View:
     def hosts(self) -> str:
         """What the program sees as /etc/hosts."""
         return self._shown[HOSTS] or ""
+
+    @property
+    def sources(self) -> str:
+        """Where names are looked up, in order: files, dns."""
+        return host_sources(self._target[NSSWITCH])
 
     def take(self, files: Iterable[File]) -> None:
         """These are the target's now. `show` has the program see them."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
 import socket
 from contextlib import suppress
 from functools import partial
@@ -21,8 +20,6 @@ from pymirror.features.network.outgoing.carry import Join
 from pymirror.features.network.outgoing.datagrams import Flow
 from pymirror.features.network.outgoing.places import inside
 from pymirror.features.network.outgoing.refusals import Teller
-
-log = logging.getLogger("pymirror.features.network.outgoing")
 
 
 class Agent(AgentFeature):
@@ -109,17 +106,6 @@ class Agent(AgentFeature):
                 await connecting
         except asyncio.TimeoutError:
             raise TimeoutError(errno.ETIMEDOUT, "connect_timeout") from None
-
-    @handles(m.Resolve)
-    async def resolve(self, asked: m.Resolve) -> m.Resolved:
-        try:
-            found = await self.target.in_network(
-                partial(socket.getaddrinfo, asked.name, None, type=socket.SOCK_STREAM)
-            )
-        except socket.gaierror as error:
-            log.debug("%s, a name in a filter, does not resolve: %s", asked.name, error)
-            return m.Resolved([])
-        return m.Resolved(sorted({str(address[0]) for *_, address in found}))
 
 
 def kind_of(dial: m.Dial) -> tuple[int, int]:

@@ -35,6 +35,10 @@ class Filter:
         if (self.remote is None) == (self.local is None):
             raise ValueError("give exactly one of remote and local")
 
+    @property
+    def entries(self) -> list[str]:
+        return (self.local if self.remote is None else self.remote) or []
+
 
 @frozen
 class Config:

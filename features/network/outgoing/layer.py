@@ -19,7 +19,7 @@ from pymirror.core.errors import ChannelLost, PeerError
 from pymirror.core.feature import Launch, LayerFeature, Process, Stream, handles, intercepts
 from pymirror.core.limit import timeout
 from pymirror.core.patterns import TooSlow
-from pymirror.features.network.names import Names, OutgoingFilter
+from pymirror.features.network.names import Lookup, Names, OutgoingFilter
 from pymirror.features.network.outgoing import config as keys
 from pymirror.features.network.outgoing import debuggers, listeners
 from pymirror.features.network.outgoing import messages as m
@@ -74,7 +74,7 @@ class Layer(LayerFeature):
         self._rules = Rules(self.config, debuggers.ports(launch.argv, launch.environ))
         self._names = launch.shared(Names)
         chosen = self.config.filter
-        self._lookups = Lookups(self.peer, here=chosen is not None and chosen.local is not None)
+        self._lookups = Lookups(launch.shared(Lookup))
         session = launch.environ.get(MARK)
         self._mark = f"{MARK}={session}".encode() if session else b""
         self._listeners = listeners.Listeners(0, self._mark)
@@ -86,8 +86,7 @@ class Layer(LayerFeature):
         self._open = 0
         self._joined: dict[int, Join | Flow] = {}
         if chosen is not None:
-            here = chosen.remote is None
-            launch.shared(OutgoingFilter).tell((chosen.local if here else chosen.remote) or [], here)
+            launch.shared(OutgoingFilter).tell(chosen.entries, chosen.remote is None)
         launch.notes.append(f"outgoing: {_summary(self.config)}")
 
     async def started(self, process: Process) -> None:

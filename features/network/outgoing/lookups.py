@@ -11,9 +11,7 @@ import logging
 import socket
 from collections.abc import Iterable
 
-from pymirror.core.errors import PeerError
-from pymirror.core.feature import Peer
-from pymirror.features.network.outgoing import messages as m
+from pymirror.features.network.names import Lookup
 
 log = logging.getLogger("pymirror.features.network.outgoing")
 
@@ -24,10 +22,10 @@ WITHIN = 3.0
 
 
 class Lookups:
-    """here: also ask this machine, whose answers count for destinations that stay on it."""
+    """lookup: how the program's resolvers find names; what they say is what the program connects to."""
 
-    def __init__(self, peer: Peer, here: bool) -> None:
-        self._peer, self._here = peer, here
+    def __init__(self, lookup: Lookup) -> None:
+        self._lookup = lookup
         self._loop = asyncio.get_running_loop()
         self._known: dict[str, tuple[float, frozenset[str]]] = {}
         self._asking: dict[str, asyncio.Task[None]] = {}
@@ -49,8 +47,7 @@ class Lookups:
 
     async def _one(self, name: str) -> None:
         try:
-            there, here = await asyncio.gather(self._there(name), self._local(name))
-            self._keep(name, there | here)
+            self._keep(name, await (self._lookup.ask or self._here)(name))
         finally:
             del self._asking[name]
 
@@ -59,17 +56,7 @@ class Lookups:
             log.warning("%s, a name in outgoing.filter, does not resolve: it matches nothing for now", name)
         self._known[name] = (self._loop.time() + (KEEP if found else KEEP_FAILURE), found)
 
-    async def _there(self, name: str) -> frozenset[str]:
-        try:
-            resolved: m.Resolved = await self._peer.request(m.Resolve(name))
-        except (OSError, PeerError) as error:
-            log.debug("%s: %s", name, error)
-            return frozenset()
-        return frozenset(resolved.addresses)
-
-    async def _local(self, name: str) -> frozenset[str]:
-        if not self._here:
-            return frozenset()
+    async def _here(self, name: str) -> frozenset[str]:
         try:
             found = await self._loop.getaddrinfo(name, None, type=socket.SOCK_STREAM)
         except OSError as error:

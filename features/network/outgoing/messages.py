@@ -41,20 +41,6 @@ class Refused:
 
 
 @message(NAME)
-class Resolve:
-    """What are the addresses of `name`, as the target's network sees it?"""
-
-    name: str
-
-
-@message(NAME)
-class Resolved:
-    """Numeric addresses; empty when it does not resolve."""
-
-    addresses: list[str]
-
-
-@message(NAME)
 class Settle:
     """The program has ended: is all that was sent in these, to the end of their streams, on its way?"""
 

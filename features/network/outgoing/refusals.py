@@ -38,7 +38,7 @@ class Teller:
 
 
 def borrowed(pid: int, number: int, cookie: int) -> socket.socket | None:
-    """The socket a process has under that number, by a descriptor of ours; None: it is gone, or not ours to take.
+    """The socket a process has under that number, by one of ours; None: it is gone, or not to be had.
 
     cookie: its SO_COOKIE.
     """

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import dns.flags
+import dns.message
+import dns.rrset
 import pytest
 
 from pymirror.core.call import Call, Errno, OtherPath, Untouched, Verdict
 from pymirror.features.network.dns.config import Config, Filter
 from pymirror.features.network.dns.layer import Layer
+from pymirror.features.network.dns.lookup import addresses, candidates
 from pymirror.features.network.dns.lookupfiles import (
     Resolv,
     host_lines,
@@ -19,6 +23,8 @@ from pymirror.features.network.dns.lookupfiles import (
     servers_in_turn,
 )
 from pymirror.features.network.dns.names import Decision, Rules, reversed_address, spoken
+from pymirror.features.network.outgoing.config import Config as OutgoingConfig
+from pymirror.features.network.outgoing.config import Filter as OutgoingFilter
 
 SEARCH = ("shop.svc.cluster.local", "svc.cluster.local", "cluster.local")
 LOCAL, REMOTE = "network.dns.filter.local", "network.dns.filter.remote"
@@ -103,14 +109,14 @@ def test_reversed(name: str, address: str | None) -> None:
         ("", Resolv()),
         (
             "nameserver 10.96.0.10\nsearch a.b c.d\noptions ndots:5\n",
-            Resolv(("10.96.0.10",), ("a.b", "c.d")),
+            Resolv(("10.96.0.10",), ("a.b", "c.d"), ndots=5),
         ),
         (
             "# nameserver 1.1.1.1\n;x\nnameserver 1.2.3.4 # one\nnameserver fe80::1%eth0\nnameserver x\n"
             "nameserver 5.6.7.8\nnameserver 9.9.9.9\ndomain d.e f\noptions timeout:1 attempts:9 rotate\noptions use-vc",
             Resolv(("1.2.3.4", "fe80::1%eth0", "5.6.7.8"), ("d.e",), 1.0, 5, True, True),
         ),
-        ("options timeout:99 timeout:0 attempts:x\nnameserver\noptions", Resolv(timeout=1.0)),
+        ("options timeout:99 timeout:0 attempts:x ndots:0\nnameserver\noptions", Resolv(timeout=1.0, ndots=0)),
         ("domain x\nsearch y z", Resolv(search=("y", "z"))),
     ],
 )  # fmt: skip
@@ -222,3 +228,69 @@ def test_explain(call: Call, kind: type | None, reason: str) -> None:
     verdict = Layer.explain(Config(filter=Filter(local=["db"])), call)
     assert (None if verdict is None else type(verdict)) is kind
     assert verdict is None or verdict.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("name", "outgoing", "kind", "reason"),
+    [
+        ("db", OutgoingFilter(local=["db:5432"]), Untouched, "network.outgoing.filter.local db:5432"),
+        ("db", OutgoingFilter(remote=["db"]), Verdict, "network.dns: no filter"),
+        ("api", None, Verdict, "network.dns: no filter"),
+        (
+            "db.shop.svc", OutgoingFilter(local=["db"]), Verdict,
+            "network.outgoing.filter.local: no entry is db.shop.svc; "
+            "this machine if shop.svc is in the target's search list: db",
+        ),
+        (
+            "db", OutgoingFilter(local=["db.shop.svc"]), Verdict,
+            "network.outgoing.filter.local: no entry is db; "
+            "this machine if shop.svc is in the target's search list: db.shop.svc",
+        ),
+    ],
+)  # fmt: skip
+def test_explain_knows_the_outgoing_filter_and_of_search_lists(
+    name: str, outgoing: OutgoingFilter | None, kind: type, reason: str
+) -> None:
+    others = {"network.outgoing": OutgoingConfig(filter=outgoing)}
+    verdict = Layer.explain_among(Config(), Call("name", name.encode()), others)
+    assert verdict is not None and (type(verdict), verdict.reason) == (kind, reason)
+
+
+SEARCHED = Resolv(search=("demo.svc", "svc."), ndots=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        ("db", ["db.demo.svc", "db.svc", "db"]),
+        ("db.other", ["db.other.demo.svc", "db.other.svc", "db.other"]),
+        ("www.example.com", ["www.example.com", "www.example.com.demo.svc", "www.example.com.svc"]),
+        ("db.", ["db"]),
+    ],
+)
+def test_a_name_is_asked_for_as_the_search_list_says(name: str, asked: list[str]) -> None:
+    assert candidates(name, SEARCHED) == asked
+
+
+@pytest.mark.parametrize(
+    ("name", "sources", "found"),
+    [
+        ("web", "files dns", {"10.1.1.1", "fd00::1"}),
+        ("web", "dns files", {"10.2.2.2"}),
+        ("WEB.", "files", {"10.1.1.1", "fd00::1"}),
+        ("web.other", "files dns", set()),
+        ("x" * 64, "files dns", set()),
+    ],
+)
+async def test_a_name_is_looked_up_where_the_target_does(name: str, sources: str, found: set[str]) -> None:
+    async def ask(wire: bytes, tcp: bool) -> bytes:
+        asked = dns.message.from_wire(wire)
+        reply = dns.message.make_response(asked)
+        if str(asked.question[0]) == "web.svc. IN A" and not tcp:
+            reply.flags |= dns.flags.TC
+        elif str(asked.question[0]) == "web.svc. IN A":
+            reply.answer.append(dns.rrset.from_text("web.svc.", 30, "IN", "A", "10.2.2.2"))
+        return reply.to_wire()
+
+    hosts = "10.1.1.1 a Web\nfd00:0::1 web\n"
+    assert await addresses(name, sources, hosts, SEARCHED, ask) == found

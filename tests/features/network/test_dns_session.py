@@ -25,7 +25,7 @@ from pymirror.features.network.dns import messages as m
 from pymirror.features.network.dns.agent import Agent
 from pymirror.features.network.dns.config import Config, Filter
 from pymirror.features.network.dns.layer import Layer
-from pymirror.features.network.names import OutgoingFilter
+from pymirror.features.network.names import Lookup, OutgoingFilter
 from tests.features.network.dns_there import (
     HOSTS,
     ORIGIN,
@@ -55,6 +55,33 @@ async def test_a_filter_of_the_other_side_stays_with_a_word(tmp_path: Path) -> N
         there.launch.shared(OutgoingFilter).tell(["api"], True)
         assert (await there.ask("api")).answer[0][0].to_text() == "10.77.0.1"
         assert "the outgoing filter names the other side's" in there.launch.notes[-1]
+
+
+async def test_a_name_of_a_filter_is_looked_up_as_the_program_would(tmp_path: Path) -> None:
+    async with halves(tmp_path) as there:
+        look_up = there.launch.shared(Lookup).ask
+        assert look_up is not None
+        assert await look_up("api") == {"10.77.0.1", "fd77::1"}
+        assert await look_up("demo-pod") == {"10.244.0.7"}
+        assert await look_up("nothing") == await look_up("broken") == frozenset()
+        there.launch.shared(OutgoingFilter).tell(["api"], True)
+        assert await look_up("api") == {"192.168.0.1", "fd77::1"}
+    assert await look_up("api") == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("entries", "here", "told"), [(["db"], False, True), (["db"], True, False), (["10.0.0.1"], False, False)]
+)
+async def test_names_that_go_to_the_target_but_are_resolved_here_get_a_word(
+    tmp_path: Path, entries: list[str], here: bool, told: bool
+) -> None:
+    with FakeTarget(tmp_path) as target:
+        async with pair(Layer, Agent, Config(enabled=False), target) as both:
+            launch = Launch(["true"], {}, str(tmp_path))
+            await both.layer.prepare(launch)
+            launch.shared(OutgoingFilter).tell(entries, here)
+            assert launch.shared(Lookup).ask is None
+            assert ("outgoing.filter.remote mean what this machine" in launch.notes[-1]) is told
 
 
 async def test_the_files_of_resolvers(tmp_path: Path) -> None:
