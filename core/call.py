@@ -57,7 +57,9 @@ class Call:
     Of `SOCKET_CALLS`: transport is tcp, udp, unix (stream) or unixpacket (seqpacket); address the
     destination of the first two, path that of the others as it was given (a name in the abstract
     name space begins with NUL). blocking: the program waits for the result. socket: the kernel's
-    number of the socket (SO_COOKIE), the same for all who share it and never used again.
+    number of the socket (SO_COOKIE), the same for all who share it and never used again. device: the
+    network device of this machine that the socket is bound to. again: of a connect that was asked about
+    before and given up while it waited (a signal, SO_SNDTIMEO): what was begun for it goes on.
     """
 
     name: str
@@ -69,6 +71,8 @@ class Call:
     transport: str = field(default="", kw_only=True)
     blocking: bool = field(default=True, kw_only=True)
     socket: int = field(default=0, kw_only=True)
+    device: str = field(default="", kw_only=True)
+    again: bool = field(default=False, kw_only=True)
 
 
 @frozen

@@ -16,7 +16,7 @@ from typing import Any
 from attrs import frozen
 
 from pymirror.runtimes.process.sandbox import FILES, Sandbox
-from tests.sandbox.pod_network import LIMIT, PROGRAMS, Ran, run
+from tests.sandbox.pod_network import PROGRAMS, Ran, ran, run
 
 RESOLV = (
     "nameserver 10.77.0.1\nnameserver fd77::1\nsearch demo.svc.cluster.local svc.cluster.local\n"
@@ -54,14 +54,6 @@ def inside(pid: int, folder: Path) -> list[str]:
     binds = "".join(f"mount --bind {folder}/{name} /etc/{name} && " for name in sorted(os.listdir(folder)))
     script = f'{binds} exec "$@"'
     return ["nsenter", "-t", str(pid), "-n", "unshare", "-m", "sh", "-c", script, "sh"]
-
-
-async def ran(*command: str) -> Ran:
-    made = await asyncio.create_subprocess_exec(
-        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
-    out, err = await asyncio.wait_for(made.communicate(), LIMIT)
-    return Ran(made.returncode or 0, out.decode(), err.decode())
 
 
 def write(folder: Path, files: dict[str, str]) -> Path:

@@ -30,6 +30,14 @@ class Ran:
         return json.loads(self.out)
 
 
+async def ran(*command: object) -> Ran:
+    made = await asyncio.create_subprocess_exec(
+        *map(str, command), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    out, err = await asyncio.wait_for(made.communicate(), LIMIT)
+    return Ran(made.returncode or 0, out.decode(), err.decode())
+
+
 async def run(
     pid: int, *program: object, network: dict[str, Any], trace: bool = True, prefix: Sequence[str] = ()
 ) -> Ran:
@@ -64,6 +72,10 @@ class Pod:
     async def run(self, *program: object, feature: dict[str, Any] | None = None, trace: bool = True) -> Ran:
         """See `run`, with dns off; feature: of `feature.network`."""
         return await run(self.pid, *program, network={"dns": False, **(feature or {})}, trace=trace)
+
+    async def truth(self, *program: object) -> Ran:
+        """What it says in the target's network itself, without pymirror."""
+        return await ran("nsenter", "-t", self.pid, "-n", *program)
 
 
 @asynccontextmanager

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.sandbox.dns_pod import HOSTS, RESOLV, NamesPod, names_pod, other_machine, ran
-from tests.sandbox.pod_network import PROGRAMS
+from tests.sandbox.dns_pod import HOSTS, RESOLV, NamesPod, names_pod, other_machine
+from tests.sandbox.pod_network import PROGRAMS, ran
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.asyncio(loop_scope="module")]
 

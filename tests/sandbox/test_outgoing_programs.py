@@ -85,8 +85,8 @@ async def test_java(there: Pod, tmp_path: Path) -> None:
     ], ran
 
 
-async def test_curl(there: Pod) -> None:
-    ran = await there.run(
-        tool("curl"), "-sS", "--noproxy", "*", "http://10.77.0.1:7080/", "http://[fd77::1]:7080/"
-    )
+@pytest.mark.parametrize("options", [[], ["--tcp-fastopen"]], ids=["plain", "fast open"])
+async def test_curl(there: Pod, options: list[str]) -> None:
+    words = (tool("curl"), "-sS", "--noproxy", "*", *options)
+    ran = await there.run(*words, "http://10.77.0.1:7080/", "http://[fd77::1]:7080/")
     assert ran.out == "from the pod\n" * 2, ran

@@ -48,7 +48,17 @@ async def test_what_the_kernel_refuses_is_refused_as_ever(there: Pod) -> None:
 
 
 async def test_a_connect_that_is_polled_for(there: Pod) -> None:
-    assert await case(there, "polled") == ["EINPROGRESS", 0, 0, errno.EISCONN, "ECONNREFUSED", 0]
+    assert await case(there, "polled") == ["EINPROGRESS", 0, 0, errno.EISCONN, "10.77.0.1", "ECONNREFUSED", 0]
+
+
+async def test_fast_open(there: Pod) -> None:
+    reached = [4, ["10.77.0.1", True], "EINPROGRESS", "data", "data", "ECONNREFUSED", True]
+    assert await case(there, "fast_open") == reached
+
+
+async def test_a_socket_bound_to_a_device_stays_on_this_machine(there: Pod) -> None:
+    *devices, marked = await case(there, "devices")
+    assert [True, True] in devices and [False, True] not in devices and marked == "10.77.0.1"
 
 
 async def test_half_close(there: Pod) -> None:

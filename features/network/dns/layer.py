@@ -136,6 +136,8 @@ class Layer(LayerFeature):
     async def socket(self, call: Call) -> Verdict | None:
         if call.address is None or call.address.port != PORT:
             return verdict(call, -1, self.config.is_on)
+        if call.device:  # no relay of ours can be reached from there
+            return None
         if not self.config.is_on:
             own = servers_in_turn(self._resolv_here(), 0)
             return Untouched(f"{OFF}: this machine's name server") if call.address.host in own else None

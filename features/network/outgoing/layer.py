@@ -14,6 +14,8 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from functools import partial
 
+from attrs import define
+
 from pymirror.core.call import SOCKET_CALLS, Address, Call, Errno, OtherAddress, Untouched, Verdict
 from pymirror.core.errors import ChannelLost, PeerError
 from pymirror.core.feature import Launch, LayerFeature, Process, Stream, handles, intercepts
@@ -37,6 +39,25 @@ SETTLE = 3.0
 """Seconds after the program's end for what it sent last; a child that outlives it may hold a connection."""
 MOST_REACHED = 4096
 """Addresses remembered as reached before."""
+
+
+_Key = tuple[int, str, Address | None, bytes]
+
+
+def _key(call: Call) -> _Key:
+    return call.socket, call.transport, call.address, call.path
+
+
+@define
+class _Dial:
+    """A connection from its call to its end. place: where the program's socket is handed over."""
+
+    number: int
+    key: _Key
+    stream: Stream
+    result: asyncio.Future[m.Dialed]
+    place: tuple[Address | bytes, bytes] | None = None
+    dropped: bool = False
 
 
 class Layer(LayerFeature):
@@ -80,6 +101,7 @@ class Layer(LayerFeature):
         self._listeners = listeners.Listeners(0, self._mark)
         self._number = 0
         self._dials: dict[int, asyncio.Future[m.Dialed]] = {}
+        self._begun: dict[_Key, _Dial] = {}
         self._reached: OrderedDict[tuple[str, Address | None], str] = (
             OrderedDict()
         )  # → the host it was reached from
@@ -134,9 +156,10 @@ class Layer(LayerFeature):
             return Errno(slow.strerror, code=errno.EIO)
         if decision.place is Place.HERE:
             return Untouched(decision.reason)
-        if self._relay is None or self._open >= self.config.max_connections:
+        begun = self._begun.get(_key(call)) if call.again else None
+        if self._relay is None or (begun is None and self._open >= self.config.max_connections):
             return Errno(f"{decision.reason}; outgoing.max_connections", code=errno.EADDRNOTAVAIL)
-        return await self._dial(call, decision, self._relay)
+        return await self._dialed(call, decision, begun, self._relay)
 
     async def _decide(self, call: Call) -> Decision:
         facts = _Facts(self._listeners, self._names, self._lookups)
@@ -144,45 +167,48 @@ class Layer(LayerFeature):
             await self._lookups.ask(decision.names)
         return decision
 
-    async def _dial(self, call: Call, decision: Decision, relay: Relay) -> Verdict:
+    async def _dialed(self, call: Call, decision: Decision, begun: _Dial | None, relay: Relay) -> Verdict:
+        dial = begun or await self._begin(call)
+        try:
+            dialed = await self._result(call, dial.result, at_once=begun is not None)
+            if dialed is None or not dialed.code:
+                where, words = dial.place = dial.place or self._relayed(call, dial, relay)
+        except BaseException:
+            await self._unless_handed_over(dial)
+            raise
+        if dialed is not None and dialed.code:
+            await self._unless_handed_over(dial)
+            return Errno(decision.reason, code=dialed.code)
+        return OtherAddress(decision.reason, relay=where, introduction=words, name=self._name(call, dialed))
+
+    async def _begin(self, call: Call) -> _Dial:
         self._number += 1
         number = self._number
         future = self._dials[number] = asyncio.get_running_loop().create_future()
         host, port = (call.address.host, call.address.port) if call.address is not None else ("", 0)
         stream = await self.peer.stream(m.Dial(number, call.transport, host, port, call.path))
         self._open += 1
-        try:
-            dialed = await self._result(call, future)
-        except BaseException:
-            self._dials.pop(number, None)
-            await self._drop(stream)
-            raise
-        if dialed is not None and dialed.code:
-            await self._drop(stream)
-            return Errno(decision.reason, code=dialed.code)
-        where, words = self._relayed(call, number, stream, relay)
-        return OtherAddress(decision.reason, relay=where, introduction=words, name=self._name(call, dialed))
+        dial = self._begun[_key(call)] = _Dial(number, _key(call), stream, future)
+        return dial
 
-    def _relayed(
-        self, call: Call, number: int, stream: Stream, relay: Relay
-    ) -> tuple[Address | bytes, bytes]:
+    def _relayed(self, call: Call, dial: _Dial, relay: Relay) -> tuple[Address | bytes, bytes]:
         """(where to connect, introduction)."""
-        never = partial(self._abandon, stream)
-        join = partial(self._join, number, stream)
+        never = partial(self._abandon, dial)
+        join = partial(self._join, dial)
         if call.address is None:
             kind = socket.SOCK_STREAM if call.transport == "unix" else socket.SOCK_SEQPACKET
             return relay.name(kind), relay.expect(join, never)
         version = call.address.ip.version
         if call.transport == "udp":
-            return self._flows.expect(version, partial(self._flow, number, call.socket, stream), never)
+            return self._flows.expect(version, partial(self._flow, dial), never)
         return relay.address(version), relay.expect(join, never)
 
-    async def _result(self, call: Call, future: asyncio.Future[m.Dialed]) -> m.Dialed | None:
+    async def _result(self, call: Call, future: asyncio.Future[m.Dialed], at_once: bool) -> m.Dialed | None:
         """None: not known within the time this call may wait."""
         if call.blocking:
             return await future
-        if (call.transport, call.address) in self._reached:
-            return None
+        if at_once or (call.transport, call.address) in self._reached:
+            return future.result() if future.done() else None
         done, _ = await asyncio.wait([future], timeout=self.config.nonblocking_wait)
         return future.result() if done else None
 
@@ -200,21 +226,26 @@ class Layer(LayerFeature):
             self._reached.popitem(last=False)
         return Address(dialed.host, dialed.port)
 
-    async def _join(self, number: int, stream: Stream, sock: socket.socket) -> None:
+    async def _join(self, dial: _Dial, sock: socket.socket) -> None:
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        await self._run(number, Join(sock, stream))
+        await self._run(dial, Join(sock, dial.stream))
 
-    async def _flow(self, number: int, program: int, stream: Stream, sock: socket.socket) -> None:
-        await self._run(number, Flow(sock, stream, program=program))
+    async def _flow(self, dial: _Dial, sock: socket.socket) -> None:
+        await self._run(dial, Flow(sock, dial.stream, program=dial.key[0]))
 
-    async def _run(self, number: int, joined: Join | Flow) -> None:
-        self._joined[number] = joined
+    async def _run(self, dial: _Dial, joined: Join | Flow) -> None:
+        self._joined[dial.number] = joined
         try:
             await joined.run()
         finally:
-            del self._joined[number]
-            self._open -= 1
+            del self._joined[dial.number]
+            self._forget(dial)
+
+    def _forget(self, dial: _Dial) -> None:
+        self._open -= 1
+        if self._begun.get(dial.key) is dial:
+            del self._begun[dial.key]
 
     async def _settle(self) -> None:
         """What the program sent before it ended arrives, as it does when the kernel alone carries it."""
@@ -225,15 +256,23 @@ class Layer(LayerFeature):
             )
             await self.peer.request(m.Settle(list(joined)))
 
-    def _abandon(self, stream: Stream) -> None:
+    def _abandon(self, dial: _Dial) -> None:
         """The program is gone, or does not want the connection any more."""
         if self._relay is not None:
-            self._relay.spawn(self._drop(stream))
+            self._relay.spawn(self._drop(dial))
 
-    async def _drop(self, stream: Stream) -> None:
-        self._open -= 1
+    async def _unless_handed_over(self, dial: _Dial) -> None:
+        if dial.place is None:
+            await self._drop(dial)
+
+    async def _drop(self, dial: _Dial) -> None:
+        if dial.dropped:
+            return
+        dial.dropped = True
+        self._dials.pop(dial.number, None)
+        self._forget(dial)
         try:
-            await stream.aclose()
+            await dial.stream.aclose()
         except ChannelLost:
             return
 

@@ -66,6 +66,8 @@ class Rules:
             return self._unix(call)
         assert call.address is not None
         host, port = _host(call.address.host), call.address.port
+        if call.device:  # nothing of this machine but that device can be reached from there
+            return Decision(Place.HERE, f"outgoing: the socket is bound to the device {call.device}")
         return (
             self._never(call.transport, host, port)
             or self._loopback(call.transport, host, port, facts)

@@ -23,7 +23,8 @@ typedef struct {
 } pm_answer;
 
 /* A call the table does not know. path stays valid until pm_reply(cookie); of PM_CONNECT and PM_SENDTO
-   it is a socket address, and what follows path is about the socket. */
+   it is a socket address, and what follows path is about the socket. device: the number of the network
+   device it is bound to. again: the wait for it was given up, and what was begun goes on. */
 typedef struct {
     unsigned long long cookie;
     int kind;
@@ -34,6 +35,8 @@ typedef struct {
     int domain;
     int transport;
     int blocking;
+    int device;
+    int again;
     unsigned long long socket;
 } pm_question;
 

@@ -130,6 +130,19 @@ void pm_names_drop(struct pm_names *names, uint64_t socket)
     pthread_mutex_unlock(&names->lock);
 }
 
+/* With its flows. */
+void pm_names_drop_all(struct pm_names *names, uint64_t socket)
+{
+    struct key connected = {.socket = socket}, flow = {.socket = socket, .flow = 1};
+
+    pthread_mutex_lock(&names->lock);
+    while (*place_of(names, &connected))
+        unlink_entry(names, &connected);
+    while (*place_of(names, &flow))
+        unlink_entry(names, &flow);
+    pthread_mutex_unlock(&names->lock);
+}
+
 static int find(struct pm_names *names, const struct key *key, struct pm_name *found)
 {
     int number;

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -87,6 +88,14 @@ def answer_of(verdict: Verdict | None, domain: int = 0) -> Answer:
     raise TypeError(f"the seccomp engine cannot carry out {verdict!r}")
 
 
+def _device(number: int) -> str:
+    """Its name; none for 0."""
+    try:
+        return socket.if_indextoname(number) if number else ""
+    except OSError:  # gone meanwhile
+        return str(number)
+
+
 def _socket_call(question: Any, raw: bytes) -> Call:
     where = addresses.read(raw)
     return Call(
@@ -97,6 +106,8 @@ def _socket_call(question: Any, raw: bytes) -> Call:
         transport=_TRANSPORTS[question.transport],
         blocking=bool(question.blocking),
         socket=question.socket,
+        device=_device(question.device),
+        again=bool(question.again),
     )
 
 

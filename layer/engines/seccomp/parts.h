@@ -137,6 +137,7 @@ enum { PM_CONNECTED, PM_FLOW, PM_LOCAL_FLOW }; /* a flow: where an unconnected s
 struct pm_name {
     uint64_t socket;
     int kind;
+    int pending; /* the program was told nothing of how its connect went, and may ask again */
     struct pm_address peer, name, relay;
 };
 struct pm_names;
@@ -145,6 +146,7 @@ void pm_names_free(struct pm_names *names);
 int pm_names_any(struct pm_names *names);
 void pm_names_put(struct pm_names *names, const struct pm_name *name);
 void pm_names_drop(struct pm_names *names, uint64_t socket);
+void pm_names_drop_all(struct pm_names *names, uint64_t socket);
 int pm_names_find(struct pm_names *names, uint64_t socket, struct pm_name *found);
 int pm_names_flow(struct pm_names *names, uint64_t socket, const struct pm_address *peer, struct pm_name *found);
 int pm_names_source(struct pm_names *names, uint64_t socket, const struct pm_address *relay, struct pm_name *found);

@@ -114,6 +114,7 @@ void pm_put(struct worker *worker, const pm_question *question)
     queue_question(worker, question);
     tell(pump);
     code = await_reply(worker);
+    worker->gave_up = worker->open;
     if (worker->open) {
         withdraw(worker);
         worker->job.found.verdict = PM_ERRNO;

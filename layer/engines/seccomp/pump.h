@@ -20,6 +20,8 @@ struct worker {
     unsigned int turn; /* tells a late reply from a fresh one */
     int open;          /* a question that waits for its reply */
     int (*look)(struct worker *worker); /* while it waits: the errno to give up with, 0 to go on; may be NULL */
+    int gave_up;       /* it has: there was no reply */
+    long long until;   /* ms of the monotonic clock, for look(); 0: no limit */
     int at_door;
     struct seccomp_notif request;
     struct pm_job job;

@@ -59,7 +59,7 @@ int pm_interrupted(pid_t thread, int has_limit)
     return shared ? -EINTR : 0;
 }
 
-static long long now_ms(void)
+long long pm_now(void)
 {
     struct timespec now;
 
@@ -67,13 +67,13 @@ static long long now_ms(void)
     return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
 }
 
-/* SO_RCVTIMEO in ms, 0: none. */
-static long long limit_of(int fd)
+/* SO_RCVTIMEO or SO_SNDTIMEO in ms, 0: none. */
+long long pm_limit(int fd, int option)
 {
     struct timeval limit = {0};
     socklen_t size = sizeof limit;
 
-    getsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, &size);
+    getsockopt(fd, SOL_SOCKET, option, &limit, &size);
     return limit.tv_sec * 1000LL + (limit.tv_usec + 999) / 1000;
 }
 
@@ -83,12 +83,12 @@ static int await(struct worker *worker, int fd, long long until)
     struct pollfd ready = {.fd = fd, .events = POLLIN};
 
     for (;;) {
-        long long left = until ? until - now_ms() : SLICE;
+        long long left = until ? until - pm_now() : SLICE;
         int code = poll(&ready, 1, left < 0 ? 0 : left < SLICE ? (int)left : SLICE);
 
         if (code > 0)
             return 0;
-        if (until && now_ms() >= until)
+        if (until && pm_now() >= until)
             return -EAGAIN;
         if (worker->pump->stopping)
             return -EIO;
@@ -214,14 +214,14 @@ static long long receive_all(struct worker *worker, const struct taken *taken, s
 {
     enum op op = worker->job.caught->op;
     int flags = flags_of(worker), wait = may_wait(taken, flags);
-    long long limit = limit_of(taken->fd), until = limit ? now_ms() + limit : 0;
+    long long limit = pm_limit(taken->fd, SO_RCVTIMEO), until = limit ? pm_now() + limit : 0;
     struct timespec given;
 
     if (op == OP_RECVMMSG && arg(worker, 4)) {
         if (pm_read((pid_t)worker->request.pid, arg(worker, 4), &given, sizeof given))
             return -EFAULT;
         limit = given.tv_sec * 1000LL + given.tv_nsec / 1000000;
-        until = now_ms() + limit;
+        until = pm_now() + limit;
     }
     if (op == OP_RECVMMSG)
         return receive_many(worker, taken, message, until, wait);

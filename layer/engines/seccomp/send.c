@@ -1,4 +1,4 @@
-/* Datagrams that are sent to an address from a socket which is not connected there. Rules: the program's
+/* What is sent to an address: datagrams of a socket that is not connected there, and TCP Fast Open. Rules: the program's
    own socket sends them, to the relay of their flow, so that answers arrive at that socket; the first one to
    an address is Python's to decide, the others are not; a message without an address goes on untouched. */
 #include <errno.h>
@@ -63,6 +63,13 @@ int pm_message_move(const struct worker *worker, const struct message *message, 
     return 0;
 }
 
+static int flags_of(const struct worker *worker)
+{
+    enum op op = worker->job.caught->op;
+
+    return (int)arg(worker, op == OP_SENDMSG ? 2 : 3);
+}
+
 /* Python's verdict on a new flow becomes its entry. 0 or -errno. */
 static int settle(struct worker *worker, const struct taken *taken, struct pm_name *flow)
 {
@@ -102,7 +109,7 @@ static int route(struct worker *worker, const struct taken *taken, struct pm_nam
         *flow = other;
         return 0;
     }
-    pm_ask_socket(worker, taken, PM_SENDTO, &flow->peer);
+    pm_ask_socket(worker, taken, PM_SENDTO, &flow->peer, 0);
     if (!pm_job_valid(&worker->job))
         return -ESRCH;
     return settle(worker, taken, flow);
@@ -145,14 +152,14 @@ static int read_control(const struct worker *worker, const struct message *messa
     return 0;
 }
 
+/* to: NULL where the socket is connected. */
 static long long transmit(const struct worker *worker, const struct taken *taken, const struct message *message,
-                          const struct pm_name *flow, int flags)
+                          const struct pm_address *to, int flags)
 {
-    const struct pm_address *to = flow->kind == PM_FLOW ? &flow->relay : &flow->peer;
     char control[PM_CONTROL] __attribute__((aligned(8)));
     char *data = malloc(message->size + 1);
     struct iovec all = {data, message->size};
-    struct msghdr header = {(void *)to->bytes, to->size, &all, 1, control, 0, 0};
+    struct msghdr header = {to ? (void *)to->bytes : NULL, to ? to->size : 0, &all, 1, control, 0, 0};
     long long sent = data ? 0 : -ENOMEM;
 
     if (sent == 0)
@@ -174,12 +181,30 @@ static long long send_one(struct worker *worker, const struct taken *taken, cons
     int failed;
 
     if (!pm_read_address(worker, (uintptr_t)message->header.msg_name, message->header.msg_namelen, &flow.peer) ||
-        !pm_well_formed(&flow.peer, taken->domain))
+        (pm_fit(&flow.peer, taken), !pm_well_formed(&flow.peer, taken->domain)))
         return -EINVAL;
     if (message->size >= PM_DATAGRAM)
         return -EMSGSIZE;
     failed = route(worker, taken, &flow);
-    return failed ? failed : transmit(worker, taken, message, &flow, flags);
+    return failed ? failed
+                  : transmit(worker, taken, message, flow.kind == PM_FLOW ? &flow.relay : &flow.peer, flags);
+}
+
+/* TCP Fast Open: connect and send in one. 0: the call goes on untouched. A part of the data may be sent, as
+   by any send, and none where the program does not wait for the connection: then it sends once it is there. */
+static int fast_open(struct worker *worker, struct taken *taken, struct message *message,
+                     const struct pm_address *peer)
+{
+    long long result = -EOPNOTSUPP; /* for several messages nobody does that */
+
+    if (worker->job.caught->op != OP_SENDMMSG && !pm_connect(worker, taken, peer, &result))
+        return 0;
+    if (message->size >= PM_DATAGRAM)
+        message->size = PM_DATAGRAM - 1;
+    if (result == 0)
+        result = transmit(worker, taken, message, NULL, (flags_of(worker) & ~MSG_FASTOPEN) | MSG_DONTWAIT);
+    pm_job_return(&worker->job, result);
+    return 1;
 }
 
 static long long send_many(struct worker *worker, const struct taken *taken, struct message *message)
@@ -193,7 +218,7 @@ static long long send_many(struct worker *worker, const struct taken *taken, str
 
         sent = pm_message_read(worker, place, message);
         if (sent == 0)
-            sent = send_one(worker, taken, message, (int)arg(worker, 3));
+            sent = send_one(worker, taken, message, flags_of(worker));
         if (sent < 0)
             break;
         size = (unsigned int)sent;
@@ -220,7 +245,15 @@ static long long send_all(struct worker *worker, const struct taken *taken, stru
 {
     if (worker->job.caught->op == OP_SENDMMSG)
         return send_many(worker, taken, message);
-    return send_one(worker, taken, message, (int)arg(worker, worker->job.caught->op == OP_SENDTO ? 3 : 2));
+    return send_one(worker, taken, message, flags_of(worker));
+}
+
+static int is_ours(const struct worker *worker, const struct taken *taken, const struct pm_address *peer)
+{
+    int connects = taken->transport == PM_TCP && flags_of(worker) & MSG_FASTOPEN;
+
+    return (connects || taken->transport == PM_UDP) && pm_well_formed(peer, taken->domain) &&
+           !pm_skipped((pid_t)worker->request.pid, worker->pump->skip, worker->pump->skips);
 }
 
 void pm_serve_send(struct worker *worker)
@@ -237,9 +270,12 @@ void pm_serve_send(struct worker *worker)
         free(message);
         return;
     }
-    if (taken.transport != PM_UDP || !pm_well_formed(&peer, taken.domain) ||
-        pm_skipped((pid_t)worker->request.pid, pump->skip, pump->skips)) {
+    pm_fit(&peer, &taken);
+    if (!is_ours(worker, &taken, &peer)) {
         pm_leave_alone(worker);
+    } else if (taken.transport == PM_TCP) {
+        if (!fast_open(worker, &taken, message, &peer))
+            pm_leave_alone(worker);
     } else {
         pump->counters[PM_CARRIED]++;
         pm_leave_door(worker);

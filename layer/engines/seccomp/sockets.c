@@ -1,10 +1,9 @@
-/* Calls on sockets. Rules: the program's own socket is used, through a descriptor taken from it for the
+/* Calls on sockets, and their names. Rules: the program's own socket is used, through a descriptor taken from it for the
    time of the call; its address is read once; what the kernel refuses (a bad address, a socket that is
    connected already) goes on untouched, so that the errno is the kernel's. */
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +21,11 @@
 #ifndef SO_COOKIE
 #define SO_COOKIE 57
 #endif
-#define INTRODUCE_LIMIT 1000 /* ms; a relay on loopback is there at once or not at all */
+#ifndef SO_BINDTOIFINDEX
+#define SO_BINDTOIFINDEX 62
+#endif
+#define RFC2133 24 /* bytes of an IPv6 address without its scope: the kernel takes it */
+#define LOOPBACK 1 /* the kernel's LOOPBACK_IFINDEX */
 
 /* The process a thread belongs to, where a thread has no descriptor of its own. */
 static int process_of(pid_t thread)
@@ -87,6 +90,9 @@ int pm_take(struct worker *worker, struct taken *taken)
     taken->domain = option(taken->fd, SO_DOMAIN);
     taken->transport = transport_of(taken->domain, option(taken->fd, SO_TYPE), option(taken->fd, SO_PROTOCOL));
     taken->blocking = !(fcntl(taken->fd, F_GETFL) & O_NONBLOCK);
+    taken->device = option(taken->fd, SO_BINDTOIFINDEX);
+    if (taken->device <= LOOPBACK) /* our relays are there */
+        taken->device = 0;
     if (taken->transport != PM_NO_TRANSPORT && pm_job_valid(&worker->job) &&
         getsockopt(taken->fd, SOL_SOCKET, SO_COOKIE, &taken->socket, &size) == 0)
         return 1;
@@ -109,12 +115,47 @@ int pm_well_formed(const struct pm_address *address, int domain)
     return address->size > sizeof family;
 }
 
+/* What the kernel does not look at must not make two addresses of one. */
+static void tidy(struct pm_address *address)
+{
+    struct sockaddr_in *four = (void *)address->bytes;
+    struct sockaddr_in6 *six = (void *)address->bytes;
+
+    if (four->sin_family == AF_INET && address->size >= sizeof *four) {
+        address->size = sizeof *four;
+        memset(four->sin_zero, 0, sizeof four->sin_zero);
+    } else if (six->sin6_family == AF_INET6 && address->size >= RFC2133) {
+        if (address->size < sizeof *six)
+            six->sin6_scope_id = 0;
+        address->size = sizeof *six;
+        six->sin6_flowinfo = 0;
+    }
+}
+
+/* An IPv4 address for datagrams of an IPv6 socket, which the kernel takes too, as the mapped one it means. */
+void pm_fit(struct pm_address *address, const struct taken *taken)
+{
+    struct sockaddr_in four;
+    struct sockaddr_in6 *six = (void *)address->bytes;
+
+    memcpy(&four, address->bytes, sizeof four);
+    if (taken->transport != PM_UDP || taken->domain != AF_INET6 || !pm_well_formed(address, AF_INET))
+        return;
+    *six = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = four.sin_port};
+    six->sin6_addr.s6_addr[10] = six->sin6_addr.s6_addr[11] = 0xff;
+    memcpy(&six->sin6_addr.s6_addr[12], &four.sin_addr, sizeof four.sin_addr);
+    address->size = sizeof *six;
+}
+
 int pm_read_address(const struct worker *worker, uint64_t place, uint64_t size, struct pm_address *address)
 {
     if (size < sizeof(sa_family_t) || size > sizeof(struct sockaddr_storage))
         return 0;
     address->size = (unsigned char)(size > PM_ADDRESS_SIZE ? PM_ADDRESS_SIZE : size);
-    return pm_read((pid_t)worker->request.pid, place, address->bytes, address->size) == 0;
+    if (pm_read((pid_t)worker->request.pid, place, address->bytes, address->size))
+        return 0;
+    tidy(address);
+    return 1;
 }
 
 /* The next part of a PM_ADDRESS answer, each with its length before it. 0: there is none. */
@@ -130,107 +171,12 @@ int pm_unpack(const struct pm_found *found, int *at, struct pm_address *part)
     return 1;
 }
 
-/* Before the program can write, for its call has not returned. 0 or -errno. */
-static int introduce(const struct taken *taken, const struct pm_address *words)
-{
-    struct pollfd ready = {.fd = taken->fd, .events = POLLOUT};
-
-    if (words->size == 0)
-        return 0;
-    if (poll(&ready, 1, INTRODUCE_LIMIT) <= 0 || !(ready.revents & POLLOUT) || ready.revents & (POLLERR | POLLHUP))
-        return -ECONNREFUSED;
-    if (send(taken->fd, words->bytes, words->size, MSG_NOSIGNAL | MSG_DONTWAIT) != words->size)
-        return -ECONNREFUSED;
-    return 0;
-}
-
-static long long join(struct worker *worker, const struct taken *taken, struct pm_name *name)
-{
-    struct pm_address words;
-    int at = 0, failed = 0, refused;
-
-    if (!pm_unpack(&worker->job.found, &at, &name->relay) || !pm_unpack(&worker->job.found, &at, &words) ||
-        !pm_unpack(&worker->job.found, &at, &name->name))
-        return -EIO;
-    if (connect(taken->fd, (void *)name->relay.bytes, name->relay.size) < 0)
-        failed = -errno;
-    if (failed && failed != -EINPROGRESS)
-        return failed;
-    pm_names_put(worker->pump->names, name);
-    refused = introduce(taken, &words);
-    return refused ? refused : failed;
-}
-
-static void answer_connect(struct worker *worker, const struct taken *taken, const struct pm_address *peer)
-{
-    struct pm_job *job = &worker->job;
-    struct pm_name name = {.socket = taken->socket, .peer = *peer};
-
-    if (!pm_job_valid(job))
-        return;
-    if (job->found.verdict == PM_ADDRESS) {
-        worker->pump->counters[PM_CARRIED]++;
-        pm_job_return(job, join(worker, taken, &name));
-    } else if (job->found.verdict == PM_ERRNO) {
-        pm_job_return(job, -job->found.code);
-    } else {
-        pm_names_drop(worker->pump->names, taken->socket);
-        pm_leave_alone(worker);
-    }
-}
-
-static int connected(int fd)
+int pm_connected(int fd)
 {
     struct sockaddr_storage peer;
     socklen_t size = sizeof peer;
 
     return getpeername(fd, (void *)&peer, &size) == 0;
-}
-
-/* Is it Python's to say where this goes? */
-static int is_a_question(const struct worker *worker, const struct taken *taken, const struct pm_address *peer)
-{
-    if (!pm_well_formed(peer, taken->domain) || (taken->transport != PM_UDP && connected(taken->fd)))
-        return 0;
-    return !pm_skipped((pid_t)worker->request.pid, worker->pump->skip, worker->pump->skips);
-}
-
-/* A blocking connect may take minutes: a signal ends it, as it does in the kernel. */
-static int look(struct worker *worker)
-{
-    if (!pm_job_valid(&worker->job))
-        return ESRCH;
-    return -pm_interrupted((pid_t)worker->request.pid, 0);
-}
-
-void pm_ask_socket(struct worker *worker, const struct taken *taken, int kind, const struct pm_address *peer)
-{
-    pm_question question = {.kind = kind, .size = peer->size, .path = (const char *)peer->bytes,
-                            .domain = taken->domain, .transport = taken->transport,
-                            .blocking = taken->blocking && pm_waiting < MOST_WAITING, .socket = taken->socket};
-
-    pm_leave_door(worker);
-    pm_waiting++;
-    worker->look = taken->blocking ? look : NULL;
-    pm_put(worker, &question);
-    worker->look = NULL;
-    pm_waiting--;
-}
-
-static void serve_connect(struct worker *worker)
-{
-    struct pm_address peer;
-    struct taken taken;
-
-    if (!pm_read_address(worker, arg(worker, 1), (uint32_t)arg(worker, 2), &peer) || !pm_take(worker, &taken)) {
-        pm_leave_alone(worker);
-        return;
-    }
-    worker->job.found.verdict = PM_CONTINUE;
-    if (is_a_question(worker, &taken, &peer))
-        pm_ask_socket(worker, &taken, PM_CONNECT, &peer);
-    answer_connect(worker, &taken, &peer);
-    close(taken.fd);
 }
 
 /* A port of 0 in the name shown stands for the socket's own. */
@@ -286,7 +232,7 @@ static void serve_name(struct worker *worker)
         return;
     }
     shown = of_peer ? &name.peer : &name.name;
-    if (pm_names_find(worker->pump->names, taken.socket, &name) && shown->size && connected(taken.fd)) {
+    if (pm_names_find(worker->pump->names, taken.socket, &name) && shown->size && pm_connected(taken.fd)) {
         if (!of_peer)
             fill_port(taken.fd, shown);
         pm_job_return(&worker->job, pm_give_address(worker, arg(worker, 1), arg(worker, 2), shown));
@@ -300,7 +246,7 @@ void pm_serve_socket(struct worker *worker)
 {
     switch (worker->job.caught->op) {
     case OP_CONNECT:
-        serve_connect(worker);
+        pm_serve_connect(worker);
         break;
     case OP_GETPEERNAME: case OP_GETSOCKNAME:
         serve_name(worker);

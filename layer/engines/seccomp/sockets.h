@@ -1,4 +1,4 @@
-/* What the files about sockets share: sockets.c (connect and names), send.c and receive.c (datagrams). */
+/* What the files about sockets share: sockets.c (the program's sockets and their names), connect.c, send.c and receive.c (datagrams). */
 #ifndef PYMIRROR_SOCKETS_H
 #define PYMIRROR_SOCKETS_H
 
@@ -19,6 +19,7 @@ struct taken {
     int domain;
     enum pm_transport transport;
     int blocking;
+    int device; /* it is bound to, 0: none */
     uint64_t socket;
 };
 
@@ -36,17 +37,25 @@ static inline uint64_t arg(const struct worker *worker, int index)
 }
 
 int pm_take(struct worker *worker, struct taken *taken);
+int pm_connect(struct worker *worker, struct taken *taken, const struct pm_address *peer, long long *result);
 int pm_well_formed(const struct pm_address *address, int domain);
+void pm_fit(struct pm_address *address, const struct taken *taken);
 int pm_read_address(const struct worker *worker, uint64_t place, uint64_t size, struct pm_address *address);
 long long pm_give_address(const struct worker *worker, uint64_t place, uint64_t size_place,
                           const struct pm_address *address);
 int pm_give(const struct worker *worker, uint64_t place, const void *bytes, size_t size);
 int pm_unpack(const struct pm_found *found, int *at, struct pm_address *part);
-void pm_ask_socket(struct worker *worker, const struct taken *taken, int kind, const struct pm_address *peer);
+void pm_ask_socket(struct worker *worker, const struct taken *taken, int kind, const struct pm_address *peer,
+                   int again);
+int pm_connected(int fd);
+void pm_serve_connect(struct worker *worker);
 void pm_serve_send(struct worker *worker);
 void pm_serve_receive(struct worker *worker);
 
-int pm_interrupted(pid_t thread, int has_limit); /* receive.c */
+/* receive.c */
+int pm_interrupted(pid_t thread, int has_limit);
+long long pm_now(void);
+long long pm_limit(int fd, int option);
 
 /* send.c: a message's parts; 0 or -errno */
 int pm_message_read(const struct worker *worker, uint64_t place, struct message *message);

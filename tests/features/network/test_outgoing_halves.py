@@ -85,6 +85,25 @@ async def test_an_address_that_was_reached_is_answered_at_once(tmp_path: Any, se
         assert second.name == Address("127.0.0.1", 0)
 
 
+async def test_a_connect_that_was_given_up_goes_on_and_may_be_asked_about_again(
+    tmp_path: Any, served: socket.socket
+) -> None:
+    """As the pump does it for a signal: the first answer is heard by nobody, and all are of one connection."""
+    port, loop = served.getsockname()[1], asyncio.get_running_loop()
+    async with session(tmp_path, Config(max_connections=1)) as both:
+        first = asyncio.ensure_future(both.layer.connect(tcp(port, socket=5)))
+        await asyncio.sleep(0)  # it has dialed
+        second = await both.layer.connect(tcp(port, socket=5, blocking=False, again=True))
+        assert second.name is None  # not known yet
+        with await connected(second), (await loop.sock_accept(served))[0] as theirs:
+            third = await both.layer.connect(tcp(port, socket=5, again=True))
+            assert third == await first
+            assert (third.relay, third.introduction) == (second.relay, second.introduction)
+            assert third.name == Address(*theirs.getpeername())
+            with pytest.raises(BlockingIOError):
+                served.accept()
+
+
 async def test_connections_are_bounded(tmp_path: Any, served: socket.socket) -> None:
     async with session(tmp_path, Config(max_connections=1)) as both:
         with await connected(await both.layer.connect(tcp(served.getsockname()[1]))):

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pytest
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from pymirror.core.call import Address, Call, Errno
 from pymirror.core.config import Vocabulary, resolve
@@ -122,6 +122,7 @@ DECISIONS: list[tuple[dict[str, Any], Call, Facts, str]] = [
     ({}, tcp("10.0.0.1", 80), KNOWN, "target: outgoing: no filter"),
     ({}, tcp("127.0.0.1", 80), KNOWN, "target: outgoing: no filter"),
     ({}, tcp("10.0.0.1", 0), KNOWN, "this machine: outgoing: port 0"),
+    ({}, evolve(tcp("10.0.0.1", 80), device="wg0"), KNOWN, "this machine: outgoing: the socket is bound to the device wg0"),
     ({}, udp("224.0.0.251", 5353), KNOWN, "this machine: outgoing: multicast and broadcast stay on this machine"),
     ({}, udp("255.255.255.255", 67), KNOWN, "this machine: outgoing: multicast and broadcast stay on this machine"),
     ({"tcp": False}, tcp("10.0.0.1", 80), KNOWN, "this machine: outgoing.tcp: false"),

@@ -95,6 +95,61 @@ def polled():
             found.append(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
             if port == 7001:
                 found += [sock.connect_ex(("10.77.0.1", port)), sock.connect_ex(("10.77.0.1", port))]
+                found.append(sock.getpeername()[0])
+    return found
+
+
+def fast_open():
+    """Data with the SYN, by sendto, blocking and not, and by connect; to a closed port; more than fits at once."""
+    found, flag, where = [], socket.MSG_FASTOPEN, ("10.77.0.1", 7001)
+    with socket.socket() as sock:
+        found.append(sock.sendto(b"data", flag, where))
+        found.append([sock.getpeername()[0], list(sock.getsockname()[:2]) == greeting(sock)])
+    with socket.socket() as sock:
+        sock.setblocking(False)
+        try:
+            sock.sendmsg([b"da", b"ta"], [], flag, where)
+        except BlockingIOError as error:
+            found.append(errno.errorcode[error.errno])
+        select.select([], [sock], [], 20)
+        sock.setblocking(True)
+        sock.sendall(b"data")
+        sock.shutdown(socket.SHUT_WR)
+        found.append(everything(sock).decode().split("\n")[1])
+    with socket.socket() as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, 30, 1)  # TCP_FASTOPEN_CONNECT
+        sock.connect(where)
+        sock.sendall(b"data")
+        sock.shutdown(socket.SHUT_WR)
+        found.append(everything(sock).decode().split("\n")[1])
+    with socket.socket() as sock:
+        try:
+            sock.sendto(b"data", flag, ("10.77.0.1", 7099))
+        except OSError as error:
+            found.append(errno.errorcode[error.errno])
+    with socket.socket() as sock:
+        sent = sock.sendto(PATTERN * 16, flag, ("10.77.0.1", 7003))
+        sock.sendall((PATTERN * 16)[sent:])
+        sock.shutdown(socket.SHUT_WR)
+        found.append(everything(sock).decode() == hashlib.sha256(PATTERN * 16).hexdigest())
+    return found
+
+
+def devices():
+    """A socket that is bound to a device of this machine stays on it; any other binding goes to the target."""
+    found = []
+    for _, name in socket.if_nameindex():
+        with open(f"/sys/class/net/{name}/operstate") as file:
+            if name != "lo" and file.read() != "down\n":
+                continue  # what leaves by it would leave the machine
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name.encode() + b"\0")
+            sock.settimeout(1)
+            found.append([name == "lo", sock.connect_ex(("127.0.0.77", 7001)) == 0])
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, 7)
+        sock.connect(("10.77.0.1", 7001))
+        found.append(greeting(sock)[0])
     return found
 
 

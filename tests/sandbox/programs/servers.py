@@ -4,6 +4,7 @@ On 127.0.0.1, 127.0.0.77, ::1, and on 10.77.0.1 and fd77::1, which only that nam
 routes 10.78.0.0/16, which is unreachable, and 10.80.0.0/16, where nobody answers. TCP ports: 7001 tells the client's address and then repeats what it reads, to its end; 7002
 reads a number and sends that many bytes; 7003 reads to the end and answers with the SHA-256; 7004 resets;
 7005 reads until the reset and tells it at 7006, which waits for that; 7007 never reads; 7008 reads to the end and prints the number of bytes; 7080 HTTP.
+7016 on 10.77.0.1 takes one connection, as 7001, for each datagram to UDP port 7016: before that nobody answers.
 Unix sockets: /app/stream.sock and the abstract side-car repeat, /app/packets.sock repeats packets, nobody listens
 on /app/dead.sock. UDP port 7010 and 7011: answer with "PORT " and the datagram; 7012: with the sender's address;
 7013: prints the number of bytes; 7015: opens 7014, which answers as 7010 does, and then answers.
@@ -98,6 +99,23 @@ async def http(reader, writer):
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\nConnection: close\r\n\r\nfrom the pod\n")
 
 
+async def one_by_one(host, port):
+    """The queue of a listener is full until somebody says go, so whoever connects is heard a second later."""
+    loop = asyncio.get_running_loop()
+    listener, go = socket.socket(), socket.socket(type=socket.SOCK_DGRAM)
+    for sock in (listener, go):
+        sock.setblocking(False)
+        sock.bind((host, port))
+    listener.listen(0)
+    while True:
+        filler = socket.create_connection((host, port))
+        await loop.sock_recv(go, 9)
+        (await loop.sock_accept(listener))[0].close()
+        sock, _ = await loop.sock_accept(listener)
+        await handler(repeat)(*await asyncio.open_connection(sock=sock))
+        filler.close()
+
+
 async def repeat_packets(listener):
     loop = asyncio.get_running_loop()
     while True:
@@ -164,7 +182,7 @@ async def main():
         await asyncio.start_server(handler(serve), host, port, backlog=1024)
     for host, port in itertools.product(HERE, (7010, 7011, 7012, 7013, 7015)):
         await loop.create_datagram_endpoint(lambda port=port: Datagrams(port), (host, port))
-    serving = await unix(sys.argv[1])
+    serving = asyncio.gather(await unix(sys.argv[1]), one_by_one("10.77.0.1", 7016))
     print("up", flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
     serving.cancel()
