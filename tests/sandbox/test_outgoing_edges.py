@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from tests.sandbox.pod_network import PROGRAMS, Pod, pod
+from tests.sandbox.pod_network import PROGRAMS, Pod, pod, run
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.asyncio(loop_scope="module")]
 
@@ -28,3 +29,24 @@ async def test_signals_limits_and_odd_addresses(there: Pod, tmp_path: Path) -> N
     mine, truth = await there.run(program, "10.77.0.1"), await there.truth(program, "10.77.0.1")
     assert mine.out.splitlines() == truth.out.splitlines(), mine.err
     assert len(truth.out.splitlines()) == 7
+
+
+async def test_ipv6_of_the_target_from_a_machine_that_has_none(there: Pod) -> None:
+    script = 'ip link set lo up; echo 1 > /proc/sys/net/ipv6/conf/lo/disable_ipv6; exec "$@"'
+    program = (
+        "import socket; s = socket.create_connection(('fd77::1', 7001)); print(s.getpeername()[0], end=' ')\n"
+        "print(s.recv(100).decode().split()[0] == s.getsockname()[0], end=' ')\n"
+        "s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); s.sendto(b'x', ('fd77::1', 7010))\n"
+        "print(*s.recvfrom(9)[1][:2], end=' '); s.connect(('fd77::1', 7099)); s.send(b'')\n"
+        "try: s.recv(1)\n"
+        "except ConnectionRefusedError: print('refused')\n"
+    )
+    ran = await run(
+        there.pid,
+        sys.executable,
+        "-c",
+        program,
+        network={"dns": False},
+        prefix=["unshare", "-n", "sh", "-c", script, "sh"],
+    )
+    assert ran.out == "fd77::1 True fd77::1 7010 refused\n", ran.err

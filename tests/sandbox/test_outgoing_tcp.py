@@ -56,6 +56,12 @@ async def test_fast_open(there: Pod) -> None:
     assert await case(there, "fast_open") == reached
 
 
+async def test_link_local_addresses(there: Pod) -> None:
+    (peer, name, same), failed = await case(there, "zones")
+    assert peer == ["fe80::77", 7001, 0, 1] and name[::3] == ["fe80::77", 1]
+    assert same and failed == "ENODEV"
+
+
 async def test_a_socket_bound_to_a_device_stays_on_this_machine(there: Pod) -> None:
     *devices, marked = await case(there, "devices")
     assert [True, True] in devices and [False, True] not in devices and marked == "10.77.0.1"

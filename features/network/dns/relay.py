@@ -18,6 +18,7 @@ from typing import Any
 
 from pymirror.core.call import Address
 from pymirror.core.limit import timeout
+from pymirror.features.network.loopback import loopback
 
 log = logging.getLogger("pymirror.features.network.dns")
 
@@ -47,17 +48,14 @@ class Relays:
         self._lock = asyncio.Lock()
 
     async def address(self, host: str, transport: str) -> Address | None:
-        """Where what is sent to the server `host` is taken; None: there are relays for too many others.
-
-        OSError: this machine has no loopback of that IP version.
-        """
+        """Where what is sent to the server `host` is taken; None: there are relays for too many others."""
         async with self._lock:
             relay = self._relays.get(host)
             if relay is None:
                 if len(self._relays) >= MOST_SERVERS:
                     return None
                 relay = _Relay(self.words, lambda query, tcp: self._ask(query, host, tcp))
-                await relay.listen("::1" if ":" in host else "127.0.0.1")
+                await relay.listen(loopback(6 if ":" in host else 4))
                 self._relays[host] = relay
         return relay.udp if transport == "udp" else relay.tcp
 

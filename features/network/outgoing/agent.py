@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 from pymirror.core.errors import ChannelLost
 from pymirror.core.feature import AgentFeature, Stream, Target, handles
@@ -52,7 +54,7 @@ class Agent(AgentFeature):
             await self._say(m.Dialed(dial.number, errno.EIO))  # a bug here is no wait without an end there
             raise
         host, port = sock.getsockname()[:2] if sock.family != socket.AF_UNIX else ("", 0)
-        await self._say(m.Dialed(dial.number, 0, host, port))
+        await self._say(m.Dialed(dial.number, 0, host.partition("%")[0], port))
         if dial.transport == "udp":
             joined: Flow | Join = Flow(sock, stream, Teller(partial(self._refused, dial.number)))
         else:
@@ -80,7 +82,12 @@ class Agent(AgentFeature):
 
     async def _connected(self, dial: m.Dial) -> socket.socket:
         """OSError as the target gets it."""
-        sock = await self.target.in_network(partial(socket.socket, *kind_of(dial)))
+        try:
+            sock = await self.target.in_network(partial(socket.socket, *kind_of(dial)))
+        except OSError as error:
+            if error.errno == errno.EAFNOSUPPORT:  # no IPv6 there; of a connect no program expects that
+                raise OSError(errno.ENETUNREACH, os.strerror(errno.ENETUNREACH)) from None
+            raise
         try:
             sock.setblocking(False)
             if dial.transport == "tcp":
@@ -94,7 +101,7 @@ class Agent(AgentFeature):
     async def _connect(self, sock: socket.socket, dial: m.Dial) -> None:
         loop = asyncio.get_running_loop()
         if sock.family != socket.AF_UNIX:
-            connecting = loop.sock_connect(sock, (dial.host, dial.port))
+            connecting = loop.sock_connect(sock, await self._place(dial))
         elif dial.path.startswith(b"\0"):
             connecting = loop.sock_connect(sock, dial.path)
         else:
@@ -106,6 +113,15 @@ class Agent(AgentFeature):
                 await connecting
         except asyncio.TimeoutError:
             raise TimeoutError(errno.ETIMEDOUT, "connect_timeout") from None
+
+    async def _place(self, dial: m.Dial) -> tuple[Any, ...]:
+        if "%" not in dial.host:
+            return dial.host, dial.port
+        look_up = partial(socket.getaddrinfo, dial.host, dial.port, flags=socket.AI_NUMERICHOST)
+        try:
+            return (await self.target.in_network(look_up))[0][4]
+        except socket.gaierror:
+            raise OSError(errno.ENODEV, f"{os.strerror(errno.ENODEV)}: {dial.host}") from None
 
 
 def kind_of(dial: m.Dial) -> tuple[int, int]:

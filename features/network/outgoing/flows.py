@@ -15,6 +15,7 @@ from typing import Any
 
 from pymirror.core.call import Address
 from pymirror.core.limit import timeout
+from pymirror.features.network.loopback import family, loopback
 from pymirror.features.network.outgoing import listeners
 from pymirror.features.network.outgoing.relay import EXPECT, INTRODUCTION
 
@@ -34,10 +35,10 @@ class Flows:
 
     def expect(self, version: int, joined: Joined, never: Callable[[], None]) -> tuple[Address, bytes]:
         """(where, introduction) of one flow; `joined(socket)` runs once it is there, else `never()`."""
-        sock = socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6, socket.SOCK_DGRAM)
+        sock = socket.socket(family(loopback(version)), socket.SOCK_DGRAM)
         try:
             sock.setblocking(False)
-            sock.bind(("127.0.0.1" if version == 4 else "::1", 0))
+            sock.bind((loopback(version), 0))
         except BaseException:
             sock.close()
             raise

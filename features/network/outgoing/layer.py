@@ -12,6 +12,7 @@ import resource
 import socket
 from collections import OrderedDict
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
 
 from attrs import define
@@ -186,7 +187,7 @@ class Layer(LayerFeature):
         number = self._number
         future = self._dials[number] = asyncio.get_running_loop().create_future()
         host, port = (call.address.host, call.address.port) if call.address is not None else ("", 0)
-        stream = await self.peer.stream(m.Dial(number, call.transport, host, port, call.path))
+        stream = await self.peer.stream(m.Dial(number, call.transport, _by_device(host), port, call.path))
         self._open += 1
         dial = self._begun[_key(call)] = _Dial(number, _key(call), stream, future)
         return dial
@@ -217,14 +218,15 @@ class Layer(LayerFeature):
         if call.address is None:
             return None
         key = (call.transport, call.address)
+        zone = "".join(call.address.host.partition("%")[1:])  # the program's own for that network
         if dialed is None:
             host = self._reached.get(key)
-            return Address(host, 0) if host is not None else None
+            return Address(host + zone, 0) if host is not None else None
         self._reached[key] = dialed.host
         self._reached.move_to_end(key)
         if len(self._reached) > MOST_REACHED:
             self._reached.popitem(last=False)
-        return Address(dialed.host, dialed.port)
+        return Address(dialed.host + zone, dialed.port)
 
     async def _join(self, dial: _Dial, sock: socket.socket) -> None:
         if sock.family != socket.AF_UNIX:
@@ -275,6 +277,14 @@ class Layer(LayerFeature):
             await dial.stream.aclose()
         except ChannelLost:
             return
+
+
+def _by_device(host: str) -> str:
+    """A link-local address with its device by name: more likely the same in the target than its number."""
+    bare, percent, zone = host.partition("%")
+    with suppress(OSError):
+        return f"{bare}%{socket.if_indextoname(int(zone))}" if percent else host
+    return host
 
 
 class _Facts(Facts):

@@ -11,8 +11,8 @@ NAME = "network.outgoing"
 class Dial:
     """Opens a stream: connect there, then the stream carries what the socket does.
 
-    number: the layer's, for the answer. transport: as of core.call.Call. path: of a
-    unix socket, or NUL and an abstract name.
+    number: the layer's, for the answer. transport: as of core.call.Call. host: numeric, of a link-local
+    address with the name of its device. path: of a unix socket, or NUL and an abstract name.
     """
 
     number: int

@@ -16,6 +16,7 @@ from typing import Any
 
 from pymirror.core.call import Address
 from pymirror.core.limit import timeout
+from pymirror.features.network.loopback import family, loopback
 
 log = logging.getLogger("pymirror.features.network.outgoing")
 
@@ -41,9 +42,9 @@ class Relay:
         self.tasks: set[asyncio.Task[Any]] = set()
 
     def address(self, version: int) -> Address:
-        """Where connections over IP version 4 or 6 are taken. OSError: there is no such loopback."""
-        family, host = (socket.AF_INET, "127.0.0.1") if version == 4 else (socket.AF_INET6, "::1")
-        return Address(host, self._listener(family, socket.SOCK_STREAM, (host, 0)).getsockname()[1])
+        """Where connections over IP version 4 or 6 are taken."""
+        host = loopback(version)
+        return Address(host, self._listener(family(host), socket.SOCK_STREAM, (host, 0)).getsockname()[1])
 
     def name(self, kind: int) -> bytes:
         """Where connections of unix sockets of that kind (stream, seqpacket) are taken: an abstract name."""
@@ -69,14 +70,14 @@ class Relay:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
-    def _listener(self, family: int, kind: int, place: Any) -> socket.socket:
-        found = self._listeners.get((family, kind))
+    def _listener(self, domain: int, kind: int, place: Any) -> socket.socket:
+        found = self._listeners.get((domain, kind))
         if found is None:
-            found = self._listeners[family, kind] = self._listen(family, kind, place)
+            found = self._listeners[domain, kind] = self._listen(domain, kind, place)
         return found
 
-    def _listen(self, family: int, kind: int, place: Any) -> socket.socket:
-        listener = socket.socket(family, kind)
+    def _listen(self, domain: int, kind: int, place: Any) -> socket.socket:
+        listener = socket.socket(domain, kind)
         try:
             listener.bind(place)
             listener.listen(BACKLOG)

@@ -135,6 +135,16 @@ def fast_open():
     return found
 
 
+def zones():
+    """A link-local address: its device is the target's of that name. None of that name: as the kernel says."""
+    found = []
+    with connect("fe80::77%lo", 7001) as sock:
+        found.append([sock.getpeername(), sock.getsockname(), greeting(sock)[1] == sock.getsockname()[1]])
+    other = next((name for _, name in socket.if_nameindex() if name != "lo"), None)
+    found.append(code(f"fe80::77%{other}", 7001) if other else "ENODEV")
+    return found
+
+
 def devices():
     """A socket that is bound to a device of this machine stays on it; any other binding goes to the target."""
     found = []

@@ -1,6 +1,6 @@
 """Servers in a process's network namespace: `servers.py PID`; says "up" and ends with its stdin.
 
-On 127.0.0.1, 127.0.0.77, ::1, and on 10.77.0.1 and fd77::1, which only that namespace has, as it has the
+On 127.0.0.1, 127.0.0.77, ::1, and on 10.77.0.1, fd77::1 and fe80::77, which only that namespace has, as it has the
 routes 10.78.0.0/16, which is unreachable, and 10.80.0.0/16, where nobody answers. TCP ports: 7001 tells the client's address and then repeats what it reads, to its end; 7002
 reads a number and sends that many bytes; 7003 reads to the end and answers with the SHA-256; 7004 resets;
 7005 reads until the reset and tells it at 7006, which waits for that; 7007 never reads; 7008 reads to the end and prints the number of bytes; 7080 HTTP.
@@ -20,7 +20,7 @@ import struct
 import subprocess
 import sys
 
-HERE = ("127.0.0.1", "127.0.0.77", "10.77.0.1", "::1", "fd77::1")
+HERE = ("127.0.0.1", "127.0.0.77", "10.77.0.1", "::1", "fd77::1", "fe80::77%lo")
 RESET = asyncio.Event()
 PATTERN = bytes(range(256)) * 256
 
@@ -29,6 +29,7 @@ def enter(pid):
     with open(f"/proc/{pid}/ns/net") as file:
         assert ctypes.CDLL(None, use_errno=True).setns(file.fileno(), 0x40000000) == 0
     commands = ("addr add 10.77.0.1/32 dev lo", "-6 addr add fd77::1/128 dev lo nodad")
+    commands += ("-6 addr add fe80::77/64 dev lo nodad",)
     routes = ("route add unreachable 10.78.0.0/16", "route add 10.80.0.0/16 dev lo")
     for command in (*commands, *routes):
         subprocess.run(["ip", *command.split()], check=True)
