@@ -171,3 +171,15 @@ def test_this_machine_has_what_it_needs():
 def test_a_call_nobody_can_catch_is_refused():
     with pytest.raises(SupportError, match="teleport"):
         Engine().check(frozenset({"teleport"}))
+
+
+async def test_names_of_sockets_that_are_used_stay_however_many_come_after(engine):
+    pump, room = engine._pump, 32_768
+    for number in range(1, 3 * room):
+        pump.named(number, put=True)
+        assert number % 1000 or pump.named(7)  # asked for now and then
+    assert pump.named(3 * room - 1)
+    assert not pump.named(8)
+    for number in range(3 * room, 5 * room):
+        pump.named(number, put=True)
+    assert not pump.named(7)

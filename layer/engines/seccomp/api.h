@@ -77,8 +77,10 @@ long long pm_pump_count(pm_pump *pump, int counter);
 /* follow: 0, 1, or -1 for both; tree: also for everything below path. */
 int pm_learn(pm_pump *pump, int kind, int follow, int tree, const char *path, int size, const pm_answer *answer);
 
-/* For tests, as tables: what is known of a path (an enum pm_verdict); a path's normal form. */
+/* For tests, as tables: what is known of a path (an enum pm_verdict); whether a socket's name is kept, or put it
+   there; a path's normal form. */
 int pm_known(pm_pump *pump, int kind, int follow, const char *path);
+int pm_named(pm_pump *pump, unsigned long long socket, int put);
 int pm_normalise(const char *raw, char *into, int *slash);
 
 int pm_signals_take(int write_end, unsigned long long numbers);

@@ -1,6 +1,7 @@
 /* What sockets are shown to be connected to, by the kernel's number of the socket: SO_COOKIE, which all
-   who share a socket share and which is never used again, so a stale entry can mislead nobody. Bounded: the
-   newest entries count. The connection itself is the kernel's. */
+   who share a socket share and which is never used again, so a stale entry can mislead nobody. Bounded: what
+   was not used for longest makes room (by second chances), for nobody tells when a socket is closed, and a
+   busy program's name queries alone fill the table in an hour. The connection itself is the kernel's. */
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,11 +14,12 @@
 struct entry {
     struct pm_name name;
     int next; /* in its bucket, 0: none; entries count from 1 */
+    int used; /* since the hand came by last */
 };
 
 struct pm_names {
     pthread_mutex_t lock;
-    int last, used;
+    int hand, used;
     int buckets[BUCKETS];
     struct entry entries[MOST_NAMES + 1];
 };
@@ -97,7 +99,21 @@ static void unlink_entry(struct pm_names *names, const struct key *key)
     names->entries[number].name.socket = 0;
 }
 
-/* In the place of what the socket was before, else of the oldest. */
+/* The next entry to fill: free, or not used for a whole round of the hand. */
+static struct entry *next_entry(struct pm_names *names)
+{
+    struct entry *entry;
+
+    for (;;) {
+        names->hand = names->hand % MOST_NAMES + 1;
+        entry = &names->entries[names->hand];
+        if (!entry->name.socket || !entry->used)
+            return entry;
+        entry->used = 0;
+    }
+}
+
+/* In the place of what the socket was before, else of what is not used. */
 void pm_names_put(struct pm_names *names, const struct pm_name *name)
 {
     struct key key = key_of(name);
@@ -106,18 +122,18 @@ void pm_names_put(struct pm_names *names, const struct pm_name *name)
 
     pthread_mutex_lock(&names->lock);
     unlink_entry(names, &key);
-    names->last = names->last % MOST_NAMES + 1;
     if (names->used < MOST_NAMES)
         names->used++;
-    entry = &names->entries[names->last];
+    entry = next_entry(names);
     if (entry->name.socket) {
         key = key_of(&entry->name);
         unlink_entry(names, &key);
     }
     bucket = bucket_of(names, name->socket);
     entry->name = *name;
+    entry->used = 0;
     entry->next = *bucket;
-    *bucket = names->last;
+    *bucket = names->hand;
     pthread_mutex_unlock(&names->lock);
 }
 
@@ -149,8 +165,10 @@ static int find(struct pm_names *names, const struct key *key, struct pm_name *f
 
     pthread_mutex_lock(&names->lock);
     number = *place_of(names, key);
-    if (number)
+    if (number) {
         *found = names->entries[number].name;
+        names->entries[number].used = 1;
+    }
     pthread_mutex_unlock(&names->lock);
     return number != 0;
 }

@@ -177,6 +177,10 @@ class Pump:
         words = ("ask", "continue", "errno", "tree path", "text")
         return words[lib.pm_known(self._pump, kind_of(call), int(call.follow), call.path)]
 
+    def named(self, socket: int, put: bool = False) -> bool:
+        """Is the name of that socket (its SO_COOKIE) kept? put: keep one from now on."""
+        return bool(lib.pm_named(self._pump, socket, put))
+
     def counters(self) -> dict[str, int]:
         """received, local (left alone without Python), asked (of Python), carried (out by us)."""
         names = ("received", "local", "asked", "carried")

@@ -258,3 +258,12 @@ void pm_serve_socket(struct worker *worker)
         pm_serve_receive(worker);
     }
 }
+
+int pm_named(pm_pump *pump, unsigned long long socket, int put)
+{
+    struct pm_name name = {.socket = socket};
+
+    if (put)
+        pm_names_put(pump->names, &name);
+    return put || pm_names_find(pump->names, socket, &name);
+}
