@@ -35,6 +35,23 @@ def tool(name: str) -> str:
     return found
 
 
+async def build_go(folder: Path, cgo: str = "0", tags: str = "netgo") -> Path:
+    if cgo == "1":
+        tool("gcc")
+    program = folder / "names"
+    words = [tool("go"), "build", "-tags", tags, "-o", str(program), str(PROGRAMS / "names.go")]
+    built = await ran("env", f"CGO_ENABLED={cgo}", "GO111MODULE=off", *words)
+    assert built.status == 0, built.err
+    return program
+
+
+async def build_c(folder: Path, compiler: str) -> Path:
+    program, options = folder / "names", ["-static"] if compiler == "musl-gcc" else []
+    built = await ran(tool(compiler), "-O1", *options, "-o", program, PROGRAMS / "names.c")
+    assert built.status == 0, built.err
+    return program
+
+
 async def same(there: NamesPod, *program: object) -> str:
     """What the program says under pymirror, which must be what it says beside the target."""
     mine, truth = await there.run(*program), await there.truth(*program)
@@ -68,12 +85,7 @@ async def test_python(there: NamesPod, case: str) -> None:
 
 @pytest.mark.parametrize(("cgo", "tags"), [("0", "netgo"), ("1", "netcgo")])
 async def test_go(there: NamesPod, tmp_path: Path, cgo: str, tags: str) -> None:
-    if cgo == "1":
-        tool("gcc")
-    program = tmp_path / "names"
-    words = [tool("go"), "build", "-tags", tags, "-o", str(program), str(PROGRAMS / "names.go")]
-    built = await ran("env", f"CGO_ENABLED={cgo}", "GO111MODULE=off", *words)
-    assert built.status == 0, built.err
+    program = await build_go(tmp_path, cgo, tags)
     assert json.loads(await same(there, program, *NAMES))["v4only"] == ["10.77.0.2"]
 
 
@@ -88,9 +100,7 @@ async def test_java(there: NamesPod) -> None:
 
 @pytest.mark.parametrize("compiler", ["gcc", "musl-gcc"])
 async def test_c(there: NamesPod, tmp_path: Path, compiler: str) -> None:
-    program, options = tmp_path / "names", ["-static"] if compiler == "musl-gcc" else []
-    built = await ran(tool(compiler), "-O1", *options, "-o", str(program), str(PROGRAMS / "names.c"))
-    assert built.status == 0, built.err
+    program = await build_c(tmp_path, compiler)
     assert "v4only 10.77.0.2" in await same(there, program, *NAMES)
 
 

@@ -62,7 +62,7 @@ class Answers:
             return header.failure(query, header.NOTIMP)
         answer = await self._settled(query, question, server, tcp)
         if not tcp and len(answer) > question.room:
-            return header.shortened(query, answer, question.extension)
+            return header.shortened(query, answer, packets.extension(answer))
         return answer
 
     async def _settled(self, query: bytes, question: packets.Question, server: str, tcp: bool) -> bytes:

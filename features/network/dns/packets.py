@@ -32,14 +32,13 @@ class Question:
     """A query. name: as text, without a final dot. room: bytes of an answer its UDP socket takes.
 
     key: queries of one key have one answer; None where that is not sure (options of EDNS are
-    for one client). extension: an OPT record for an answer that must be shortened.
+    for one client).
     """
 
     name: str
     kind: int
     room: int = PLAIN
     key: Hashable = None
-    extension: bytes = b""
 
 
 @frozen
@@ -80,8 +79,16 @@ def read_question(wire: bytes) -> Question:
     if extension is None:
         return Question(name, kind, PLAIN, key)
     room = int.from_bytes(wire[extension.ttl - 2 : extension.ttl], "big")
-    own = b"\0" + OPT.to_bytes(2, "big") + b"\x04\xd0" + wire[extension.ttl : extension.ttl + 4] + b"\0\0"
-    return Question(name, kind, max(room, PLAIN), key, own)
+    return Question(name, kind, max(room, PLAIN), key)
+
+
+def extension(wire: bytes) -> bytes:
+    """The OPT record of a message, whose name is always the root; empty if it has none."""
+    try:
+        found = next((r for r in records(wire) if r.kind == OPT), None)
+    except ValueError:
+        return b""
+    return wire[found.ttl - 5 : found.data + found.size] if found is not None else b""
 
 
 def read_answer(wire: bytes) -> Told:

@@ -15,6 +15,8 @@ for (const name of process.argv.slice(2)) {
   }
 }
 table['TXT big'] = (await dns.resolveTxt('big.demo.svc.cluster.local'))[0].length;
+table.MX = await dns.resolveMx('mail.demo.svc.cluster.local');
+table.SOA = await dns.resolveSoa('v4only.demo.svc.cluster.local').catch((error) => error.code);
 table.SRV = await dns.resolveSrv('_http._tcp.api.demo.svc.cluster.local');
 table.PTR = await dns.reverse('10.77.0.1');
 table.servers = dns.getServers();

@@ -1,7 +1,7 @@
 """A name server for tests: UDP and TCP, a small zone, and names that do something.
 
-As a program, `names_server.py PID ADDRESS…`: port 53 of these addresses in the network namespace of PID
-(with the word `here`, its answers for v4only and only.here are 192.168.0.1); says "up" and ends with its stdin. `slow.…` is answered when `release.…` has been asked for, `count-NAME`
+As a program, `names_server.py PID ADDRESS…`: port 53 of these addresses in the network namespace of PID, and
+a greeting at TCP port 7001 (with the word `here`, its answers for v4only and only.here are 192.168.0.1); says "up" and ends with its stdin. `slow.…` is answered when `release.…` has been asked for, `count-NAME`
 tells (TXT) how often NAME was asked for, `who.…` who asks (TXT: address and transport), `broken.…` is
 SERVFAIL, `dead.…` hears nothing. Over UDP what does not fit is truncated.
 """
@@ -123,7 +123,7 @@ class Server:
         if query.edns >= 0 and query.options:
             reply.use_edns(0, payload=1232, options=[dns.edns.GenericOption(dns.edns.NSID, b"server")])
         self.fill(reply, question, first, peer, transport)
-        whole = reply.to_wire()
+        whole = reply.to_wire(max_size=65535)
         room = max(512, query.payload if query.edns >= 0 else 512)
         if transport == "tcp" or len(whole) <= room:
             return whole
@@ -186,6 +186,11 @@ def go_there(pid):
     subprocess.run("ip addr add 10.77.0.9/32 dev lo".split(), check=True)  # a server no resolv.conf names
 
 
+async def greet(reader, writer):
+    writer.write(b"hello\n")
+    writer.close()
+
+
 async def main(pid, hosts):
     go_there(pid)
     server = Server()
@@ -194,6 +199,7 @@ async def main(pid, hosts):
         server.extra = {(name, "A"): "192.168.0.1" for name in (f"v4only.{ORIGIN}", "only.here")}
     for host in hosts:
         await server.listen(host, 53)
+        await asyncio.start_server(greet, host, 7001)
     print("up", flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     await server.close()
