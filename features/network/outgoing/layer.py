@@ -29,7 +29,7 @@ from pymirror.features.network.outgoing import messages as m
 from pymirror.features.network.outgoing.carry import Join
 from pymirror.features.network.outgoing.datagrams import Flow
 from pymirror.features.network.outgoing.flows import Flows
-from pymirror.features.network.outgoing.lookups import Lookups
+from pymirror.features.network.outgoing.lookups import WITHIN, Lookups
 from pymirror.features.network.outgoing.refusals import borrowed
 from pymirror.features.network.outgoing.relay import Relay
 from pymirror.features.network.outgoing.rules import Decision, Facts, Place, Rules, Unknown
@@ -114,6 +114,7 @@ class Layer(LayerFeature):
 
     async def started(self, process: Process) -> None:
         self._listeners = listeners.Listeners(process.pid, self._mark)
+        self._lookups.begin(self._rules.names)
         # Not before: the program is to start with the limit it would have without us.
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
@@ -127,6 +128,7 @@ class Layer(LayerFeature):
                 await self._settle()
         except (asyncio.TimeoutError, OSError, PeerError) as error:
             self.log.debug("what the program sent last may not have arrived: %r", error)
+        await self._lookups.aclose()
         await self._flows.aclose()
         await relay.aclose()
 
@@ -165,7 +167,7 @@ class Layer(LayerFeature):
     async def _decide(self, call: Call) -> Decision:
         facts = _Facts(self._listeners, self._names, self._lookups)
         while isinstance(decision := self._rules.decide(call, facts), Unknown):
-            await self._lookups.ask(decision.names)
+            await self._lookups.ask(decision.names, WITHIN if call.blocking else self.config.nonblocking_wait)
         return decision
 
     async def _dialed(self, call: Call, decision: Decision, begun: _Dial | None, relay: Relay) -> Verdict:

@@ -1,7 +1,7 @@
-"""Addresses of the names in a filter: asked for when first needed, kept for a while.
+"""Addresses of the names in a filter: asked for when the program starts, and again when they are old.
 
-A name that does not resolve, or not in time, has no address: it matches nothing and delays nobody
-again until it is asked for anew.
+A connect waits only for a name that was never looked up, or long ago. A name that does not resolve, or
+not in time, has no address: it matches nothing and delays nobody.
 """
 
 from __future__ import annotations
@@ -9,14 +9,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from pymirror.features.network.names import Lookup
 
 log = logging.getLogger("pymirror.features.network.outgoing")
 
 KEEP, KEEP_FAILURE = 30.0, 5.0
-"""Seconds; a Service's address stays, a pod's behind a headless Service changes with the pod."""
+"""Seconds until it is asked for again; a Service's address stays, a pod's behind a headless Service changes
+with the pod."""
+STALE = 300.0
+"""Seconds after that in which the old answer counts while the new one is on its way."""
 WITHIN = 3.0
 """Seconds a connect waits for names of the filter at most."""
 
@@ -31,19 +34,34 @@ class Lookups:
         self._asking: dict[str, asyncio.Task[None]] = {}
 
     def known(self, name: str) -> frozenset[str] | None:
-        """None: to be asked for."""
-        until, found = self._known.get(name, (0.0, frozenset()))
-        return found if self._loop.time() < until else None
+        """None: to be asked for. What is old is asked for again meanwhile."""
+        until, found = self._known.get(name, (-STALE, frozenset()))
+        late = self._loop.time() - until
+        if late >= STALE:
+            return None
+        if late >= 0:
+            self.begin([name])
+        return found
 
-    async def ask(self, names: Iterable[str]) -> None:
-        """Afterwards `known` has an answer to each."""
+    def begin(self, names: Iterable[str]) -> None:
+        """Ask for these; nobody waits."""
         for name in names:
             if name not in self._asking:
                 self._asking[name] = self._loop.create_task(self._one(name))
-        await asyncio.wait([self._asking[name] for name in names], timeout=WITHIN)
+
+    async def ask(self, names: Sequence[str], within: float = WITHIN) -> None:
+        """Afterwards, `within` seconds at most, `known` has an answer to each."""
+        self.begin(names)
+        await asyncio.wait([self._asking[name] for name in names], timeout=within)
         for name in names:
             if self.known(name) is None:
                 self._keep(name, frozenset())
+
+    async def aclose(self) -> None:
+        tasks = list(self._asking.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _one(self, name: str) -> None:
         try:

@@ -60,6 +60,11 @@ class Rules:
         self._entries: tuple[Entry, ...] = tuple(parse(text) for text in listed)
         self._patterns = [Pattern("outgoing.unix_streams", text) for text in config.unix_streams]
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those in the filter."""
+        return tuple(entry.name for entry in self._entries if entry.name is not None)
+
     def decide(self, call: Call, facts: Facts) -> Decision | Unknown:
         """For a call of SOCKET_CALLS. TooSlow (EIO) for a pattern that takes too long."""
         if call.transport in ("unix", "unixpacket"):
