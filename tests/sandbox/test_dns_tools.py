@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -84,6 +86,33 @@ async def test_bash(there: NamesPod) -> None:
     script = "cat < /dev/tcp/api/7001; (: < /dev/tcp/api/7099) 2>&1; (: < /dev/tcp/nothing/80) 2>&1; true"
     said = (await same(there, "bash", "-c", script, outgoing=True)).out
     assert said.startswith("hello\n") and "Connection refused" in said and "Name or service not known" in said
+
+
+HELLO = {
+    "node": "require('net').connect({host: 'dual', port: 7001}).on('data', (data) => console.log(String(data).trim()))",
+    "python": "import socket; print(socket.create_connection(('dual', 7001)).recv(9).decode().strip())",
+    "curl": "telnet://dual:7001",
+    "bash": "cat < /dev/tcp/dual/7001",
+}
+
+
+async def test_a_name_with_an_ipv6_address_that_the_target_has_no_way_to(there: NamesPod) -> None:
+    """Clients that try all addresses, and both families at once, reach the other one."""
+    script = (
+        '"$1" -e "$2"; "$3" -c "$4"; "$5" -sS --noproxy "*" "$6" < /dev/null; bash -c "$7"; '
+        '"$3" -c "import socket; print(socket.socket(socket.AF_INET6).connect_ex((\'fd78::1\', 7001)))"'
+    )
+    words = (
+        tool("node"),
+        HELLO["node"],
+        sys.executable,
+        HELLO["python"],
+        tool("curl"),
+        HELLO["curl"],
+        HELLO["bash"],
+    )
+    said = (await same(there, "bash", "-c", script, "bash", *words, outgoing=True)).out
+    assert said.splitlines() == ["hello"] * 4 + [str(errno.ENETUNREACH)]
 
 
 @asynccontextmanager

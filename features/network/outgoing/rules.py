@@ -81,9 +81,12 @@ class Rules:
 
     def _unix(self, call: Call) -> Decision:
         name = call.path.decode("utf-8", "surrogateescape")
-        shown = "@" + name[1:] if name.startswith("\0") else name
+        bare = name.strip("\0")  # programs that give the whole sockaddr_un have NULs in an abstract name
+        shown = "@" + bare if name.startswith("\0") else name
+        if not name.startswith(("/", "\0")):
+            return Decision(Place.HERE, f"outgoing.unix_streams: {shown} is relative to a directory here")
         for pattern in self._patterns:
-            if pattern.search(name.lstrip("\0")):
+            if pattern.search(bare):
                 return Decision(Place.TARGET, f"outgoing.unix_streams {pattern.text!r}")
         return Decision(Place.HERE, f"outgoing.unix_streams: no pattern matches {shown}")
 

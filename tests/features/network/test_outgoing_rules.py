@@ -163,11 +163,13 @@ def test_a_destination_is(config: dict[str, Any], call: Call, facts: Facts, want
         (b"/var/run/docker.sock", Place.TARGET),
         (b"/run/nscd/socket", Place.HERE),
         (b"\0side-car", Place.TARGET),
+        (b"\0side-car" + bytes(99), Place.TARGET),
+        (b"side-car", Place.HERE),
         (b"\0X11", Place.HERE),
     ],
 )
 def test_a_unix_socket_is(name: bytes, place: Place) -> None:
-    rules = Rules(Config(unix_streams=[r"^/var/run/docker\.sock$", "^side-"]))
+    rules = Rules(Config(unix_streams=[r"^/var/run/docker\.sock$", "^side-car$"]))
     found = rules.decide(Call("connect", name, transport="unix"), Facts())
     assert isinstance(found, Decision) and found.place is place
 

@@ -24,6 +24,8 @@ SOA = f"{ORIGIN}. 30 IN SOA ns.{ORIGIN}. root.{ORIGIN}. 1 7200 1800 86400 5"
 ZONE = f"""
 api.{ORIGIN}. 30 IN A 10.77.0.1
 api.{ORIGIN}. 30 IN AAAA fd77::1
+dual.{ORIGIN}. 30 IN A 10.77.0.1
+dual.{ORIGIN}. 30 IN AAAA fd78::1
 alias.{ORIGIN}. 30 IN CNAME api.{ORIGIN}.
 v4only.{ORIGIN}. 30 IN A 10.77.0.2
 under_score.{ORIGIN}. 30 IN A 10.77.0.3
