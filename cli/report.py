@@ -146,7 +146,7 @@ class Spinner(Plain):
 def kind_of(verdict: Verdict) -> str:
     """What happens, in a word or two."""
     if isinstance(verdict, (OtherPath, OtherAddress)):
-        return "target"
+        return "this machine" if isinstance(verdict, OtherAddress) and verdict.here else "target"
     if isinstance(verdict, Errno):
         import errno
 

@@ -111,11 +111,13 @@ class OtherAddress(Verdict):
     first byte, so that the relay knows whose it is and that it is not another user's; at most 64
     bytes, empty for none. name: what getsockname tells, None for the socket's own. getpeername,
     and the source of datagrams that come from `relay`, is always what the program asked for.
+    here: `relay` is no relay but where this machine finds what the program asked for; no introduction.
     """
 
     relay: Address | bytes = field(kw_only=True)
     introduction: bytes = field(default=b"", kw_only=True)
     name: Address | None = field(default=None, kw_only=True)
+    here: bool = field(default=False, kw_only=True)
 
 
 @frozen

@@ -16,6 +16,7 @@ class Names:
 
     def __init__(self) -> None:
         self._names: OrderedDict[str, OrderedDict[str, None]] = OrderedDict()
+        self._there: OrderedDict[str, str] = OrderedDict()
 
     def learned(self, name: str, addresses: list[str]) -> None:
         """`name` was answered with these numeric addresses. Case and a final dot do not count."""
@@ -28,6 +29,19 @@ class Names:
                 names.popitem(last=False)
         while len(self._names) > MOST:
             self._names.popitem(last=False)
+
+    def answered(self, name: str, addresses: list[str], here: bool) -> None:
+        """These are what this machine takes the whole name `name` for, or the target does."""
+        for address in addresses:
+            self._there.pop(address, None)
+            if not here:
+                self._there[address] = canonical(name)
+        while len(self._there) > MOST:
+            self._there.popitem(last=False)
+
+    def there(self, address: str) -> str:
+        """The whole name that the target takes `address` for, the latest; empty: none."""
+        return self._there.get(address, "")
 
     def of(self, address: str) -> tuple[str, ...]:
         """The names `address` was given out for, the latest last."""

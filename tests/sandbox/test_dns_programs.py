@@ -166,6 +166,38 @@ async def test_a_name_in_the_outgoing_filter_means_what_the_target_takes_it_for(
     assert "connect tcp 10.77.0.1:7099 -> ECONNREFUSED (outgoing.filter remote 'api:7099')" in ran.err
 
 
+async def test_what_stays_here_goes_to_what_its_name_is_here(there: NamesPod, tmp_path: Path) -> None:
+    """The program has the target's address for the name: TCP, not blocking too, datagrams, a name unknown here, and
+    a connect that takes a second, with signals."""
+    script = (
+        "import socket; s = socket.create_connection(('only.here', 7001)); print(s.recv(9).decode(), end='')\n"
+        "print(s.getpeername()[0]); s = socket.create_connection(('only.here', 7001), 20)\n"
+        "print(s.recv(9).decode(), end=''); s = socket.socket(type=socket.SOCK_DGRAM)\n"
+        "s.bind(('', 7009)); s.sendto(b'x', ('only.here', 7009)); print(*s.recvfrom(9)[1])\n"
+        "print(socket.socket().connect_ex(('www.example.com', 7001)))\n"
+        "import os, signal, time; s = socket.socket()\n"
+        "if not os.fork():\n"
+        "  time.sleep(0.2); socket.socket(type=socket.SOCK_DGRAM).sendto(b'go', ('192.168.0.1', 7016)); os._exit(0)\n"
+        "signal.signal(signal.SIGALRM, lambda *_: None); signal.siginterrupt(signal.SIGALRM, False)\n"
+        "signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)\n"
+        "s.connect(('only.here', 7016)); print(s.recv(9).decode().split('.')[0])\n"
+    )
+    async with other_machine(tmp_path) as machine:
+        outgoing = {"filter": {"remote": ["10.77.0.1"]}}
+        ran = await there.run(sys.executable, "-c", script, prefix=machine, outgoing=outgoing)
+    assert ran.out.split() == [
+        "here",
+        "10.77.0.9",
+        "here",
+        "10.77.0.9",
+        "7009",
+        str(errno.ENETUNREACH),
+        "192",
+    ], ran.err
+    reason = "outgoing.filter remote: no entry matches; only.here is 192.168.0.1 here"
+    assert f"connect tcp 10.77.0.9:7001 -> this machine ({reason})" in ran.err
+
+
 async def test_a_change_in_the_target_is_seen_by_a_running_program(there: NamesPod) -> None:
     command = [sys.executable, "-m", "pymirror.cli.main", "exec", "-t", f"process/{there.target.pid}"]
     made = await asyncio.create_subprocess_exec(

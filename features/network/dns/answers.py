@@ -16,7 +16,7 @@ from attrs import define, field
 from pymirror.core.errors import PeerError
 from pymirror.features.network.dns import header, packets
 from pymirror.features.network.dns.cache import Cache
-from pymirror.features.network.dns.names import Rules, spoken
+from pymirror.features.network.dns.names import Rules
 
 log = logging.getLogger("pymirror.features.network.dns")
 
@@ -26,8 +26,8 @@ MOST_WAITING = 4096
 
 Ask = Callable[[bytes, str, bool], Awaitable[bytes]]
 """(query, one server or "" for the usual ones, over TCP) → answer. OSError, PeerError."""
-Learned = Callable[[str, Iterable[str]], None]
-"""(name, its addresses)."""
+Learned = Callable[[str, Iterable[str], bool], None]
+"""(name as it was asked for, its addresses, whether this machine said so)."""
 
 
 @define
@@ -101,8 +101,7 @@ class Answers:
         if key is not None:
             self.cache.put(key, answer, told.ttls, told.seconds, self.clock())
         if told.addresses:
-            for name in spoken(question.name, self.rules.search):
-                self.learned(name, told.addresses)
+            self.learned(question.name, told.addresses, self.rules.decide(question.name).here)
         return answer
 
     async def aclose(self) -> None:

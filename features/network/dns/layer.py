@@ -29,7 +29,7 @@ from pymirror.features.network.dns import config as keys
 from pymirror.features.network.dns import messages as m
 from pymirror.features.network.dns.cache import Cache
 from pymirror.features.network.dns.lookupfiles import Resolv, host_lines, parse_resolv, servers_in_turn
-from pymirror.features.network.dns.names import Rules
+from pymirror.features.network.dns.names import Rules, spoken
 from pymirror.features.network.dns.snapshot import Snapshot
 from pymirror.features.network.dns.upstream import PORT, Upstream, here
 from pymirror.features.network.dns.view import View
@@ -164,7 +164,7 @@ class Layer(LayerFeature):
             if number >= MOST_HOSTS:
                 break
             for name in names:
-                self._names.learned(name, [address])
+                self._learned(name, [address], self._answers.rules.decide(name).here)
 
     def _outgoing(self, launch: Launch, entries: Sequence[str], here: bool) -> None:
         if not self.config.is_on:
@@ -206,8 +206,11 @@ class Layer(LayerFeature):
     def _resolv_here(self) -> Resolv:
         return parse_resolv(self._own.file(m.RESOLV).content.decode("utf-8", "replace"))
 
-    def _learned(self, name: str, addresses: Iterable[str]) -> None:
-        self._names.learned(name, list(addresses))
+    def _learned(self, name: str, addresses: Iterable[str], here: bool) -> None:
+        known = list(addresses)
+        self._names.answered(name, known, here)
+        for form in spoken(name, self._answers.rules.search):
+            self._names.learned(form, known)
 
 
 def verdict(call: Call, root: int, on: bool) -> Verdict | None:

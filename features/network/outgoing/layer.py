@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import resource
 import socket
 from collections import OrderedDict
@@ -97,6 +98,7 @@ class Layer(LayerFeature):
         self._names = launch.shared(Names)
         chosen = self.config.filter
         self._lookups = Lookups(launch.shared(Lookup))
+        self._own = Lookups(Lookup(), logging.DEBUG)
         session = launch.environ.get(MARK)
         self._mark = f"{MARK}={session}".encode() if session else b""
         self._listeners = listeners.Listeners(0, self._mark)
@@ -129,6 +131,7 @@ class Layer(LayerFeature):
         except (asyncio.TimeoutError, OSError, PeerError) as error:
             self.log.debug("what the program sent last may not have arrived: %r", error)
         await self._lookups.aclose()
+        await self._own.aclose()
         await self._flows.aclose()
         await relay.aclose()
 
@@ -158,7 +161,7 @@ class Layer(LayerFeature):
         except TooSlow as slow:
             return Errno(slow.strerror, code=errno.EIO)
         if decision.place is Place.HERE:
-            return Untouched(decision.reason)
+            return await self._stays(call, decision)
         begun = self._begun.get(_key(call)) if call.again else None
         if self._relay is None or (begun is None and self._open >= self.config.max_connections):
             return Errno(f"{decision.reason}; outgoing.max_connections", code=errno.EADDRNOTAVAIL)
@@ -167,8 +170,27 @@ class Layer(LayerFeature):
     async def _decide(self, call: Call) -> Decision:
         facts = _Facts(self._listeners, self._names, self._lookups)
         while isinstance(decision := self._rules.decide(call, facts), Unknown):
-            await self._lookups.ask(decision.names, WITHIN if call.blocking else self.config.nonblocking_wait)
+            await self._lookups.ask(decision.names, self._patience(call))
         return decision
+
+    def _patience(self, call: Call) -> float:
+        """Seconds a call may wait for names."""
+        return WITHIN if call.blocking else self.config.nonblocking_wait
+
+    async def _stays(self, call: Call, decision: Decision) -> Verdict:
+        """An address that the target's resolver gave out may be nothing here, its name yes (mirrord: 7.2)."""
+        untouched = Untouched(decision.reason)
+        name = self._names.there(call.address.host) if call.address is not None and decision.filtered else ""
+        if not name or call.address is None or call.address.ip.is_loopback:
+            return untouched
+        if self._own.known(name) is None:
+            await self._own.ask([name], self._patience(call))
+        found = self._own.known(name) or ()
+        fitting = sorted(host for host in found if (":" in host) == (":" in call.address.host))
+        if not fitting or call.address.host in fitting:
+            return untouched
+        reason = f"{decision.reason}; {name} is {fitting[0]} here"
+        return OtherAddress(reason, relay=Address(fitting[0], call.address.port), here=True)
 
     async def _dialed(self, call: Call, decision: Decision, begun: _Dial | None, relay: Relay) -> Verdict:
         dial = begun or await self._begin(call)

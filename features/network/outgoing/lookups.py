@@ -20,15 +20,16 @@ KEEP, KEEP_FAILURE = 30.0, 5.0
 with the pod."""
 STALE = 300.0
 """Seconds after that in which the old answer counts while the new one is on its way."""
+MOST_KNOWN = 4096
 WITHIN = 3.0
 """Seconds a connect waits for names of the filter at most."""
 
 
 class Lookups:
-    """lookup: how the program's resolvers find names; what they say is what the program connects to."""
+    """lookup: how names are found. level: of the log, for a name that does not resolve."""
 
-    def __init__(self, lookup: Lookup) -> None:
-        self._lookup = lookup
+    def __init__(self, lookup: Lookup, level: int = logging.WARNING) -> None:
+        self._lookup, self._level = lookup, level
         self._loop = asyncio.get_running_loop()
         self._known: dict[str, tuple[float, frozenset[str]]] = {}
         self._asking: dict[str, asyncio.Task[None]] = {}
@@ -71,7 +72,9 @@ class Lookups:
 
     def _keep(self, name: str, found: frozenset[str]) -> None:
         if not found:
-            log.warning("%s, a name in outgoing.filter, does not resolve: it matches nothing for now", name)
+            log.log(self._level, "%s, of outgoing.filter, does not resolve: it matches nothing for now", name)
+        if len(self._known) >= MOST_KNOWN and name not in self._known:
+            del self._known[next(iter(self._known))]
         self._known[name] = (self._loop.time() + (KEEP if found else KEEP_FAILURE), found)
 
     async def _here(self, name: str) -> frozenset[str]:

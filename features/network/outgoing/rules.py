@@ -25,8 +25,11 @@ class Place(enum.Enum):
 
 @frozen
 class Decision:
+    """filtered: by the filter."""
+
     place: Place
     reason: str
+    filtered: bool = False
 
 
 @frozen
@@ -121,8 +124,8 @@ class Rules:
         inside = Place.TARGET if self._side == "remote" else Place.HERE
         outside = Place.HERE if self._side == "remote" else Place.TARGET
         if entry is not None:
-            return Decision(inside, f"outgoing.filter {self._side} {entry.text!r}")
-        return Decision(outside, f"outgoing.filter {self._side}: no entry matches")
+            return Decision(inside, f"outgoing.filter {self._side} {entry.text!r}", True)
+        return Decision(outside, f"outgoing.filter {self._side}: no entry matches", True)
 
 
 def _host(text: str) -> IP | str:

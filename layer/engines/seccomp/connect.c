@@ -5,10 +5,12 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include "sockets.h"
 
+#define SLICE 30000 /* us between two looks at the thread that waits */
 #define INTRODUCE_LIMIT 1000 /* ms; a relay on loopback is there at once or not at all */
 
 /* Before the program can write, for its call has not returned. 0 or -errno. */
@@ -25,17 +27,58 @@ static int introduce(const struct taken *taken, const struct pm_address *words)
     return 0;
 }
 
+/* A blocking connect may take minutes: a signal ends the wait, as in the kernel, and SO_SNDTIMEO does. */
+static int look(struct worker *worker)
+{
+    if (!pm_job_valid(&worker->job))
+        return ESRCH;
+    if (worker->pump->stopping)
+        return EIO;
+    if (worker->until && pm_now() >= worker->until)
+        return EINPROGRESS;
+    return -pm_interrupted((pid_t)worker->request.pid, worker->until != 0);
+}
+
+/* A relay is there at once. Another address may take minutes, so the kernel waits in slices, and the socket is
+   connecting when a wait is given up, as ever. 0 or -errno. */
+static long long reach(struct worker *worker, const struct taken *taken, const struct pm_address *address, int relay)
+{
+    struct timeval slice = {0, SLICE}, kept = {0};
+    socklen_t size = sizeof kept;
+    int slow = !relay && taken->blocking && taken->transport == PM_TCP, code = 0;
+    long long failed;
+
+    if (slow) {
+        long long limit = pm_limit(taken->fd, SO_SNDTIMEO);
+
+        worker->until = limit ? pm_now() + limit : 0;
+        getsockopt(taken->fd, SOL_SOCKET, SO_SNDTIMEO, &kept, &size);
+        setsockopt(taken->fd, SOL_SOCKET, SO_SNDTIMEO, &slice, sizeof slice);
+    }
+    do
+        failed = connect(taken->fd, (void *)address->bytes, address->size) < 0 ? -errno : 0;
+    while (slow && (failed == -EINPROGRESS || failed == -EALREADY) && !(code = look(worker)));
+    if (slow)
+        setsockopt(taken->fd, SOL_SOCKET, SO_SNDTIMEO, &kept, sizeof kept);
+    return code ? -code : failed;
+}
+
+static int goes_on(long long failed)
+{
+    return failed == 0 || failed == -EINPROGRESS || failed == -EALREADY || failed == -EINTR || failed == -RESTART;
+}
+
 static long long join(struct worker *worker, const struct taken *taken, struct pm_name *name)
 {
     struct pm_address words;
-    int at = 0, failed = 0, refused;
+    long long failed;
+    int at = 0, refused;
 
     if (!pm_unpack(&worker->job.found, &at, &name->relay) || !pm_unpack(&worker->job.found, &at, &words) ||
         !pm_unpack(&worker->job.found, &at, &name->name))
         return -EIO;
-    if (connect(taken->fd, (void *)name->relay.bytes, name->relay.size) < 0)
-        failed = -errno;
-    if (failed && failed != -EINPROGRESS)
+    failed = reach(worker, taken, &name->relay, words.size > 0);
+    if (!goes_on(failed))
         return failed;
     pm_names_put(worker->pump->names, name);
     refused = introduce(taken, &words);
@@ -48,16 +91,6 @@ static int is_a_question(const struct worker *worker, const struct taken *taken,
     if (!pm_well_formed(peer, taken->domain) || (taken->transport != PM_UDP && pm_connected(taken->fd)))
         return 0;
     return !pm_skipped((pid_t)worker->request.pid, worker->pump->skip, worker->pump->skips);
-}
-
-/* A blocking connect may take minutes: a signal ends the wait, as in the kernel, and SO_SNDTIMEO does. */
-static int look(struct worker *worker)
-{
-    if (!pm_job_valid(&worker->job))
-        return ESRCH;
-    if (worker->until && pm_now() >= worker->until)
-        return EINPROGRESS;
-    return -pm_interrupted((pid_t)worker->request.pid, worker->until != 0);
 }
 
 /* again: the question of before, whose answer nobody waited for. */

@@ -15,7 +15,6 @@
 #include "sockets.h"
 
 #define SLICE 20 /* ms between two looks at the thread's signals */
-#define RESTART 512 /* ERESTARTSYS: the kernel runs the handler and makes the call again if it may */
 
 /* What one recvmsg took. */
 struct got {

@@ -10,6 +10,7 @@
 #define PM_CONTROL 4096
 #define PM_IOV 1024 /* the kernel's UIO_MAXIOV */
 
+#define RESTART 512 /* ERESTARTSYS: the kernel runs the handler and makes the call again if it may */
 #define MOST_WAITING 192 /* workers that may wait for the network at once; the others are for short calls */
 extern atomic_int pm_waiting;
 

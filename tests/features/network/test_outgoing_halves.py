@@ -118,6 +118,30 @@ async def test_a_name_the_resolver_gave_out_decides(tmp_path: Any) -> None:
         assert await both.layer.connect(tcp(9)) == Untouched("outgoing.filter local 'db.shop'")
 
 
+@pytest.mark.parametrize(
+    ("name", "host", "known", "where"),
+    [
+        ("localhost", "10.9.9.9", False, "127.0.0.1"),  # what this machine's files say
+        ("localhost", "10.9.9.9", True, None),
+        ("no-such-name.invalid", "10.9.9.9", False, None),
+        ("localhost", "127.0.0.9", False, None),
+    ],
+)
+async def test_what_stays_here_goes_to_what_its_name_is_here(
+    tmp_path: Any, name: str, host: str, known: bool, where: str | None
+) -> None:
+    launch = Launch(["program"], {}, "/nowhere")
+    launch.shared(Names).answered(name, [host], here=known)
+    async with session(tmp_path, Config(filter=Filter(local=[":9"])), launch) as both:
+        call = Call("connect", transport="tcp", address=Address(host, 9))
+        found = await both.layer.connect(call)
+        if where is None:
+            assert found == Untouched("outgoing.filter local ':9'")
+        else:
+            reason = f"outgoing.filter local ':9'; {name} is {where} here"
+            assert found == OtherAddress(reason, relay=Address(where, 9), here=True)
+
+
 async def test_a_name_that_does_not_resolve_breaks_nothing(tmp_path: Any) -> None:
     async with session(tmp_path, Config(filter=Filter(remote=["no-such-name.invalid"]))) as both:
         found = await both.layer.connect(tcp(9))

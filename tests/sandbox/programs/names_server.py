@@ -19,6 +19,7 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 
+HERE = "192.168.0.1"
 ORIGIN = "demo.svc.cluster.local"
 SOA = f"{ORIGIN}. 30 IN SOA ns.{ORIGIN}. root.{ORIGIN}. 1 7200 1800 86400 5"
 ZONE = f"""
@@ -186,10 +187,12 @@ def go_there(pid):
 
     enter(int(pid))
     subprocess.run("ip addr add 10.77.0.9/32 dev lo".split(), check=True)  # a server no resolv.conf names
+    subprocess.run(f"ip addr add {HERE}/32 dev lo".split(), check=True)
 
 
 async def greet(reader, writer):
-    writer.write(b"hello\n")
+    host = writer.get_extra_info("sockname")[0]
+    writer.write(b"here\n" if host == HERE else b"hello\n")
     writer.close()
 
 
@@ -197,8 +200,12 @@ async def main(pid, hosts):
     go_there(pid)
     server = Server()
     if "here" in hosts:
+        from servers import one_by_one
+
         hosts.remove("here")
-        server.extra = {(name, "A"): "192.168.0.1" for name in (f"v4only.{ORIGIN}", "only.here")}
+        server.extra = {(name, "A"): HERE for name in (f"v4only.{ORIGIN}", "only.here")}
+        await asyncio.start_server(greet, HERE, 7001)
+        server.spawn(one_by_one(HERE, 7016))
     for host in hosts:
         await server.listen(host, 53)
         await asyncio.start_server(greet, host, 7001)
