@@ -200,6 +200,16 @@ def test_explain_address(address: str, lines: list[str], capsys: Any) -> None:
     assert capsys.readouterr().out.splitlines() == lines
 
 
+def test_explain_name_counts_the_outgoing_filter(capsys: Any) -> None:
+    Path("c.json").write_text('{"feature": {"network": {"outgoing": {"filter": {"local": ["db:5432"]}}}}}')
+    assert main(["explain", "-f", "c.json", "name", "db", "db.shop"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "name db: this machine (network.outgoing.filter.local db:5432)",
+        "name db.shop: target (network.outgoing.filter.local: no entry is db.shop; "
+        "this machine if shop is in the target's search list: db:5432)",
+    ]
+
+
 @pytest.mark.parametrize("address", ["db", "ftp://db:80", "db:http"])
 def test_explain_wants_an_address(address: str, capsys: Any) -> None:
     assert main(["explain", "address", address]) == 125

@@ -39,7 +39,9 @@ def slow():
     thread = threading.Thread(target=look, args=("slow",))
     thread.start()
     look("quick")
-    look("release")
+    look(
+        "release.demo.svc.cluster.local."
+    )  # one query, for others would be left waiting for the next slow one
     thread.join()
     return [order[0], sorted(order)[-1]]
 
