@@ -50,3 +50,16 @@ async def test_ipv6_of_the_target_from_a_machine_that_has_none(there: Pod) -> No
         prefix=["unshare", "-n", "sh", "-c", script, "sh"],
     )
     assert ran.out == "fd77::1 True fd77::1 7010 refused\n", ran.err
+
+
+async def test_a_network_namespace_of_the_programs_own_is_left_alone(there: Pod) -> None:
+    """As in a container it starts: what is there is its own, and there is no way out."""
+    program = (
+        "import socket, errno; server = socket.create_server(('127.0.0.1', 0))\n"
+        "s = socket.create_connection(server.getsockname()); print(s.getsockname() == server.accept()[1])\n"
+        "print(socket.socket().connect_ex(('10.77.0.1', 7001)) == errno.ENETUNREACH)\n"
+        "print(socket.socket(socket.AF_UNIX).connect_ex('\\0side-car') == errno.ECONNREFUSED)\n"
+    )
+    words = ("unshare", "-n", "sh", "-c", 'ip link set lo up; exec "$@"', "sh", sys.executable, "-c", program)
+    ran = await there.run(*words, feature={"outgoing": {"unix_streams": ["side-car"]}})
+    assert ran.out.split() == ["True"] * 3, ran.err

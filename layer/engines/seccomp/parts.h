@@ -152,6 +152,8 @@ int pm_names_flow(struct pm_names *names, uint64_t socket, const struct pm_addre
 int pm_names_source(struct pm_names *names, uint64_t socket, const struct pm_address *relay, struct pm_name *found);
 int pm_names_talks(struct pm_names *names, uint64_t socket);
 
+uint64_t pm_network(void); /* sockets.c: the cookie of this process's network namespace */
+
 /* skip.c: processes that are left alone */
 int pm_skipped(pid_t pid, char **names, int count);
 

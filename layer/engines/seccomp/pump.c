@@ -306,6 +306,7 @@ pm_pump *pm_pump_new(const char **skip, int skips)
     pump->table = pm_table_new();
     pump->trees = pm_trees_new(pump->root);
     pump->names = pm_names_new();
+    pump->network = pm_network();
     pm_rights_read("/proc/thread-self", &pump->own); /* not readable: like nobody's, so all are elsewhere */
     pump->skip = calloc((size_t)skips + 1, sizeof *pump->skip);
     pthread_mutex_init(&pump->lock, NULL);

@@ -31,6 +31,7 @@ struct pm_pump {
     int listener;
     int event;
     int root; /* our own */
+    uint64_t network; /* the cookie of our network namespace */
     struct pm_rights own;
     char **skip;
     int skips;

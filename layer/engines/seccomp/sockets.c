@@ -21,6 +21,9 @@
 #ifndef SO_COOKIE
 #define SO_COOKIE 57
 #endif
+#ifndef SO_NETNS_COOKIE
+#define SO_NETNS_COOKIE 71
+#endif
 #ifndef SO_BINDTOIFINDEX
 #define SO_BINDTOIFINDEX 62
 #endif
@@ -79,7 +82,27 @@ static enum pm_transport transport_of(int domain, int type, int protocol)
     return type == SOCK_DGRAM && protocol == IPPROTO_UDP ? PM_UDP : PM_NO_TRANSPORT;
 }
 
-/* The program's socket. 0: it is none of ours to look at, or nobody waits any more. */
+/* The network namespace a socket belongs to. */
+static uint64_t network_of(int fd)
+{
+    uint64_t cookie = 0;
+    socklen_t size = sizeof cookie;
+
+    getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &size);
+    return cookie;
+}
+
+uint64_t pm_network(void)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    uint64_t cookie = fd < 0 ? 0 : network_of(fd);
+
+    close(fd);
+    return cookie;
+}
+
+/* The program's socket. 0: it is none of ours to look at, or nobody waits any more. One of a network namespace
+   that the program has made for itself reaches no relay of ours. */
 int pm_take(struct worker *worker, struct taken *taken)
 {
     socklen_t size = sizeof taken->socket;
@@ -93,7 +116,8 @@ int pm_take(struct worker *worker, struct taken *taken)
     taken->device = option(taken->fd, SO_BINDTOIFINDEX);
     if (taken->device <= LOOPBACK) /* our relays are there */
         taken->device = 0;
-    if (taken->transport != PM_NO_TRANSPORT && pm_job_valid(&worker->job) &&
+    if (taken->transport != PM_NO_TRANSPORT && network_of(taken->fd) == worker->pump->network &&
+        pm_job_valid(&worker->job) &&
         getsockopt(taken->fd, SOL_SOCKET, SO_COOKIE, &taken->socket, &size) == 0)
         return 1;
     close(taken->fd);
