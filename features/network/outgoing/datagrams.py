@@ -38,7 +38,10 @@ class Flow:
 
     given: the stream has ended, and all that came was sent. refused(errno): called when the network has
     reported an error for a datagram. program: the kernel's number of the program's socket, at its end.
+    holder: the process and descriptor by which that socket was found last.
     """
+
+    holder: tuple[int, int] | None = None
 
     def __init__(
         self,

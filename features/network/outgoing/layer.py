@@ -147,8 +147,10 @@ class Layer(LayerFeature):
         flow = self._joined.get(refused.number)
         if not isinstance(flow, Flow):
             return
-        holder = await asyncio.to_thread(self._listeners.holder, flow.port)
-        program = borrowed(*holder, flow.program) if holder is not None else None
+        program = borrowed(*flow.holder, flow.program) if flow.holder is not None else None
+        if program is None:
+            flow.holder = await asyncio.to_thread(self._listeners.holder, flow.port)
+            program = borrowed(*flow.holder, flow.program) if flow.holder is not None else None
         if program is not None:
             with program:
                 if self._joined.get(refused.number) is flow:
