@@ -1,7 +1,7 @@
 """A real Kubernetes cluster for tests: cluster.py build | start [--nodes N] | load IMAGE.tar | stop | env.
 
 Everything runs in one PID namespace (one kill ends it all); each node has network, mount and UTS namespaces
-of its own. What the machine sees: one bridge, two unreachable routes, a cgroup folder, the state folder.
+of its own. What the machine sees: one bridge, unreachable routes, a cgroup folder, the state folder.
 """
 
 from __future__ import annotations
@@ -30,13 +30,17 @@ from place import (
     HOST_IP,
     NAME,
     PODS,
+    PODS6,
     SERVICES,
+    SERVICES6,
     api_ready,
     run,
     say,
     unshared,
     until,
 )
+
+OUTSIDE = (PODS, PODS6, SERVICES, SERVICES6)
 
 
 def start(nodes: int) -> None:
@@ -84,8 +88,8 @@ def bridge() -> None:
     run("ip", "link", "set", NAME, "up")
     # The host is outside the cluster's network, as a developer's machine is: what is meant for
     # a pod or a service fails here at once, and never leaves by the host's default route.
-    for network in (PODS, SERVICES):
-        run("ip", "route", "add", "unreachable", network)
+    for network in OUTSIDE:  # without IPv6 here there is no way out to be closed
+        run("ip", "route", "add", "unreachable", network, quiet=":" in network)
 
 
 def connect(cables: socket.socket) -> None:
@@ -117,7 +121,7 @@ def stop() -> None:
         end(int((DIR / "pid").read_text()))
     say("processes ended")
     run("ip", "link", "del", NAME, quiet=True)
-    for network in (PODS, SERVICES):
+    for network in OUTSIDE:
         run("ip", "route", "del", "unreachable", network, quiet=True)
     for top in cgroup_folders():
         until(f"{top} is empty", functools.partial(removed, top), limit=10)

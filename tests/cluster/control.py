@@ -11,6 +11,7 @@ from place import (
     PKI,
     PORT,
     SERVICES,
+    SERVICES6,
     api_ready,
     reap,
     spawn,
@@ -33,7 +34,7 @@ API_FLAGS = f"""
     --kubelet-certificate-authority={PKI}/ca.crt --kubelet-preferred-address-types=InternalIP
     --service-account-issuer=https://kubernetes.default.svc.cluster.local
     --service-account-key-file={PKI}/sa.pub --service-account-signing-key-file={PKI}/sa.key
-    --service-cluster-ip-range={SERVICES} --profiling=false
+    --service-cluster-ip-range={SERVICES},{SERVICES6} --profiling=false
 """
 # Without the two kube-api flags its own throttle takes 4 s to start every controller.
 CONTROLLER_FLAGS = f"""

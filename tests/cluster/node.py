@@ -20,8 +20,11 @@ from place import (
     NAME,
     PKI,
     PODS,
+    PODS6,
     api_ready,
     node_ip,
+    node_ip6,
+    pods,
     reap,
     run,
     spawn,
@@ -41,6 +44,9 @@ add table ip kubetest
 add chain ip kubetest postrouting {{ type nat hook postrouting priority 110 ; }}
 add rule ip kubetest postrouting ip saddr {PODS} ip daddr != {PODS} masquerade
 """
+# Looking for another owner of an IPv6 address, where there can be none, would take two seconds of a pod's start.
+NETWORK = {"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1", "ipv6/conf/default/accept_dad": "0"}
+NO_DAD = {"type": "tuning", "sysctl": {"net.ipv6.conf.default.accept_dad": "0"}}
 SPARE = {  # of every node but the first: nothing comes there unasked, and two pods fill it
     "maxPods": 2,
     "registerWithTaints": [{"key": "kubetest/spare", "effect": "NoSchedule"}],
@@ -68,8 +74,9 @@ def node(i: int, nodes: int) -> None:
     for archive in sorted((DIR / "images").glob("*.tar")):
         load(name, archive)
     until("the API server is ready", api_ready)
-    words = [f"--config={d}/kubelet.json", f"--kubeconfig={DIR}/{name}.kubeconfig", f"--node-ip={node_ip(i)}"]
-    spawn(f"{name}-kubelet", kube, "kubelet", *words, f"--hostname-override={name}")
+    words = [f"--config={d}/kubelet.json", f"--kubeconfig={DIR}/{name}.kubeconfig"]
+    words += [f"--node-ip={node_ip(i)},{node_ip6(i)}", f"--hostname-override={name}"]
+    spawn(f"{name}-kubelet", kube, "kubelet", *words)
     spawn(f"{name}-proxy", kube, "proxy", f"--config={d}/proxy.json", f"--hostname-override={name}")
     reap()
 
@@ -103,11 +110,14 @@ def network(i: int, nodes: int) -> None:
     run("ip", "link", "set", "lo", "up")
     run("ip", "addr", "add", f"{node_ip(i)}/24", "dev", "eth0")
     run("ip", "link", "set", "eth0", "up")
+    run("ip", "addr", "add", f"{node_ip6(i)}/64", "dev", "eth0", "nodad")
     run("ip", "route", "add", "default", "via", HOST_IP)
     for other in range(1, nodes + 1):
         if other != i:
-            run("ip", "route", "add", f"10.244.{other}.0/24", "via", node_ip(other))
-    Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+            for network, way in zip(pods(other), (node_ip(other), node_ip6(other)), strict=True):
+                run("ip", "route", "add", network, "via", way)
+    for setting, value in NETWORK.items():
+        Path("/proc/sys/net", setting).write_text(value)
     run("nft", "-f", "-", given=MASQUERADE)
 
 
@@ -116,8 +126,9 @@ def node_files(i: int) -> None:
     (d / "cni").mkdir(parents=True)
     (d / "resolv.conf").write_text(f"nameserver {HOST_IP}\n")
     (d / "containerd.toml").write_text(containerd(d))
-    pods = {"type": "ptp", "ipMasq": False, "mtu": 1500, "ipam": addresses(i)}
-    plugins = {"cniVersion": "1.0.0", "name": "pods", "plugins": [pods]}
+    cable = {"type": "ptp", "ipMasq": False, "mtu": 1500, "ipam": addresses(i)}
+    # `tuning` wants a plug-in before it; what it sets holds for the cable that `ptp` makes after it.
+    plugins = {"cniVersion": "1.0.0", "name": "pods", "plugins": [{"type": "loopback"}, NO_DAD, cable]}
     (d / "cni/10-ptp.conflist").write_text(json.dumps(plugins))
     spare = SPARE if i > 1 else {}
     (d / "kubelet.json").write_text(json.dumps({**kubelet(name, d), **spare}, indent=1))
@@ -125,8 +136,8 @@ def node_files(i: int) -> None:
 
 
 def addresses(i: int) -> dict[str, Any]:
-    ranges = [[{"subnet": f"10.244.{i}.0/24"}]]
-    routes = [{"dst": "0.0.0.0/0"}]
+    ranges = [[{"subnet": subnet}] for subnet in pods(i)]
+    routes = [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]
     return {"type": "host-local", "dataDir": "/var/lib/cni/ipam", "routes": routes, "ranges": ranges}
 
 
@@ -182,7 +193,7 @@ def proxy() -> dict[str, Any]:
         "kind": "KubeProxyConfiguration",
         "mode": "nftables",
         "clientConnection": {"kubeconfig": f"{DIR}/proxy.kubeconfig"},
-        "clusterCIDR": PODS,
+        "clusterCIDR": f"{PODS},{PODS6}",
         "detectLocalMode": "ClusterCIDR",
         "conntrack": {"maxPerCore": 0, "min": 0},
         "healthzBindAddress": "127.0.0.1:10256",

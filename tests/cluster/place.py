@@ -28,10 +28,10 @@ PORT = 6443
 SERVER = f"https://{HOST_IP}:{PORT}"
 ETCD = "http://127.0.0.1:23790"
 ETCD_PEER = "http://127.0.0.1:23800"
-SERVICES = "10.96.0.0/16"
+SERVICES, SERVICES6 = "10.96.0.0/16", "fd00:96::/112"
 KUBERNETES_IP = "10.96.0.1"
 DNS_IP = "10.96.0.10"
-PODS = "10.244.0.0/16"
+PODS, PODS6 = "10.244.0.0/16", "fd00:244::/32"
 CGROUPS = Path("/sys/fs/cgroup")
 T0 = time.monotonic()
 
@@ -56,6 +56,15 @@ def say(*words: object) -> None:
 
 def node_ip(i: int) -> str:
     return f"10.42.0.{10 + i}"
+
+
+def node_ip6(i: int) -> str:
+    return f"fd00:42::{10 + i}"
+
+
+def pods(i: int) -> tuple[str, str]:
+    """A node's share of the pods' addresses."""
+    return f"10.244.{i}.0/24", f"fd00:244:{i}::/64"
 
 
 def run(*command: str | Path, given: str | None = None, quiet: bool = False) -> str:
