@@ -1,4 +1,5 @@
-"""A real Kubernetes cluster for tests: cluster.py build | start [--nodes N] | load IMAGE.tar | stop | env.
+"""A real Kubernetes cluster for tests: cluster.py build | start [--nodes N] | load IMAGE.tar |
+image NAME PROGRAM... | stop | env.
 
 Everything runs in one PID namespace (one kill ends it all); each node has network, mount and UTS namespaces
 of its own. What the machine sees: one bridge, unreachable routes, a cgroup folder, the state folder.
@@ -14,11 +15,12 @@ import shutil
 import signal
 import socket
 import struct
+import tempfile
 from pathlib import Path
 
 from binaries import build
 from control import control_plane
-from images import base_images, load
+from images import base_images, load, programs_image
 from node import node, node_files
 from pki import pki
 from place import (
@@ -111,6 +113,11 @@ def cgroup_folders(*without: str) -> list[Path]:
     return [controller / NAME for controller in found if controller.name not in without]
 
 
+def load_everywhere(archive: str | Path) -> None:
+    for i in range(1, int((DIR / "nodes").read_text()) + 1):
+        load(f"node{i}", archive)
+
+
 def environment() -> None:
     print(f"export KUBECONFIG={DIR}/admin.kubeconfig KUBE_DIR={DIR} PATH={BIN}:$PATH")
 
@@ -162,6 +169,9 @@ def arguments() -> argparse.Namespace:
     verbs.add_parser("build")
     verbs.add_parser("start").add_argument("--nodes", type=int, default=1)
     verbs.add_parser("load").add_argument("archive")
+    image = verbs.add_parser("image")
+    image.add_argument("name")
+    image.add_argument("programs", nargs="+", type=Path)
     verbs.add_parser("stop")
     verbs.add_parser("env")
     verbs.add_parser("_control").add_argument("nodes", type=int)
@@ -178,8 +188,12 @@ def main() -> None:
     elif asked.verb == "start":
         start(asked.nodes)
     elif asked.verb == "load":
-        for i in range(1, int((DIR / "nodes").read_text()) + 1):
-            load(f"node{i}", asked.archive)
+        load_everywhere(asked.archive)
+    elif asked.verb == "image":
+        with tempfile.TemporaryDirectory() as folder:
+            archive = Path(folder) / "image.tar"
+            programs_image(archive, asked.name, asked.programs)
+            load_everywhere(archive)
     elif asked.verb == "stop":
         stop()
     elif asked.verb == "env":

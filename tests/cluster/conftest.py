@@ -78,6 +78,10 @@ class Cluster:
     def exec(self, namespace: str, pod: str, *command: str) -> str:
         return self.kubectl("exec", "-n", namespace, pod, "--", *command)
 
+    def image(self, name: str, *programs: Path) -> None:
+        """An image of busybox and these static programs, in every node; a pod finds them in its root."""
+        manage("image", name, *map(str, programs))
+
     def there(self, namespace: str) -> list[tuple[str, str, int]]:
         """What a session could leave in the namespace: Jobs, pods, and how many containers were added."""
         found = json.loads(self.kubectl("get", "jobs,pods", "-n", namespace, "-o", "json"))["items"]

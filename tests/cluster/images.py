@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from place import BIN, DIR, run
 
 Entry = tuple[tarfile.TarInfo, bytes]
 OCI = "application/vnd.oci.image"
+BUSYBOX = {"Cmd": ["sh"], "Env": ["PATH=/bin"]}
 PASSWD = b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n"
 
 
@@ -76,13 +77,24 @@ def base_images() -> None:
     images.mkdir()
     pause = [regular("pause", (BIN / "pause").read_bytes())]
     image(images / "pause.tar", "localhost/pause:1", pause, {"Entrypoint": ["/pause"], "User": "65535:65535"})
-    busybox = Path("/bin/busybox")
+    image(images / "busybox.tar", "localhost/busybox:1", busybox(), BUSYBOX)
+
+
+def busybox() -> list[Entry]:
+    """A root with busybox and nothing else."""
+    program = Path("/bin/busybox")
     entries = [folder(name) for name in ("bin", "etc", "proc", "sys", "dev", "root", "var")]
-    entries += [folder("tmp", 0o1777), regular("bin/busybox", busybox.read_bytes())]
-    entries += [link(f"bin/{a}", "busybox") for a in run(busybox, "--list").split() if a != "busybox"]
+    entries += [folder("tmp", 0o1777), regular("bin/busybox", program.read_bytes())]
+    entries += [link(f"bin/{a}", "busybox") for a in run(program, "--list").split() if a != "busybox"]
     entries += [regular("etc/passwd", PASSWD, 0o644)]
-    entries += [regular("etc/group", b"root:x:0:\nnogroup:x:65534:\n", 0o644)]
-    image(images / "busybox.tar", "localhost/busybox:1", entries, {"Cmd": ["sh"], "Env": ["PATH=/bin"]})
+    entries += [regular("etc/host.conf", b"multi on\n", 0o644)]  # as in Debian's images: glibc reads it
+    return [*entries, regular("etc/group", b"root:x:0:\nnogroup:x:65534:\n", 0o644)]
+
+
+def programs_image(path: Path, name: str, programs: Iterable[Path]) -> None:
+    """busybox, and these static programs in the root."""
+    added = [regular(program.name, program.read_bytes()) for program in programs]
+    image(path, name, [*busybox(), *added], BUSYBOX)
 
 
 def load(node: str, path: str | Path) -> None:

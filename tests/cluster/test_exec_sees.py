@@ -14,18 +14,10 @@ from typing import Any
 
 import pytest
 
+from tests.cluster.exec_pod import PROBES, RESTRICTED, Place, need, own_namespace
+
 pytestmark = pytest.mark.cluster
 
-START = "import sys; from pymirror.cli.main import main; sys.exit(main())"
-PROBES = Path(__file__).parent / "programs"
-RESTRICTED = {
-    "allowPrivilegeEscalation": False,
-    "runAsNonRoot": True,
-    "runAsUser": 1000,
-    "runAsGroup": 1000,
-    "capabilities": {"drop": ["ALL"]},
-    "seccompProfile": {"type": "RuntimeDefault"},
-}
 LAY_OUT = r"""
 cd /data
 printf 'hello\n' > file; : > empty; head -c 4000 /dev/urandom > binary; printf 'x' > 'späce and ü'
@@ -60,64 +52,6 @@ SEEN = [
 ]
 
 
-def need(*tools: str) -> None:
-    """A missing toolchain skips, except in CI, where it fails."""
-    lacks = [tool for tool in tools if shutil.which(tool) is None]
-    if lacks and os.environ.get("CI") == "true":
-        pytest.fail(f"CI must run this test, and this machine lacks: {', '.join(lacks)}")
-    if lacks:
-        pytest.skip(f"needs {', '.join(lacks)}")
-
-
-class Place:
-    """A pod laid out for the tests, and how its agent is started."""
-
-    def __init__(self, cluster: Any, namespace: str, flags: tuple[str, ...]) -> None:
-        self.cluster, self.namespace, self.flags = cluster, namespace, flags
-
-    def in_pod(self, *command: str, given: bytes = b"") -> bytes:
-        done = subprocess.run(
-            ["kubectl", "exec", "-i", "-n", self.namespace, "web", "-c", "main", "--", *command],
-            env={**os.environ, **self.cluster.variables},
-            input=given,
-            capture_output=True,
-            timeout=120,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    def words(self, *command: str, config: str | None = None) -> list[str]:
-        chosen = (
-            ["-f", config] if config else ["-n", self.namespace, "-t", "pod/web/container/main", *self.flags]
-        )
-        return [sys.executable, "-c", START, "exec", *chosen, "--progress", "off", "--", *command]
-
-    def exec(
-        self, *command: str, folder: Path | None = None, config: str | None = None, given: bytes = b""
-    ) -> bytes:
-        done = subprocess.run(
-            self.words(*command, config=config),
-            env={**os.environ, **self.cluster.variables},
-            cwd=folder,
-            input=given,
-            capture_output=True,
-            timeout=110,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr.decode()
-        return done.stdout
-
-    def start(self, *command: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            self.words(*command),
-            env={**os.environ, **self.cluster.variables},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,
-        )
-
-
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The compiled probes, each once: `c` (static, musl) and `go` (static)."""
@@ -143,21 +77,17 @@ KINDS = {"job": (), "ephemeral": ("-e",), "restricted": ("-e",)}
 
 @pytest.fixture(scope="module", params=list(KINDS))
 def place(cluster: Any, built: Callable[[str], Path], request: pytest.FixtureRequest) -> Iterator[Place]:
-    name = f"sees-{request.param}"
-    cluster.kubectl("create", "namespace", name)
-    if request.param == "restricted":
-        cluster.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
-    for kind, key, field in (("ConfigMap", "colour", "data"), ("Secret", "password", "stringData")):
-        thing = {"apiVersion": "v1", "kind": kind, "metadata": {"name": key}, field: {key: f"the {key}"}}
-        cluster.apply(thing, name)
-    cluster.apply(pod(restricted=request.param == "restricted"), name)
-    cluster.kubectl("wait", "-n", name, "--for=condition=Ready", "pod/web", "--timeout=50s")
-    made = Place(cluster, name, KINDS[request.param])
-    made.in_pod("sh", "-c", LAY_OUT)
-    made.in_pod("sh", "-c", "cat > /tmp/probe; chmod 755 /tmp/probe", given=built("c").read_bytes())
-    yield made
-    cluster.kubectl("delete", "pods", "--all", "--now", "-n", name)
-    cluster.kubectl("delete", "namespace", name, "--wait=false")
+    restricted = request.param == "restricted"
+    with own_namespace(cluster, f"sees-{request.param}", restricted) as name:
+        for kind, key, field in (("ConfigMap", "colour", "data"), ("Secret", "password", "stringData")):
+            thing = {"apiVersion": "v1", "kind": kind, "metadata": {"name": key}, field: {key: f"the {key}"}}
+            cluster.apply(thing, name)
+        cluster.apply(pod(restricted), name)
+        cluster.kubectl("wait", "-n", name, "--for=condition=Ready", "pod/web", "--timeout=50s")
+        made = Place(cluster, name, KINDS[request.param])
+        made.in_pod("sh", "-c", LAY_OUT)
+        made.in_pod("sh", "-c", "cat > /tmp/probe; chmod 755 /tmp/probe", given=built("c").read_bytes())
+        yield made
 
 
 def pod(restricted: bool) -> dict[str, Any]:
