@@ -26,6 +26,7 @@ class Line:
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[int, tuple[bytes, asyncio.Future[bytes]]] = {}
         self._left = MOST
+        self._heard = 0
         self._open = True
         self._loop.add_reader(sock.fileno(), self._arrived)
 
@@ -34,10 +35,15 @@ class Line:
         return self._open and self._left > 0
 
     async def ask(self, query: bytes) -> bytes:
-        """The answer, with the query's own number. OSError as the kernel met it, which ends the line."""
+        """The answer, with the query's own number. OSError as the kernel met it, which ends the line.
+
+        Cancelled, for its time is over, while the line was silent, it is the line's last: a flow may have
+        been led to a server that is gone, and stays so for as long as it is used; the next line is another.
+        """
         number = self._number()
         sent = number.to_bytes(2, "big") + query[2:]
         future: asyncio.Future[bytes] = self._loop.create_future()
+        heard = self._heard
         self._left -= 1
         self._waiting[number] = (sent, future)
         try:
@@ -45,6 +51,10 @@ class Line:
             answer = await future
         except OSError as error:
             self._fail(error)
+            raise
+        except asyncio.CancelledError:
+            if self._heard == heard:
+                self._left = 0
             raise
         finally:
             self._waiting.pop(number, None)
@@ -77,6 +87,7 @@ class Line:
             except OSError as error:
                 self._fail(error)
                 return
+            self._heard += 1
             query, future = self._waiting.get(int.from_bytes(answer[:2], "big"), (b"", None))
             if future is not None and not future.done() and header.is_answer(query, answer):
                 future.set_result(answer)

@@ -80,6 +80,29 @@ async def test_it_is_replaced_after_so_many(
     assert near.fileno() == -1
 
 
+@pytest.mark.parametrize("another_is_answered", [True, False])
+async def test_it_is_replaced_when_a_query_has_waited_in_silence(
+    ends: tuple[socket.socket, socket.socket], another_is_answered: bool
+) -> None:
+    near, far = ends
+    line = Line(near)
+    slow = asyncio.ensure_future(line.ask(query("slow.")))
+    await asked(far)
+    quick = asyncio.ensure_future(line.ask(query("quick.")))
+    wire = await asked(far)
+    if another_is_answered:
+        far.send(answered(wire))
+        await quick
+    slow.cancel()
+    await asyncio.wait([slow])
+    assert line.fits is another_is_answered
+    if not another_is_answered:  # who still waits may be answered
+        far.send(answered(wire))
+        await quick
+        assert near.fileno() == -1
+    line.close()
+
+
 async def test_closed_and_cancelled(ends: tuple[socket.socket, socket.socket]) -> None:
     near, far = ends
     line = Line(near)
