@@ -10,9 +10,7 @@ import socket
 import struct
 import subprocess
 import sys
-import threading
 
-MIB = 1 << 20
 PATTERN = bytes(range(256)) * 256
 
 
@@ -168,40 +166,6 @@ def half_close():
         sock.sendall(b"to the end")
         sock.shutdown(socket.SHUT_WR)
         return everything(sock).decode() == hashlib.sha256(b"to the end").hexdigest()
-
-
-def bulk():
-    """64 MiB each way at once, while the reader of another stream is stalled, and a writer too."""
-    stalled = connect("10.77.0.1", 7002)
-    stalled.sendall(b"%d\n" % (64 * MIB))
-    full = connect("10.77.0.1", 7007)
-    full.setblocking(False)
-    written = 0
-    while select.select([], [full], [], 1)[1]:
-        written += full.send(PATTERN)
-    sums = []
-
-    def up():
-        with connect("10.77.0.1", 7003) as sock:
-            for _ in range(1024):
-                sock.sendall(PATTERN)
-            sock.shutdown(socket.SHUT_WR)
-            sums.append(everything(sock).decode())
-
-    def down():
-        found = hashlib.sha256()
-        with connect("10.77.0.1", 7002) as sock:
-            sock.sendall(b"%d\n" % (64 * MIB))
-            while data := sock.recv(1 << 16):
-                found.update(data)
-        sums.append(found.hexdigest())
-
-    threads = [threading.Thread(target=each) for each in (up, down)]
-    [each.start() for each in threads]
-    [each.join() for each in threads]
-    wanted = hashlib.sha256(PATTERN * 1024).hexdigest()
-    size = len(everything(stalled))
-    return {"equal": [each == wanted for each in sums], "stalled": size, "bounded": written < 32 * MIB}
 
 
 def resets():

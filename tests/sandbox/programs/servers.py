@@ -3,7 +3,7 @@
 On 127.0.0.1, 127.0.0.77, ::1, and on 10.77.0.1, fd77::1 and fe80::77, which only that namespace has, as it has the
 routes 10.78.0.0/16, which is unreachable, and 10.80.0.0/16, where nobody answers. TCP ports: 7001 tells the client's address and then repeats what it reads, to its end; 7002
 reads a number and sends that many bytes; 7003 reads to the end and answers with the SHA-256; 7004 resets;
-7005 reads until the reset and tells it at 7006, which waits for that; 7007 never reads; 7008 reads to the end and prints the number of bytes; 7080 HTTP.
+7005 reads until the reset and tells it at 7006, which waits for that; 7007 never reads; 7009 reads and answers as 7003 does once 7018 was connected to; 7008 reads to the end and prints the number of bytes; 7080 HTTP.
 7016 on 10.77.0.1 takes one connection, as 7001, for each datagram to UDP port 7016: before that nobody answers.
 Unix sockets: /app/stream.sock and the abstract side-car repeat, /app/packets.sock repeats packets, nobody listens
 on /app/dead.sock. UDP port 7010 and 7011: answer with "PORT " and the datagram; 7012: with the sender's address;
@@ -15,6 +15,7 @@ import ctypes
 import hashlib
 import itertools
 import os
+import random
 import socket
 import struct
 import subprocess
@@ -22,7 +23,9 @@ import sys
 
 HERE = ("127.0.0.1", "127.0.0.77", "10.77.0.1", "::1", "fd77::1", "fe80::77%lo")
 RESET = asyncio.Event()
-PATTERN = bytes(range(256)) * 256
+GO, NEVER = asyncio.Event(), asyncio.Event()  # a task that only a dead event knew of would be collected
+BLOCK = memoryview(random.Random(7).randbytes(1048573))
+"""A prime number of bytes: no two pieces of what is made of it are the same in the same place."""
 
 
 def enter(pid):
@@ -53,19 +56,35 @@ async def echo(reader, writer):
         await writer.drain()
 
 
+def pieces(size):
+    """The `size` bytes that everybody who is asked for that many sends."""
+    while size > 0:
+        yield BLOCK[:size]
+        size -= len(BLOCK)
+
+
 async def source(reader, writer):
-    left = int(await reader.readline())
-    while left > 0:
-        writer.write(PATTERN[:left])
-        left -= len(PATTERN)
+    for piece in pieces(int(await reader.readline())):
+        writer.write(piece)
         await writer.drain()
 
 
 async def digest(reader, writer):
     found = hashlib.sha256()
-    while data := await reader.read(1 << 16):
+    while data := await reader.read(1 << 20):
         found.update(data)
     writer.write(found.hexdigest().encode())
+
+
+async def digest_later(reader, writer):
+    writer.transport.pause_reading()
+    await GO.wait()
+    writer.transport.resume_reading()
+    await digest(reader, writer)
+
+
+async def go(reader, writer):
+    GO.set()
 
 
 async def resets(reader, writer):
@@ -88,7 +107,7 @@ async def tells_reset(reader, writer):
 
 async def never_reads(reader, writer):
     writer.transport.pause_reading()
-    await asyncio.Event().wait()
+    await NEVER.wait()
 
 
 async def counts(reader, writer):
@@ -144,6 +163,8 @@ def handler(serve):
     async def run(reader, writer):
         try:
             await serve(reader, writer)
+        except ConnectionError:  # the program has ended
+            pass
         finally:
             writer.close()
 
@@ -177,7 +198,7 @@ async def main():
     loop = asyncio.get_running_loop()
     servers = {
         7001: repeat, 7002: source, 7003: digest, 7004: resets, 7005: awaits_reset, 7006: tells_reset,
-        7007: never_reads, 7008: counts, 7080: http,
+        7007: never_reads, 7008: counts, 7009: digest_later, 7018: go, 7080: http,
     }  # fmt: skip
     for host, (port, serve) in itertools.product(HERE, servers.items()):
         await asyncio.start_server(handler(serve), host, port, backlog=1024)

@@ -1,0 +1,54 @@
+"""Much at once and much in sequence: everything arrives, memory is bounded, nothing is left.
+
+Memory is in MiB, of the layer and of the agent.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.sandbox.pod_network import PROGRAMS, Pod, pod
+
+pytestmark = [pytest.mark.sandbox, pytest.mark.asyncio(loop_scope="module")]
+
+LOAD = PROGRAMS / "outgoing_load.py"
+MOST = 80
+"""What the agent may have with 1,000 connections; neither half was seen to need more than 55."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def there() -> Any:
+    async with pod() as made:
+        yield made
+
+
+async def case(there: Pod, name: str, **outgoing: Any) -> Any:
+    command = (sys.executable, LOAD, name, there.pid)
+    return (await there.run(*command, feature={"outgoing": outgoing}, trace=False)).json()
+
+
+async def test_a_gigabyte_each_way_while_others_are_stalled(there: Pod) -> None:
+    found = await case(there, "gigabyte")
+    assert max(found.pop("most")) <= MOST
+    assert found == {"equal": True, "waited": True, "held up": True}
+
+
+async def test_a_thousand_at_once(there: Pod) -> None:
+    found = await case(there, "thousand")
+    assert max(found.pop("memory")) <= MOST
+    left, before = found.pop("left")
+    assert left == before
+    assert found == {"carried": 2000, "there": 2000}
+
+
+async def test_ten_thousand_one_after_the_other(there: Pod) -> None:
+    """With a limit of 256 at once, a connection that is not counted off would be seen as well."""
+    found = await case(there, "one_after_the_other", max_connections=256)
+    left, before = found["left"]
+    assert left == before
+    assert found["carried"] == 10_000
+    assert all(after <= first + 16 for first, after in zip(*found["memory"], strict=True))  # 12: names.c
