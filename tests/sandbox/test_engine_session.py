@@ -1,8 +1,11 @@
 """The engine inside this process: a detached mount as the tree, ends, and features that misbehave."""
 
 import asyncio
+import contextlib
 import ctypes
 import os
+import resource
+import socket
 import subprocess
 import sys
 
@@ -173,3 +176,38 @@ async def test_two_engines_in_one_process_one_after_the_other():
         assert await running.wait() == 0
         await engine.aclose()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def test_without_descriptors_left_a_connection_fails_and_goes_nowhere(tmp_path):
+    """It may be the target's: left alone, it would leave from this machine."""
+    taken = []
+
+    async def dispatch(call):
+        if call.path == b"/data/take-all":
+            with contextlib.suppress(OSError):
+                while True:
+                    taken.append(os.open("/dev/null", os.O_RDONLY))
+        elif call.path == b"/data/give-back":
+            while taken:
+                os.close(taken.pop())
+        return Untouched("local", scope=Scope.CALL)
+
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        script = (
+            "import errno, os, socket\n"
+            "def reach():\n"
+            "    with socket.socket() as s:\n"
+            f"        return s.connect_ex({server.getsockname()!r})\n"
+            "os.path.exists('/data/take-all'); refused = reach()\n"
+            "os.path.exists('/data/give-back'); print(errno.errorcode[refused], reach())\n"
+        )
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+        try:
+            assert await run(dispatch, script, tmp_path) == ("ENOBUFS 0\n", 0)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        server.setblocking(False)
+        server.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            server.accept()

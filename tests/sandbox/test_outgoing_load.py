@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.sandbox.pod_network import PROGRAMS, Pod, pod
+from tests.sandbox.pod_network import PROGRAMS, Pod, pod, run
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.asyncio(loop_scope="module")]
 
@@ -52,3 +52,20 @@ async def test_ten_thousand_one_after_the_other(there: Pod) -> None:
     assert left == before
     assert found["carried"] == 10_000
     assert all(after <= first + 16 for first, after in zip(*found["memory"], strict=True))  # 12: names.c
+
+
+@pytest.mark.parametrize(
+    ("outgoing", "most", "words"),
+    [
+        ({"max_connections": 30}, 30, "as many as feature.network.outgoing.max_connections allows"),
+        ({}, 50, "the agent has as many connections as its own `ulimit -Hn` allows"),
+    ],
+    ids=["configured", "descriptors"],
+)
+async def test_one_more_than_there_may_be(there: Pod, outgoing: Any, most: int, words: str) -> None:
+    few = ("bash", "-c", 'ulimit -n 200; exec "$@"', "few")
+    command = (sys.executable, LOAD, "beyond", there.pid)
+    network = {"dns": False, "outgoing": outgoing}
+    ran = await run(there.pid, *command, network=network, trace=False, prefix=few)
+    assert ran.json() == {"most": most, "refused": "EADDRNOTAVAIL", "carried": most, "again": 0}
+    assert ran.err.count(words) == 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import resource
 import socket
 from contextlib import suppress
 from functools import partial
@@ -17,6 +18,7 @@ from pymirror.core.errors import ChannelLost
 from pymirror.core.feature import AgentFeature, Stream, Target, handles
 from pymirror.core.limit import timeout
 from pymirror.features.network.outgoing import config as keys
+from pymirror.features.network.outgoing import limits
 from pymirror.features.network.outgoing import messages as m
 from pymirror.features.network.outgoing.carry import Join
 from pymirror.features.network.outgoing.datagrams import Flow
@@ -32,6 +34,8 @@ class Agent(AgentFeature):
     async def start(self, target: Target) -> None:
         self.target = target
         self._given: dict[int, asyncio.Event] = {}
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._most = limits.share(descriptors, limits.AGENT, self.config.max_connections)
         await target.in_network(lambda: None)  # what is missing is said now, not at the first connect
 
     @handles(m.Dial)
@@ -81,7 +85,9 @@ class Agent(AgentFeature):
         return m.Settled()
 
     async def _connected(self, dial: m.Dial) -> socket.socket:
-        """OSError as the target gets it."""
+        """OSError as the target gets it; EMFILE where this agent may have no more."""
+        if len(self._given) > self._most:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         try:
             sock = await self.target.in_network(partial(socket.socket, *kind_of(dial)))
         except OSError as error:

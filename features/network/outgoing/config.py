@@ -20,6 +20,16 @@ def _entries(_: object, attribute: Any, value: list[str] | None) -> None:
             raise ValueError(f"{attribute.name}: entry {number}, {error}") from None
 
 
+MOST = 8000
+"""A session carries 8192 streams (core/mux.py), and other features have some."""
+
+
+def _carried(instance: object, attribute: Any, value: int) -> None:
+    positive(instance, attribute, value)
+    if value > MOST:
+        raise ValueError(f"{attribute.name}: must not be above {MOST}, got {value}")
+
+
 @frozen
 class Filter:
     """Exactly one of the two."""
@@ -68,4 +78,8 @@ class Config:
         validator=not_negative,
         help="Seconds a non-blocking connect may wait for its true result; the program is held that long.",
     )
-    max_connections: int = key(4096, validator=positive, help="Connections at once; more get EADDRNOTAVAIL.")
+    max_connections: int = key(
+        4096,
+        validator=_carried,
+        help="Connections and flows of datagrams at once, up to 8000; more get EADDRNOTAVAIL.",
+    )

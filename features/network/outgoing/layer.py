@@ -30,6 +30,7 @@ from pymirror.features.network.outgoing import messages as m
 from pymirror.features.network.outgoing.carry import Join
 from pymirror.features.network.outgoing.datagrams import Flow
 from pymirror.features.network.outgoing.flows import Flows
+from pymirror.features.network.outgoing.limits import Limit
 from pymirror.features.network.outgoing.lookups import WITHIN, Lookups
 from pymirror.features.network.outgoing.refusals import borrowed
 from pymirror.features.network.outgoing.relay import Relay
@@ -109,6 +110,7 @@ class Layer(LayerFeature):
             OrderedDict()
         )  # → the host it was reached from
         self._open = 0
+        self._limit = Limit(self.config.max_connections, self.log)
         self._joined: dict[int, Join | Flow] = {}
         if chosen is not None:
             launch.shared(OutgoingFilter).tell(chosen.entries, chosen.remote is None)
@@ -120,6 +122,7 @@ class Layer(LayerFeature):
         # Not before: the program is to start with the limit it would have without us.
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        self._limit.fit(most)
 
     async def aclose(self) -> None:
         relay, self._relay = self._relay, None
@@ -137,6 +140,9 @@ class Layer(LayerFeature):
 
     @handles(m.Dialed)
     async def dialed(self, dialed: m.Dialed) -> None:
+        if dialed.code in (errno.EMFILE, errno.ENFILE):
+            self._limit.refused_there()
+            dialed = m.Dialed(dialed.number, errno.EADDRNOTAVAIL)
         future = self._dials.pop(dialed.number, None)
         if future is not None and not future.done():
             future.set_result(dialed)
@@ -165,8 +171,8 @@ class Layer(LayerFeature):
         if decision.place is Place.HERE:
             return await self._stays(call, decision)
         begun = self._begun.get(_key(call)) if call.again else None
-        if self._relay is None or (begun is None and self._open >= self.config.max_connections):
-            return Errno(f"{decision.reason}; outgoing.max_connections", code=errno.EADDRNOTAVAIL)
+        if self._relay is None or (begun is None and self._open >= self._limit.most):
+            return Errno(f"{decision.reason}; {self._limit.refused()}", code=errno.EADDRNOTAVAIL)
         return await self._dialed(call, decision, begun, self._relay)
 
     async def _decide(self, call: Call) -> Decision:

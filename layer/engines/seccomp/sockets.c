@@ -48,13 +48,18 @@ static int process_of(pid_t thread)
     return found ? atoi(found + strlen("\nTgid:")) : -1;
 }
 
+static int exhausted(void)
+{
+    return errno == EMFILE || errno == ENFILE || errno == ENOMEM;
+}
+
 static int take_descriptor(pid_t thread, int number)
 {
     int fd, pidfd = (int)syscall(SYS_pidfd_open, thread, PIDFD_THREAD);
 
-    if (pidfd < 0)
+    if (pidfd < 0 && !exhausted())
         pidfd = (int)syscall(SYS_pidfd_open, thread, 0);
-    if (pidfd < 0)
+    if (pidfd < 0 && !exhausted())
         pidfd = (int)syscall(SYS_pidfd_open, process_of(thread), 0);
     if (pidfd < 0)
         return -1;
@@ -102,14 +107,18 @@ uint64_t pm_network(void)
 }
 
 /* The program's socket. 0: it is none of ours to look at, or nobody waits any more. One of a network namespace
-   that the program has made for itself reaches no relay of ours. */
+   that the program has made for itself reaches no relay of ours. What could not be looked at for want of a
+   descriptor fails: it may be the target's, and must not leave from this machine. */
 int pm_take(struct worker *worker, struct taken *taken)
 {
     socklen_t size = sizeof taken->socket;
 
     taken->fd = take_descriptor((pid_t)worker->request.pid, (int)arg(worker, 0));
-    if (taken->fd < 0)
+    if (taken->fd < 0) {
+        if (exhausted())
+            pm_job_return(&worker->job, -ENOBUFS);
         return 0;
+    }
     taken->domain = option(taken->fd, SO_DOMAIN);
     taken->transport = transport_of(taken->domain, option(taken->fd, SO_TYPE), option(taken->fd, SO_PROTOCOL));
     taken->blocking = !(fcntl(taken->fd, F_GETFL) & O_NONBLOCK);

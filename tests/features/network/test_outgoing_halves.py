@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -12,12 +13,15 @@ from typing import Any, TypeVar
 import pytest
 
 from pymirror.core.call import Address, Call, Errno, OtherAddress, Untouched
+from pymirror.core.errors import ConfigError
 from pymirror.core.feature import Launch
+from pymirror.core.structure import structure
 from pymirror.core.testing import FakeTarget, conformance, pair
 from pymirror.features.network.names import Names
 from pymirror.features.network.outgoing.agent import Agent
 from pymirror.features.network.outgoing.config import Config, Filter
 from pymirror.features.network.outgoing.layer import Layer
+from pymirror.features.network.outgoing.limits import Limit
 
 T = TypeVar("T")
 
@@ -104,11 +108,58 @@ async def test_a_connect_that_was_given_up_goes_on_and_may_be_asked_about_again(
                 served.accept()
 
 
-async def test_connections_are_bounded(tmp_path: Any, served: socket.socket) -> None:
+async def test_connections_are_bounded_and_that_is_told_once(
+    tmp_path: Any, served: socket.socket, caplog: pytest.LogCaptureFixture
+) -> None:
     async with session(tmp_path, Config(max_connections=1)) as both:
         with await connected(await both.layer.connect(tcp(served.getsockname()[1]))):
-            refused = await both.layer.connect(tcp(served.getsockname()[1]))
-            assert isinstance(refused, Errno) and refused.code == errno.EADDRNOTAVAIL
+            for _ in range(2):
+                refused = await both.layer.connect(tcp(served.getsockname()[1]))
+                assert isinstance(refused, Errno) and refused.code == errno.EADDRNOTAVAIL
+                assert "feature.network.outgoing.max_connections" in refused.reason
+    assert caplog.text.count("max_connections") == 1
+
+
+class Poor(FakeTarget):
+    """An agent whose descriptors are used up once it has started."""
+
+    _started = False
+
+    async def in_network(self, work: Callable[[], T]) -> T:
+        if self._started:
+            raise OSError(errno.EMFILE, "none left")
+        self._started = True
+        return work()
+
+
+async def test_an_agent_without_descriptors_says_whose_limit_it_is(
+    tmp_path: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Poor(tmp_path) as target:
+        async with pair(Layer, Agent, Config(), target) as both:
+            await both.layer.prepare(Launch(["program"], {}, "/nowhere"))
+            refused = await both.layer.connect(tcp(9))
+    assert isinstance(refused, Errno) and refused.code == errno.EADDRNOTAVAIL
+    assert "the agent has as many connections as its own `ulimit -Hn` allows" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("descriptors", "most", "words"),
+    [
+        (10_000, 4096, "as many as feature.network.outgoing.max_connections allows"),
+        (-1, 4096, "as many as feature.network.outgoing.max_connections allows"),
+        (1024, 512, "512 connections are open, as many as `ulimit -Hn` allows here"),
+    ],
+)
+def test_the_limit_is_what_there_are_descriptors_for(descriptors: int, most: int, words: str) -> None:
+    limit = Limit(4096, logging.getLogger("pymirror.network.outgoing"))
+    limit.fit(descriptors)
+    assert limit.most == most and words in limit.refused()
+
+
+def test_more_than_a_session_carries_is_no_limit() -> None:
+    with pytest.raises(ConfigError, match=r"outgoing\.max_connections: must not be above 8000, got 9000"):
+        structure(Config, {"max_connections": 9000}, "outgoing")
 
 
 async def test_a_name_the_resolver_gave_out_decides(tmp_path: Any) -> None:

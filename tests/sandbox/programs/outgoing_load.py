@@ -1,6 +1,8 @@
 """Much at once and much in sequence: `outgoing_load.py CASE TARGET`, prints JSON."""
 
 import asyncio
+import contextlib
+import errno
 import hashlib
 import json
 import resource
@@ -8,9 +10,10 @@ import select
 import socket
 import sys
 import threading
+import time
 
 from servers import pieces
-from session import counts, resident, settled
+from session import SETTLED, counts, resident, settled
 
 GIB, STALLED = 1 << 30, 32 << 20
 HOST = "10.77.0.1"
@@ -132,6 +135,34 @@ def one_after_the_other():
     memory = resident()
     carried = sum(one(number) for number in range(10_000))
     return {"carried": carried, "left": [settled(TARGET, before), before], "memory": [memory, resident()]}
+
+
+def code():
+    """0, or the errno of one more connection."""
+    try:
+        connect(7001).close()
+    except OSError as error:
+        return error.errno
+    return 0
+
+
+def beyond():
+    """As many as there may be, which stay usable; then one is closed, and another takes its place."""
+
+    def carries(sock):
+        sock.sendall(b"still here")
+        return next(data for data in iter(lambda: sock.recv(99), b"") if data.endswith(b"still here"))
+
+    held = []
+    with contextlib.suppress(OSError):
+        while len(held) < 1000:
+            held.append(connect(7001))
+    refused, carried = errno.errorcode[code()], [carries(sock) for sock in held]
+    held[0].close()
+    until = time.monotonic() + SETTLED
+    while (last := code()) and time.monotonic() < until:
+        time.sleep(0.05)
+    return {"most": len(held), "refused": refused, "carried": len(carried), "again": last}
 
 
 case = globals()[sys.argv[1]]
