@@ -7,6 +7,7 @@ travel here, inside the encrypted channel, so no secret is ever in a spec or an 
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -132,7 +133,11 @@ class Desk:
             ) from error
         made = half(config, self.channel.peer(name))
         self.stack.push_async_callback(made.aclose)
-        await made.start(self.target)
+        try:
+            await made.start(self.target)
+        except OSError as error:
+            words = error.strerror or str(error)
+            raise OSError(error.errno or errno.EIO, f"feature {name}: {words}") from error
         self.channel.serve(name, made)
 
     @handles(Goodbye)

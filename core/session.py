@@ -97,7 +97,8 @@ class Runtime(Protocol):
     `read_target(text)`, which refuses what it cannot read. For `pymirror ls` it may have
     `list_targets(config, namespace, kinds)`, a coroutine that returns [{"path": …, "available": …}].
     It may have `lost(found)`, a coroutine that says what became of the target or the agent once the
-    connection is lost, "" where nothing did; it is given ASKING seconds.
+    connection is lost, "" where nothing did; it is given ASKING seconds. And `rights_hint`, words for
+    what gives an agent the rights that it turned out to lack.
     """
 
     async def check(self, features: Sequence[str]) -> Found:
@@ -270,7 +271,7 @@ async def start(
         endpoint.address, plan.keys, endpoint.agent_key, heartbeat=plan.heartbeat, lease=plan.lease
     )
     undo.push_async_callback(leave, channel)
-    await greet(channel, plan.version, [(part.half, part.config) for part in plan.parts])
+    await meet(channel, plan)
     step("preparing the program's context")
     plan.launch.directory = plan.make_folder(undo)
     plan.launch.has_target = found.has_target
@@ -283,6 +284,15 @@ async def start(
         await prepare(half, plan.launch)
         halves.append(half)
     return channel, halves
+
+
+async def meet(channel: Channel, plan: Plan) -> None:
+    """The agent starts its halves. What one of them may not do is told with what would allow it."""
+    try:
+        await greet(channel, plan.version, [(part.half, part.config) for part in plan.parts])
+    except OSError as error:
+        hint = getattr(plan.runtime, "rights_hint", "") if isinstance(error, PermissionError) else ""
+        raise PeerError(error.strerror or str(error), hint) from error
 
 
 async def prepare(half: LayerFeature, launch: Launch) -> None:

@@ -11,6 +11,7 @@ import string
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from pymirror.core.errors import ConfigError
 from pymirror.core.session import AgentOrder
 
 Json = dict[str, Any]
@@ -92,6 +93,18 @@ def arguments(settings: AgentSettings, order: AgentOrder, place: Sequence[str]) 
 def capabilities(rights: Sequence[str], disabled: Sequence[str]) -> list[str]:
     """What to add of the rights the session's features need, sorted."""
     return sorted(set(rights) - {name.removeprefix("CAP_").upper() for name in disabled})
+
+
+def refuse_disabled(settings: AgentSettings, rights: Sequence[str]) -> None:
+    """ConfigError for a Job's agent that could not do what the session is for, before there is one."""
+    given = capabilities(rights, settings.disabled_capabilities)
+    if settings.privileged or ENTERING not in rights or ENTERING in given:
+        return
+    raise ConfigError(
+        "agent.disabled_capabilities",
+        f"without {ENTERING} the agent cannot enter the target's network, which outgoing and dns need",
+        f"take {ENTERING} out of it, set agent.ephemeral, which is in there, or turn feature.network off",
+    )
 
 
 def security(add: Sequence[str], privileged: bool) -> Json:

@@ -19,6 +19,7 @@ from pymirror.core.errors import ClusterError, PymirrorError, UserError
 from pymirror.core.limit import timeout
 from pymirror.core.session import AgentOrder, Endpoint, Found, Report
 from pymirror.runtimes.kubernetes import listing, loss
+from pymirror.runtimes.kubernetes.agentspec import refuse_disabled
 from pymirror.runtimes.kubernetes.api import Api, Json, Retry
 from pymirror.runtimes.kubernetes.config import Config
 from pymirror.runtimes.kubernetes.forward import PROTOCOL, Forward
@@ -58,6 +59,16 @@ class Runtime:
         self._api: Api | None = None
         self._started: Started | None = None
 
+    @property
+    def rights_hint(self) -> str:
+        """For a right that was asked for and is not there: the list takes it, or the node does."""
+        if self._config.ephemeral:
+            return "agent.privileged: true gives an agent every right"
+        return (
+            "see that agent.disabled_capabilities does not take it; "
+            "agent.privileged: true gives every right, agent.ephemeral: true needs fewer"
+        )
+
     @staticmethod
     def read_target(text: str) -> None:
         """UserError for a target that cannot be read; nothing is asked of the cluster."""
@@ -96,6 +107,8 @@ class Runtime:
     async def start(self, found: Found, order: AgentOrder, undo: AsyncExitStack) -> Endpoint:
         """Start the agent `check` prepared for. ClusterError says what was seen last."""
         detail: Detail = found.detail
+        if detail.target is not None and not self._config.ephemeral:
+            refuse_disabled(self._config, order.rights)
         api = await self._connected()
         own = Undo(self._report)
         undo.push_async_callback(own.aclose)

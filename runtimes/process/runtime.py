@@ -55,6 +55,7 @@ class Runtime:
     """Implements `core.session.Runtime`. config: this runtime's Config; namespace: has no meaning here."""
 
     Config = Config
+    rights_hint = "the agent has the rights of who runs pymirror: run it as root"
 
     def __init__(self, config: object, target: str | None, namespace: str | None, report: Report) -> None:
         self.config, self.target, self.namespace, self.report = config, target, namespace, report

@@ -96,6 +96,11 @@ CONFIGS = [
         ["feature.network", "not in this version"],
     ),
     ("pymirror.json", '{"feature": {"copy_target": true}}', ["feature.copy_target", "paid operator"]),
+    (
+        "pymirror.json",
+        '{"agent": {"disabled_capabilities": ["SYS_ADMIN"]}}',
+        ["agent.disabled_capabilities", "without SYS_ADMIN the agent cannot enter", "agent.ephemeral"],
+    ),
     ("pymirror.json", '{"key": "{{ nothing }}"}', ["the template fails", "nothing"]),
 ]
 

@@ -21,6 +21,7 @@ events: list = []
 @frozen
 class Config:
     refuse: bool = False
+    lacks: int = 0  # the errno of what the agent half may not do
 
 
 class Layer(LayerFeature):
@@ -56,6 +57,10 @@ class Layer(LayerFeature):
 class Agent(AgentFeature):
     name = "thing"
     Config = Config
+
+    async def start(self, target):
+        if self.config.lacks:
+            raise OSError(self.config.lacks, "the agent lacks SYS_THING")
 
     async def aclose(self):
         events.append("agent half closed")
@@ -297,3 +302,16 @@ async def test_what_a_half_met_over_there_is_said_in_words():
     async with AsyncExitStack() as undo:
         with pytest.raises(PeerError, match="feature thing: not for you"):
             await run(plan(Runtime(), Engine(), Config(refuse=True)), undo)
+
+
+@pytest.mark.parametrize(
+    ("code", "hint"), [(errno.EPERM, "run it as root"), (errno.EACCES, "run it as root"), (errno.EMFILE, "")]
+)
+async def test_what_the_agent_half_lacks_is_said_in_words_with_what_gives_it(code, hint):
+    runtime = Runtime()
+    runtime.rights_hint = "run it as root"
+    async with AsyncExitStack() as undo:
+        with pytest.raises(PeerError) as caught:
+            await run(plan(runtime, Engine(), Config(lacks=code)), undo)
+    assert (caught.value.message, caught.value.hint) == ("feature thing: the agent lacks SYS_THING", hint)
+    assert "agent undone" in events and "folder made" not in events and "program started" not in events

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from attrs import evolve
 
+from pymirror.core.errors import ConfigError
 from pymirror.core.session import AgentOrder
 from pymirror.runtimes.kubernetes import ephemeral, job
-from pymirror.runtimes.kubernetes.agentspec import arguments, capabilities, new_name
+from pymirror.runtimes.kubernetes.agentspec import arguments, capabilities, new_name, refuse_disabled
 from pymirror.runtimes.kubernetes.config import Config
 from pymirror.runtimes.kubernetes.target import Chosen
 
@@ -70,6 +71,18 @@ def test_rights_are_those_ordered_without_the_disabled(
     rights: tuple[str, ...], disabled: tuple[str, ...], added: list[str]
 ) -> None:
     assert capabilities(rights, disabled) == added
+
+
+def test_a_job_that_could_not_enter_the_network_is_refused_by_its_key() -> None:
+    rights, without = ("SYS_ADMIN", "SYS_PTRACE"), evolve(CONFIG, disabled_capabilities=["CAP_SYS_ADMIN"])
+    with pytest.raises(
+        ConfigError, match="without SYS_ADMIN the agent cannot enter the target's network"
+    ) as caught:
+        refuse_disabled(without, rights)
+    assert caught.value.place == "agent.disabled_capabilities" and "agent.ephemeral" in caught.value.hint
+    refuse_disabled(without, ("SYS_PTRACE",))
+    refuse_disabled(evolve(without, privileged=True), rights)
+    refuse_disabled(CONFIG, rights)
 
 
 def test_the_job_has_the_least_rights() -> None:

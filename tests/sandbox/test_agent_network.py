@@ -7,11 +7,13 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from pymirror.agent.network import Network, shared
 from pymirror.runtimes.process.sandbox import Sandbox
+from tests.sandbox.pod_network import run
 from tests.sandbox.test_agent_rights import USER, as_user
 
 pytestmark = pytest.mark.sandbox
@@ -101,6 +103,21 @@ async def test_without_the_right_it_says_which() -> None:
         )
         pid, root = sandbox.pid, as_user(0, frozenset({1, 19}), lambda: refused(sandbox.pid))
         assert root == f"the network namespace of process {pid} may not be entered: the agent lacks SYS_ADMIN"
+
+
+@pytest.mark.parametrize("network", [{"dns": False}, {"outgoing": False}], ids=["outgoing", "dns"])
+async def test_a_session_without_the_right_ends_before_the_program_with_what_gives_it(network: Any) -> None:
+    without = ("setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin")
+    feature = "outgoing" if "dns" in network else "dns"
+    async with Sandbox.start() as sandbox:
+        ran = await run(sandbox.pid, "echo", "started", network=network, prefix=without)
+    lines = ran.err.splitlines()[-2:]
+    assert (ran.status, ran.out) == (125, "")
+    assert lines == [
+        f"pymirror: error: feature network.{feature}: the network namespace of process {sandbox.pid} may not be "
+        "entered: the agent lacks SYS_ADMIN",
+        "  the agent has the rights of who runs pymirror: run it as root",
+    ]
 
 
 async def test_the_namespace_shared_is_seen_without_any_right() -> None:
