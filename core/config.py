@@ -23,6 +23,7 @@ from pymirror.core.structure import (
     Faults,
     build,
     convert,
+    every,
     hints,
     key,
     near,
@@ -36,7 +37,18 @@ from pymirror.core.structure import (
 )
 from pymirror.core.target import target_form
 
-__all__ = ["Flag", "Settings", "Vocabulary", "key", "not_negative", "one_of", "positive", "regex", "resolve"]
+__all__ = [
+    "Flag",
+    "Settings",
+    "Vocabulary",
+    "every",
+    "key",
+    "not_negative",
+    "one_of",
+    "positive",
+    "regex",
+    "resolve",
+]
 
 AUTO = "auto"
 """The engine that the installation names first."""
@@ -294,6 +306,7 @@ def _section(cls: type, taken: dict[str, Any], said: Given, prefix: str) -> Any:
                 made[a.name] = convert(kind, taken[a.name], places[a.name])
             elif a.default is attrs.NOTHING:
                 raise ConfigError(places[a.name], "this key is required")
+    faults.and_refusals(cls, made, prefix.rstrip(".") or "configuration", places)
     faults.tell()
     return build(cls, made, prefix.rstrip(".") or "configuration", places)
 

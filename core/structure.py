@@ -73,6 +73,34 @@ def not_negative(_instance: object, attribute: attrs.Attribute[Any], value: Any)
         raise ValueError(f"{attribute.name}: must not be negative, got {value}")
 
 
+class Several(ValueError):
+    """What is wrong with the items of one field, each an error of its own: told together."""
+
+    def __init__(self, found: Sequence[ValueError]) -> None:
+        super().__init__(found[0].args[0])
+        self.found = tuple(found)
+
+
+def every(check: Callable[[Any], object]) -> Any:
+    """Validator for a list: `check(item)` raises ValueError(words) or ValueError(words, hint) for a bad item.
+
+    Each bad item is told, with its number.
+    """
+
+    def validator(_instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+        found = []
+        for number, item in enumerate(value or (), 1):
+            try:
+                check(item)
+            except ValueError as error:
+                words, *hint = error.args
+                found.append(ValueError(f"{attribute.name}: entry {number}, {words}", *hint))
+        if found:
+            raise Several(found)
+
+    return validator
+
+
 @attrs.frozen
 class OneOf:
     """Made by `one_of`; the schema reads `allowed`."""
@@ -105,6 +133,14 @@ class Faults:
             yield
         except ConfigError as error:
             self.add(error)
+
+    def and_refusals(
+        self, cls: type, values: Mapping[str, Any], place: str, places: Mapping[str, str] | None = None
+    ) -> None:
+        """If anything was wrong, also what the validators of `cls` say of the values that could be read."""
+        if self._found:
+            for error in refusals(cls, values, partly=True):
+                self.add(worded(cls, error, place, places))
 
     def tell(self) -> None:
         """ConfigError if there were any: the first, which carries the others."""
@@ -153,6 +189,7 @@ def structure(cls: type[T], value: Mapping[str, Any], place: str) -> T:
     for name, a in fields.items():
         if a.default is attrs.NOTHING and value.get(name) is None:
             faults.add(ConfigError(f"{place}.{name}", "this key is required"))
+    faults.and_refusals(cls, made, place)
     faults.tell()
     return build(cls, made, place)
 
@@ -172,30 +209,45 @@ def build(cls: type[T], values: Mapping[str, Any], place: str, places: Mapping[s
         raise joined([worded(cls, each, place, places) for each in found]) from error
 
 
-def refusals(cls: type, values: Mapping[str, Any]) -> list[Exception]:
-    """What each validator of `cls` says; none where the class refuses the values even without them."""
-    try:
-        with attrs.validators.disabled():
-            made = cls(**values)
-    except (ValueError, TypeError):
-        return []
+def refusals(cls: type, values: Mapping[str, Any], partly: bool = False) -> list[Exception]:
+    """What each validator of `cls` says of its value, then the class of all of them, where it is not of a
+    field whose value is wrong in itself. partly: some values could not be read, so the class is not heard."""
     found: list[Exception] = []
+    made, whole = _unchecked(cls, values)
     for a in attrs.fields(cls):
         try:
-            if a.validator is not None:
+            if a.validator is not None and a.name in values:
                 a.validator(made, a, getattr(made, a.name))
+        except Several as error:
+            found += error.found
         except (ValueError, TypeError) as error:
             found.append(error)
+    told = {str(error).partition(":")[0] for error in found}
+    if not partly and isinstance(whole, ValueError) and str(whole).partition(":")[0] not in told:
+        found.append(whole)
     return found
+
+
+def _unchecked(cls: type, values: Mapping[str, Any]) -> tuple[Any, Exception | None]:
+    """An instance that no validator has seen; where the class refuses that too, its values alone and why."""
+    try:
+        with attrs.validators.disabled():
+            return cls(**values), None
+    except (ValueError, TypeError) as error:
+        made: Any = object.__new__(cls)
+        for name, value in values.items():
+            object.__setattr__(made, name, value)
+        return made, error
 
 
 def worded(cls: type, error: Exception, place: str, places: Mapping[str, str] | None = None) -> ConfigError:
     """What a validator of `cls` said, at the field it is about."""
     text = error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
+    hint = str(error.args[1]) if isinstance(error, ValueError) and len(error.args) > 1 else ""
     name, colon, rest = text.partition(": ")
     if not colon or name not in {a.name for a in attrs.fields(cls)}:
-        return ConfigError(place, text)
-    return ConfigError((places or {}).get(name) or (f"{place}.{name}" if place else name), rest)
+        return ConfigError(place, text, hint)
+    return ConfigError((places or {}).get(name) or (f"{place}.{name}" if place else name), rest, hint)
 
 
 def convert(kind: Any, value: Any, place: str) -> Any:
@@ -211,7 +263,11 @@ def convert(kind: Any, value: Any, place: str) -> Any:
         return value
     if origin in (list, tuple) and inner:
         many = value if isinstance(value, list) else [value]
-        items = [convert(inner[0], item, f"{place}[{i}]") for i, item in enumerate(many)]
+        items, faults = [], Faults()
+        for i, item in enumerate(many):
+            with faults.part():
+                items.append(convert(inner[0], item, f"{place}[{i}]"))
+        faults.tell()
         return tuple(items) if origin is tuple else items
     if origin is dict:
         if not isinstance(value, Mapping):

@@ -61,6 +61,7 @@ def test_all_that_is_wrong_is_told_at_once(settle: Any, tmp_path: Path) -> None:
         "feature.fs.mod",
         "feature.clock.tick",
         "feature.clock.speed",
+        "PYMIRROR_CLOCK_STYLE",
         "agent.ttl",
         "PYMIRROR_AGENT_STARTUP_TIMEOUT",
         "agent.labels",

@@ -10,6 +10,7 @@ from pymirror.core.errors import ConfigError
 from pymirror.core.structure import (
     build,
     convert,
+    every,
     key,
     nearest,
     not_negative,
@@ -180,10 +181,51 @@ class Bounds:
         ({"least": -3, "most": -2}, ["f.least: must be above 0, got -3", "f.most: must be above 0, got -2"]),
         ({"least": 1, "most": 1, "step": 0}, ["f.step: must be above 0, got 0"]),
         ({"least": 9, "most": 1}, ["f.least: must be at most 1"]),
-        ({"least": 0, "most": -2}, ["f.least: must be above 0, got 0"]),  # the class itself refuses as well
+        (  # the class itself refuses as well, of a field that is told
+            {"least": 0, "most": -2},
+            ["f.least: must be above 0, got 0", "f.most: must be above 0, got -2"],
+        ),
+        (
+            {"least": 9, "most": 1, "step": 0},
+            ["f.step: must be above 0, got 0", "f.least: must be at most 1"],
+        ),
     ],
 )
 def test_all_wrong_values_of_a_class_are_told(values: dict[str, int], words: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
         build(Bounds, values, "f")
     assert [each.message for each in caught.value.all()] == words
+
+
+def short(text: str) -> None:
+    if len(text) > 2:
+        raise ValueError(f"{text!r} is too long", "two letters are enough")
+    if not text:
+        raise ValueError("is empty")
+
+
+@frozen
+class Listed:
+    words: list[str] = key(factory=list, validator=every(short))
+    count: int = key(1, validator=positive)
+
+
+def test_every_bad_item_of_a_list_is_told_with_its_number_and_what_else_is_wrong() -> None:
+    with pytest.raises(ConfigError) as caught:
+        structure(Listed, {"words": ["abc", "ab", ""], "count": 0}, "f")
+    assert [(each.message, each.hint) for each in caught.value.all()] == [
+        ("f.words: entry 1, 'abc' is too long", "two letters are enough"),
+        ("f.words: entry 3, is empty", ""),
+        ("f.count: must be above 0, got 0", ""),
+    ]
+
+
+def test_what_has_the_wrong_type_hides_nothing_else() -> None:
+    with pytest.raises(ConfigError) as caught:
+        structure(Listed, {"words": [1, "ab", 2], "count": 0, "cuont": 1}, "f")
+    assert [each.message for each in caught.value.all()] == [
+        "f.words[0]: expected text, got the number 1",
+        "f.words[2]: expected text, got the number 2",
+        "f.cuont: unknown key",
+        "f.count: must be above 0, got 0",
+    ]

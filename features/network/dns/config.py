@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from attrs import frozen
 
-from pymirror.core.config import key, not_negative, positive
+from pymirror.core.config import every, key, not_negative, positive
 from pymirror.features.network.outgoing.filter import parse
 
+FORM = "an entry is a name without wildcards, or an address or network for reverse lookups"
 
-def _entries(_: object, attribute: Any, value: list[str] | None) -> None:
-    for number, text in enumerate(value or (), 1):
-        try:
-            entry = parse(text)
-        except ValueError as error:
-            raise ValueError(f"{attribute.name}: entry {number}, {error}") from None
-        if "://" in text:
-            raise ValueError(f"{attribute.name}: entry {number}, {text!r}: a name has no protocol here")
-        if entry.name is None and entry.network is None:
-            raise ValueError(f"{attribute.name}: entry {number}, {text!r}: a name or an address is needed")
+
+def _entry(text: str) -> None:
+    try:
+        entry = parse(text)
+    except ValueError as error:
+        raise ValueError(str(error), FORM) from None
+    if "://" in text:
+        raise ValueError(f"{text!r}: a name has no protocol here", FORM)
+    if entry.name is None and entry.network is None:
+        raise ValueError(f"{text!r}: a name or an address is needed", FORM)
 
 
 @frozen
@@ -27,10 +26,14 @@ class Filter:
     """Exactly one of the two. An empty list is allowed: nothing matches it."""
 
     remote: list[str] | None = key(
-        None, validator=_entries, help="Names resolved as the target does; all others as this machine does."
+        None,
+        validator=every(_entry),
+        help="Names resolved as the target does; all others as this machine does.",
     )
     local: list[str] | None = key(
-        None, validator=_entries, help="Names resolved as this machine does; all others as the target does."
+        None,
+        validator=every(_entry),
+        help="Names resolved as this machine does; all others as the target does.",
     )
 
     def __attrs_post_init__(self) -> None:

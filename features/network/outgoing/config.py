@@ -6,18 +6,22 @@ from typing import Any, ClassVar
 
 from attrs import frozen
 
-from pymirror.core.config import key, not_negative, positive, regex
+from pymirror.core.config import every, key, not_negative, positive, regex
 from pymirror.features.network.outgoing.filter import parse
+from pymirror.features.network.outgoing.forms import advice
 
 
-def _entries(_: object, attribute: Any, value: list[str] | None) -> None:
+def _entry(text: str) -> None:
+    try:
+        parse(text)
+    except ValueError as error:
+        raise ValueError(str(error), advice(text)) from None
+
+
+def _entries(instance: object, attribute: Any, value: list[str] | None) -> None:
     if value is not None and not value:
         raise ValueError(f"{attribute.name}: is empty; leave the filter out to send everything to the target")
-    for number, text in enumerate(value or (), 1):
-        try:
-            parse(text)
-        except ValueError as error:
-            raise ValueError(f"{attribute.name}: entry {number}, {error}") from None
+    every(_entry)(instance, attribute, value)
 
 
 MOST = 8000

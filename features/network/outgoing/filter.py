@@ -19,7 +19,7 @@ IP: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 TRANSPORTS = ("any", "tcp", "udp")
-_NAME = re.compile(r"[A-Za-z0-9._-]+")
+_LABEL = re.compile(r"[A-Za-z0-9_-]{1,63}")
 
 
 @frozen
@@ -49,11 +49,11 @@ def parse(text: str) -> Entry:
     if not host:
         return Entry(text, transport, port=port)
     network = _network(text, host)
-    if network is None and not _NAME.fullmatch(host.strip("[]") if host.startswith("[") else host):
-        raise ValueError(f"{text!r}: {host!r} is no name, address or network (there are no wildcards)")
     if network is None:
         if host.startswith("["):
             raise ValueError(f"{text!r}: brackets are for IPv6 addresses")
+        if not _is_name(canonical(host)):
+            raise ValueError(f"{text!r}: {host!r} is no name, address or network (there are no wildcards)")
         return Entry(text, transport, canonical(host), None, port)
     anywhere = network.network_address.is_unspecified and network.prefixlen in (0, network.max_prefixlen)
     return Entry(text, transport, None, None if anywhere else network, port)
@@ -73,9 +73,17 @@ def _split(text: str, rest: str) -> tuple[str, int]:
     return host, int(port)
 
 
+def _is_name(name: str) -> bool:
+    """Something a name server could know: no last part is a number, or an address could be meant."""
+    labels = name.split(".")
+    return len(name) < 254 and not labels[-1].isdigit() and all(map(_LABEL.fullmatch, labels))
+
+
 def _network(text: str, host: str) -> Network | None:
     """None for a name."""
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if "%" in bare:
+        raise ValueError(f"{text!r}: {host!r} has a zone, which names an interface of one machine")
     try:
         return ipaddress.ip_network(bare, strict=False)
     except ValueError:

@@ -19,6 +19,7 @@ from pymirror.core.structure import structure
 from pymirror.features.network.outgoing.config import Config
 from pymirror.features.network.outgoing.debuggers import ports
 from pymirror.features.network.outgoing.filter import Entry, parse
+from pymirror.features.network.outgoing.forms import FORM, advice
 from pymirror.features.network.outgoing.layer import Layer
 from pymirror.features.network.outgoing.rules import Decision, Place, Rules, Unknown
 
@@ -84,6 +85,9 @@ def test_an_entry_means(text: str, transport: str, name: str | None, net: str | 
         ("[db]:80", "brackets are for IPv6"),
         ("[fd00::1", "no address or network"),
         ("a b", "no name"),
+        ("10.0.0.0-10.0.0.9", "no name"),
+        ("db..shop", "no name"),
+        (64 * "x", "no name"),
     ],
 )
 def test_a_bad_entry_is_refused_with_its_place(text: str, words: str) -> None:
@@ -91,6 +95,69 @@ def test_a_bad_entry_is_refused_with_its_place(text: str, words: str) -> None:
         structure(Config, {"filter": {"remote": ["ok", text]}}, "feature.network.outgoing")
     assert caught.value.place == "feature.network.outgoing.filter.remote"
     assert "entry 2" in str(caught.value)
+
+
+MEANT = {
+    "http://db": "tcp://db:80",
+    "https://user@db.shop:8443/path": "tcp://db.shop:8443",
+    "postgres://db/orders": "tcp://db:5432",
+    "db:http": "db:80",
+    "db:": "db",
+    "5432": ":5432",
+    "tcp:db:80": "tcp://db:80",
+    "tcp:/db": "tcp://db",
+    "udp//db": "udp://db",
+    "53/udp": "udp://:53",
+    "db:80/tcp": "tcp://db:80",
+    "[db]:80": "db:80",
+    "[fd00::1": "[fd00::1]",
+    "fd00::1]:80": "[fd00::1]:80",
+    "[::1]x:80": "[::1]:80",
+    "[fe80::1%eth0]:80": "[fe80::1]:80",
+    "[fd00::/200]:80": "[fd00::/128]:80",
+    "10.0.0.0/33": "10.0.0.0/32",
+    "10.1.*": "10.1.0.0/16",
+    "tcp://10.*.*.*:80": "tcp://10.0.0.0/8:80",
+    "1.2.3": "1.2.3.0/24",
+    "*:80": ":80",
+    "*": "0.0.0.0/0",
+    "db..shop": "db.shop",
+    "bücher.example:80": "xn--bcher-kva.example:80",
+}
+
+
+@pytest.mark.parametrize(("text", "meant"), MEANT.items())
+def test_the_nearest_right_form_is_offered(text: str, meant: str) -> None:
+    with pytest.raises(ValueError):
+        parse(text)
+    assert advice(text) == f"did you mean {meant!r}?"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("db, cache:6379", "give each an entry of its own: 'db', 'cache:6379'"),
+        ("*.shop", f"names are given whole, or as a network; {FORM}"),
+        ("db:70000", FORM),
+        ("what?", FORM),
+        ("", FORM),
+    ],
+)
+def test_where_nothing_is_near_it_says_what_an_entry_is(text: str, words: str) -> None:
+    assert advice(text) == words
+
+
+def test_all_bad_entries_of_a_section_are_told_together() -> None:
+    chosen = {"remote": ["http://db", "ok"], "local": ["db:70000", "*.x"]}
+    with pytest.raises(ConfigError) as caught:
+        structure(Config, {"filter": chosen}, "feature.network.outgoing")
+    place = "feature.network.outgoing.filter"
+    assert [(each.message.partition(",")[0], each.hint) for each in caught.value.all()] == [
+        (f"{place}.remote: entry 1", "did you mean 'tcp://db:80'?"),
+        (f"{place}.local: entry 1", FORM),
+        (f"{place}.local: entry 2", f"names are given whole, or as a network; {FORM}"),
+        (f"{place}: give exactly one of remote and local", ""),
+    ]
 
 
 @pytest.mark.parametrize(
