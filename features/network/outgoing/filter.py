@@ -138,3 +138,11 @@ def resolving(
         elif str(host) in found:
             return entry, ()
     return None, tuple(missing)
+
+
+def unresolved(
+    entries: Iterable[Entry], transport: str, port: int, look_up: Callable[[str], Iterable[str] | None]
+) -> tuple[str, ...]:
+    """Names that could have matched, had they any address."""
+    named = (entry.name for entry in entries if entry.concerns(transport, port))
+    return tuple(name for name in named if name is not None and not look_up(name))

@@ -71,7 +71,7 @@ class Lookups:
             del self._asking[name]
 
     def _keep(self, name: str, found: frozenset[str]) -> None:
-        if not found:
+        if not found and (name not in self._known or self._known[name][1]):  # once, not at each further try
             log.log(self._level, "%s, of outgoing.filter, does not resolve: it matches nothing for now", name)
         if len(self._known) >= MOST_KNOWN and name not in self._known:
             del self._known[next(iter(self._known))]

@@ -15,7 +15,7 @@ from attrs import frozen
 from pymirror.core.call import Call
 from pymirror.core.patterns import Pattern
 from pymirror.features.network.outgoing.config import Config
-from pymirror.features.network.outgoing.filter import IP, Entry, matching, parse, resolving
+from pymirror.features.network.outgoing.filter import IP, Entry, matching, parse, resolving, unresolved
 
 
 class Place(enum.Enum):
@@ -125,7 +125,9 @@ class Rules:
         outside = Place.HERE if self._side == "remote" else Place.TARGET
         if entry is not None:
             return Decision(inside, f"outgoing.filter {self._side} {entry.text!r}", True)
-        return Decision(outside, f"outgoing.filter {self._side}: no entry matches", True)
+        lost = () if isinstance(host, str) else unresolved(self._entries, transport, port, facts.look_up)
+        why = f" ({', '.join(lost)}: no address is known)" if lost else ""
+        return Decision(outside, f"outgoing.filter {self._side}: no entry matches{why}", True)
 
 
 def _host(text: str) -> IP | str:

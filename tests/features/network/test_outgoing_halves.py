@@ -193,10 +193,19 @@ async def test_what_stays_here_goes_to_what_its_name_is_here(
             assert found == OtherAddress(reason, relay=Address(where, 9), here=True)
 
 
-async def test_a_name_that_does_not_resolve_breaks_nothing(tmp_path: Any) -> None:
-    async with session(tmp_path, Config(filter=Filter(remote=["no-such-name.invalid"]))) as both:
-        found = await both.layer.connect(tcp(9))
-        assert found == Untouched("outgoing.filter remote: no entry matches")
+async def test_a_name_that_does_not_resolve_breaks_nothing_and_is_told_once(
+    tmp_path: Any, served: socket.socket, caplog: pytest.LogCaptureFixture
+) -> None:
+    port = served.getsockname()[1]
+    entries = ["no-such-name.invalid", f"127.0.0.1:{port}"]
+    async with session(tmp_path, Config(filter=Filter(remote=entries))) as both:
+        for _ in range(2):
+            found = await both.layer.connect(tcp(9))
+            why = "no entry matches (no-such-name.invalid: no address is known)"
+            assert found == Untouched(f"outgoing.filter remote: {why}")
+            with await connected(await both.layer.connect(tcp(port))):
+                pass
+    assert caplog.text.count("no-such-name.invalid, of outgoing.filter, does not resolve") == 1
 
 
 class Closed(FakeTarget):

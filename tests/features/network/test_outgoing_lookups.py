@@ -55,3 +55,11 @@ async def test_what_is_old_counts_until_the_new_is_there(
 async def test_nobody_waits_longer_than_he_may(made: lookups.Lookups) -> None:
     await made.ask(["silent", "db"], within=0.0)
     assert made.known("silent") == frozenset()
+
+
+async def test_what_does_not_resolve_is_told_once_however_often_it_is_tried(
+    made: lookups.Lookups, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(3):
+        await made.ask(["nothing"])
+    assert caplog.text.count("nothing, of outgoing.filter, does not resolve") == 1

@@ -209,7 +209,8 @@ DECISIONS: list[tuple[dict[str, Any], Call, Facts, str]] = [
     (REMOTE, tcp("10.0.0.1", 81), Facts(), "unknown: db"),
     (REMOTE, tcp("db", 81), Facts(), "target: outgoing.filter remote 'db'"),
     (LOCAL, udp("10.0.0.10", 53), Facts(), "this machine: outgoing.filter local 'udp://:53'"),
-    (LOCAL, tcp("10.0.0.10", 6379), KNOWN, "target: outgoing.filter local: no entry matches"),
+    (LOCAL, tcp("10.0.0.10", 6379), KNOWN,
+     "target: outgoing.filter local: no entry matches (cache.shop: no address is known)"),
     (LOCAL, tcp("10.0.0.10", 6380), Facts(), "target: outgoing.filter local: no entry matches"),
 ]  # fmt: skip
 
