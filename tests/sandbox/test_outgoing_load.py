@@ -13,15 +13,16 @@ import pytest_asyncio
 
 from tests.sandbox.pod_network import PROGRAMS, Pod, pod, run
 
-pytestmark = [pytest.mark.sandbox, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = pytest.mark.sandbox
 
 LOAD = PROGRAMS / "outgoing_load.py"
 MOST = 80
 """What the agent may have with 1,000 connections; neither half was seen to need more than 55."""
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture
 async def there() -> Any:
+    """Of its own for each: what the last one left half open there does not count."""
     async with pod() as made:
         yield made
 

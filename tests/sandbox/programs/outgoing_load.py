@@ -53,12 +53,12 @@ def asked(size):
     return sock
 
 
-def filled(sock):
+def filled(*socks):
     """Bytes that were taken until no more were."""
-    sock.setblocking(False)
+    [sock.setblocking(False) for sock in socks]
     taken = 0
-    while select.select([], [sock], [], 1)[1]:
-        taken += sock.send(bytes(1 << 16))
+    while ready := select.select([], socks, [], 1)[1]:
+        taken += sum(sock.send(bytes(1 << 16)) for sock in ready)
     return taken
 
 
