@@ -34,6 +34,7 @@ from pymirror.features.network.outgoing.limits import Limit
 from pymirror.features.network.outgoing.lookups import WITHIN, Lookups
 from pymirror.features.network.outgoing.refusals import borrowed
 from pymirror.features.network.outgoing.relay import Relay
+from pymirror.features.network.outgoing.room import Room
 from pymirror.features.network.outgoing.rules import Decision, Facts, Place, Rules, Unknown
 
 MARK = "PYMIRROR_SESSION"
@@ -205,7 +206,7 @@ class Layer(LayerFeature):
         try:
             dialed = await self._result(call, dial.result, at_once=begun is not None)
             if dialed is None or not dialed.code:
-                where, words = dial.place = dial.place or self._relayed(call, dial, relay)
+                where, words = dial.place = dial.place or self._place(call, dial, dialed, relay)
         except BaseException:
             await self._unless_handed_over(dial)
             raise
@@ -224,6 +225,12 @@ class Layer(LayerFeature):
         dial = self._begun[_key(call)] = _Dial(number, _key(call), stream, future)
         return dial
 
+    def _place(
+        self, call: Call, dial: _Dial, dialed: m.Dialed | None, relay: Relay
+    ) -> tuple[Address | bytes, bytes]:
+        waits = dialed is None and call.transport == "tcp" and not call.again and not self._is_reached(call)
+        return self._late(call, dial, relay) if waits else self._relayed(call, dial, relay)
+
     def _relayed(self, call: Call, dial: _Dial, relay: Relay) -> tuple[Address | bytes, bytes]:
         """(where to connect, introduction)."""
         never = partial(self._abandon, dial)
@@ -240,10 +247,35 @@ class Layer(LayerFeature):
         """None: not known within the time this call may wait."""
         if call.blocking:
             return await future
-        if at_once or (call.transport, call.address) in self._reached:
+        if at_once or self._is_reached(call):
             return future.result() if future.done() else None
         done, _ = await asyncio.wait([future], timeout=self.config.nonblocking_wait)
         return future.result() if done else None
+
+    def _is_reached(self, call: Call) -> bool:
+        return (call.transport, call.address) in self._reached
+
+    def _late(self, call: Call, dial: _Dial, relay: Relay) -> tuple[Address, bytes]:
+        """Where the program's connect is under way until the target's has ended; without an introduction."""
+        assert call.address is not None
+        room = Room(call.address.ip.version)
+
+        async def connected() -> bool:
+            dialed = await dial.result
+            if not dialed.code:
+                self._name(call, dialed)
+            return not dialed.code
+
+        async def enter() -> None:
+            try:
+                sock = await room.joined(connected())
+            except OSError as error:
+                self.log.warning("a connection that was being made is lost: %s", error)
+                sock = None
+            await (self._drop(dial) if sock is None else self._join(dial, sock))
+
+        relay.spawn(enter())
+        return room.address, b""
 
     def _name(self, call: Call, dialed: m.Dialed | None) -> Address | None:
         """What getsockname tells: a host it was reached from before, with any port, if it must be guessed."""

@@ -8,53 +8,21 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
 from collections.abc import Iterator
 from contextlib import suppress
 
-LISTEN, ANY_STATE = 1 << 10, 0xFFFFFFFF
+from pymirror.features.network.outgoing import sockdiag
+
 MOST_OTHERS = 4096
-_SOCK_DIAG, _BY_FAMILY = 4, 20
-_HEADER = struct.Struct("=IHHII")
-_REQUEST = struct.Struct("=BBBBI")  # then the socket's id: its port first, in network order
-_ID = 48
-_INODE = _HEADER.size + 4 + _ID + 16
 
 
 def sockets(transport: str, port: int = 0) -> dict[int, int]:
-    """Inode → local port of this machine's listening TCP or bound UDP sockets; port 0: of all.
-
-    Asked of the kernel by sock_diag: /proc/net/tcp would walk every connection there is.
-    """
-    protocol, states = (socket.IPPROTO_TCP, LISTEN) if transport == "tcp" else (socket.IPPROTO_UDP, ANY_STATE)
-    found: dict[int, int] = {}
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _SOCK_DIAG) as link:
-        for family in (socket.AF_INET, socket.AF_INET6):
-            body = _REQUEST.pack(family, protocol, 0, 0, states) + struct.pack("!H", port) + b"\0" * (_ID - 2)
-            size = _HEADER.size + len(body)
-            link.send(_HEADER.pack(size, _BY_FAMILY, 0x301, 0, 0) + body)  # a request, a dump
-            while read(link.recv(1 << 18), found):
-                pass
-    return found
-
-
-def read(data: bytes, found: dict[int, int]) -> bool:
-    """Add what one answer of the kernel tells; whether another follows. OSError that it tells."""
-    while len(data) >= _HEADER.size:
-        size, kind, *_ = _HEADER.unpack_from(data)
-        if kind == 3:  # done
-            return False
-        if kind == 2:  # error
-            code = -struct.unpack_from("=i", data, _HEADER.size)[0]
-            if code:
-                raise OSError(code, os.strerror(code), "sock_diag")
-            return False
-        if kind == _BY_FAMILY:
-            (port,) = struct.unpack_from("!H", data, _HEADER.size + 4)
-            (inode,) = struct.unpack_from("=I", data, _INODE)
-            found[inode] = port
-        data = data[size + 3 & ~3 :]
-    return True
+    """Inode → local port of this machine's listening TCP or bound UDP sockets; port 0: of all."""
+    if transport == "tcp":
+        found = sockdiag.sockets(socket.IPPROTO_TCP, sockdiag.LISTEN, port)
+    else:
+        found = sockdiag.sockets(socket.IPPROTO_UDP, sockdiag.ANY_STATE, port)
+    return {each.inode: each.port for each in found}
 
 
 class Listeners:

@@ -2,6 +2,8 @@
    kernel's would, also when it does not wait for the end: a signal or a time limit ends the wait, and
    connecting goes on. What the kernel refuses is left to it, so that the errno is the kernel's. */
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -85,10 +87,22 @@ static long long join(struct worker *worker, const struct taken *taken, struct p
     return refused ? refused : failed;
 }
 
+/* Is a connect over, or under way? Then the next is the kernel's to answer. */
+static int begun(const struct taken *taken)
+{
+    unsigned char state = 0; /* the first byte of tcp_info */
+    socklen_t size = sizeof state;
+
+    if (taken->transport == PM_TCP && getsockopt(taken->fd, IPPROTO_TCP, TCP_INFO, &state, &size) == 0 &&
+        (state == TCP_SYN_SENT || state == TCP_SYN_RECV))
+        return 1;
+    return taken->transport != PM_UDP && pm_connected(taken->fd);
+}
+
 /* Is it Python's to say where this goes? */
 static int is_a_question(const struct worker *worker, const struct taken *taken, const struct pm_address *peer)
 {
-    if (!pm_well_formed(peer, taken->domain) || (taken->transport != PM_UDP && pm_connected(taken->fd)))
+    if (!pm_well_formed(peer, taken->domain) || begun(taken))
         return 0;
     return !pm_skipped((pid_t)worker->request.pid, worker->pump->skip, worker->pump->skips);
 }
@@ -193,7 +207,7 @@ static void forget(struct worker *worker, const struct taken *taken, const struc
     memcpy(&family, peer->bytes, sizeof family);
     if (family == AF_UNSPEC)
         pm_names_drop_all(worker->pump->names, taken->socket);
-    else if (taken->transport == PM_UDP || !pm_connected(taken->fd))
+    else if (!begun(taken))
         pm_names_drop(worker->pump->names, taken->socket);
 }
 

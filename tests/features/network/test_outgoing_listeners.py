@@ -9,7 +9,8 @@ import subprocess
 
 import pytest
 
-from pymirror.features.network.outgoing.listeners import Listeners, read, sockets
+from pymirror.features.network.outgoing.listeners import Listeners, sockets
+from pymirror.features.network.outgoing.sockdiag import read
 
 
 @pytest.mark.parametrize(("family", "host"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
@@ -38,4 +39,4 @@ def test_what_a_process_outside_the_program_has_is_not_the_programs() -> None:
 
 def test_an_error_of_the_kernel_is_raised() -> None:
     with pytest.raises(FileNotFoundError):
-        read(struct.pack("=IHHIIi", 36, 2, 0, 0, 0, -2) + b"\0" * 16, {})
+        read(struct.pack("=IHHIIi", 36, 2, 0, 0, 0, -2) + b"\0" * 16, [])

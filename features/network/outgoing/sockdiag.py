@@ -1,0 +1,70 @@
+"""The kernel's table of this machine's sockets, asked for a part of it: /proc/net/tcp would tell them all."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import struct
+
+from attrs import frozen
+
+SYN_SENT, LISTEN, ANY_STATE = 1 << 2, 1 << 10, 0xFFFFFFFF
+MPTCP = 262
+_SOCK_DIAG, _BY_FAMILY = 4, 20
+_HEADER = struct.Struct("=IHHII")
+_REQUEST = struct.Struct("=BBBBI")
+_PORTS = struct.Struct("!HH")
+_ID = 48
+_WIDE = struct.pack("=HHI", 8, 3, MPTCP)
+"""A protocol whose number the request's own byte does not hold."""
+_INODE = 4 + _ID + 16
+
+
+@frozen
+class Found:
+    """A socket: its own address, IPv4 where it speaks that on an IPv6 socket, and its inode."""
+
+    host: ipaddress.IPv4Address | ipaddress.IPv6Address
+    port: int
+    inode: int
+
+
+def sockets(protocol: int, states: int, port: int = 0, to: int = 0) -> list[Found]:
+    """Those of both families in these states. port, to: the socket's own port and its peer's; 0: any."""
+    found: list[Found] = []
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _SOCK_DIAG) as link:
+        for family in (socket.AF_INET, socket.AF_INET6):
+            narrow = protocol if protocol != MPTCP else socket.IPPROTO_RAW
+            body = _REQUEST.pack(family, narrow, 0, 0, states) + _PORTS.pack(port, to) + b"\0" * (_ID - 4)
+            body += _WIDE if protocol == MPTCP else b""
+            link.send(_HEADER.pack(_HEADER.size + len(body), _BY_FAMILY, 0x301, 0, 0) + body)  # a dump
+            while not read(link.recv(1 << 18), found):
+                pass
+    return found
+
+
+def read(data: bytes, found: list[Found]) -> bool:
+    """Add what one answer of the kernel tells; whether it was the last. OSError that it tells."""
+    while len(data) >= _HEADER.size:
+        size, kind, *_ = _HEADER.unpack_from(data)
+        if kind == 3:  # done
+            return True
+        if kind == 2:  # error
+            code = -struct.unpack_from("=i", data, _HEADER.size)[0]
+            if code:
+                raise OSError(code, os.strerror(code), "sock_diag")
+            return True
+        if kind == _BY_FAMILY:
+            found.append(_found(data[_HEADER.size :]))
+        data = data[size + 3 & ~3 :]
+    return False
+
+
+def _found(told: bytes) -> Found:
+    port, _ = _PORTS.unpack_from(told, 4)
+    (inode,) = struct.unpack_from("=I", told, _INODE)
+    if told[0] == socket.AF_INET:
+        return Found(ipaddress.IPv4Address(told[8:12]), port, inode)
+    wide = ipaddress.IPv6Address(told[8:24])
+    return Found(wide.ipv4_mapped or wide, port, inode)
