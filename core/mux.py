@@ -18,12 +18,12 @@ from attrs import define, field
 from pymirror.core import arrivals, wire
 from pymirror.core.arrivals import Event
 from pymirror.core.errors import PeerError
+from pymirror.core.lanes import Lanes
 from pymirror.core.message import feature_of
 from pymirror.core.room import Inbox, Outbox
+from pymirror.core.windows import LEAST, Pool, Stream, pools
 from pymirror.core.wire import Frame
 
-WINDOW = 1 << 20
-"""Bytes a stream's writer may be ahead of its reader: fills 100 MB/s at 10 ms, bounds memory per stream."""
 CHUNK = 128 << 10
 LANE_ROOM = 4 * CHUNK
 """Bytes of one stream that wait to leave; its writer waits beyond."""
@@ -34,26 +34,12 @@ BULK_FROM = 32 << 10
 MAX_PARTS = wire.MAX_BLOBS // 2
 MUCH = 16 << 20
 """Bytes waiting to leave from which on nobody should add more (see `Mux.congested`)."""
+BULK_MUCH = MUCH // 4
+"""The same for streams: it keeps ZeroMQ busy, and what waits of a thousand of them is little more."""
 MAX_OPEN = 8192
 """Requests, and streams, that one side may have open at the other at once."""
 ANSWERS = 0
 """The lane of large requests and replies; the others are named by their stream."""
-
-
-@define
-class _Stream:
-    credit: int = WINDOW  # bytes we may still send
-    taken: int = 0  # bytes the reader took and we have not credited back
-    ahead: int = 0  # bytes received since the last credit we gave; never above WINDOW
-    ours_open: bool = True
-    end_left: bool = False  # our end is on its way, not only in its lane
-    theirs_open: bool = True
-
-
-@define
-class _Lane:
-    frames: deque[Frame] = field(factory=deque)
-    size: int = 0
 
 
 @define
@@ -68,13 +54,16 @@ class Mux:
     _told: int = field(default=0, init=False)
     _last_request: int = field(default=0, init=False)
     _next_stream: int = field(init=False)
+    _out: Pool = field(init=False)
+    _into: Pool = field(init=False)
+    _credits: dict[int, int] = field(factory=dict, init=False)  # what is to be credited, by stream
     _waiting: set[int] = field(factory=set, init=False)
     _late: set[int] = field(factory=set, init=False)  # cancelled here, not answered yet
     _asked: dict[int, bool] = field(factory=dict, init=False)  # True: its answer is queued
-    _streams: dict[int, _Stream] = field(factory=dict, init=False)
+    _streams: dict[int, Stream] = field(factory=dict, init=False)
     _theirs: set[int] = field(factory=set, init=False)  # opened by the peer, not wholly gone
     _control: deque[Frame] = field(factory=deque, init=False)
-    _lanes: dict[int, _Lane] = field(factory=dict, init=False)
+    _lanes: Lanes = field(factory=Lanes, init=False)
     _outbox: Outbox = field(factory=Outbox, init=False)
     _inbox: Inbox = field(factory=Inbox, init=False)
     _ping: bool = field(default=False, init=False)
@@ -82,6 +71,7 @@ class Mux:
 
     def __attrs_post_init__(self) -> None:
         self._next_stream = 1 if self.initiator else 2
+        self._out, self._into = pools(self.initiator)
 
     # Requests and events going out ----------------------------------------------------------
 
@@ -146,7 +136,7 @@ class Mux:
             number = (number + 2) & 0xFFFFFFFF
         self._put(Frame(wire.OPEN, number, *wire.encode(message)))
         self._next_stream = (number + 2) & 0xFFFFFFFF or 2
-        self._streams[number] = _Stream()
+        self._streams[number] = Stream()
         return number
 
     def room(self, number: int) -> int:
@@ -154,32 +144,33 @@ class Mux:
         stream = self._streams.get(number)
         if stream is None or not stream.ours_open:
             return 0
-        waiting = self._lanes[number].size if number in self._lanes else 0
-        if waiting and self.congested:
-            return 0
-        return max(0, min(stream.credit, LANE_ROOM - waiting))
+        most = LANE_ROOM if self.queued <= BULK_MUCH else LEAST
+        return max(0, min(self._out.room(stream.out), most - self._lanes.waiting(number)))
 
     def write(self, number: int, data: bytes) -> None:
         """Queue bytes of a stream; no more than `room` allows. BrokenPipeError when closed."""
         stream = self._streams.get(number)
         if stream is None or not stream.ours_open:
             raise BrokenPipeError(f"stream {number} is closed for writing")
-        if len(data) > stream.credit:
-            raise ValueError(f"stream {number}: {len(data)} bytes with a credit of {stream.credit}")
-        stream.credit -= len(data)
+        room = self._out.room(stream.out)
+        if len(data) > room:
+            raise ValueError(f"stream {number}: {len(data)} bytes with a credit of {room}")
+        self._out.wrote(stream.out, len(data))
         for at in range(0, len(data), CHUNK):
             self._put(Frame(wire.DATA, number, blobs=(data[at : at + CHUNK],)))
 
     def consumed(self, number: int, size: int) -> None:
-        """The reader took `size` bytes; credit goes back in halves of the window, not byte by byte."""
+        """The reader took `size` bytes; credit goes back in large pieces, not byte by byte."""
         stream = self._streams.get(number)
-        if stream is None:
-            return
-        stream.taken += size
-        if stream.theirs_open and stream.taken >= WINDOW // 2:
-            self._put(Frame(wire.CREDIT, number, body=stream.taken.to_bytes(8, "little")))
-            stream.ahead -= stream.taken
-            stream.taken = 0
+        if stream is not None:
+            stream.into.taken += size
+            self._credit(number, stream)
+
+    def _credit(self, number: int, stream: Stream) -> None:
+        due = self._into.due(stream.into, not stream.theirs_open)
+        if due:
+            self._credits[number] = self._credits.get(number, 0) + due
+            self._forget(number)
 
     def end(self, number: int) -> None:
         """Close our writing half of a stream, behind what is queued."""
@@ -190,21 +181,30 @@ class Mux:
 
     def reset(self, number: int, error: BaseException | None = None, feature: str = "") -> None:
         """End both halves now; what is queued of it is dropped."""
-        if self._streams.pop(number, None) is None:
+        if not self._gone(number):
             return
         if wire.OPEN not in (frame.kind for frame in self._drop(number)):
             self._put(Frame(wire.RESET, number, "", wire.encode_error(error, feature) if error else b""))
 
+    def _gone(self, number: int) -> bool:
+        """Both halves of a stream are over, here at least. False: it is not there."""
+        stream = self._streams.pop(number, None)
+        if stream is None:
+            return False
+        self._out.forget(stream.out)
+        self._into.forget(stream.into)
+        return True
+
     def _drop(self, number: int) -> deque[Frame]:
-        lane = self._lanes.pop(number, None) or _Lane()
-        self.queued -= lane.size
-        return lane.frames
+        dropped = self._lanes.drop(number)
+        self.queued -= sum(frame.weight for frame in dropped)
+        return dropped
 
     # Leaving --------------------------------------------------------------------------------
 
     @property
     def pending(self) -> bool:
-        return bool(self._control or self._lanes or self._ping or self._pong)
+        return bool(self._control or self._lanes or self._credits or self._ping or self._pong)
 
     @property
     def congested(self) -> bool:
@@ -230,16 +230,15 @@ class Mux:
                 batch.append(wire.pack(Frame(kind), 0, self._received))
         self._ping = self._pong = False
         size = bulk = 0
+        for number, due in self._credits.items():  # one for each stream, whatever was taken since the last
+            self._sent += 1
+            frame = Frame(wire.CREDIT, number, body=due.to_bytes(8, "little"))
+            batch.append(wire.pack(frame, self._sent, self._received))
+        self._credits.clear()
         while self._control and size < CONTROL_PER_TURN and len(blobs) < MAX_PARTS:
             size += self._leave(self._control.popleft(), batch, blobs)
         while self._lanes and bulk < BULK_PER_TURN and size < CONTROL_PER_TURN and len(blobs) < MAX_PARTS:
-            number = next(iter(self._lanes))
-            lane = self._lanes.pop(number)
-            frame = lane.frames.popleft()
-            lane.size -= frame.weight
-            if lane.frames:
-                self._lanes[number] = lane  # behind the others
-            bulk += self._leave(frame, batch, blobs)
+            bulk += self._leave(self._lanes.take(), batch, blobs)
         if not batch:
             return []
         self._told = self._received
@@ -274,9 +273,7 @@ class Mux:
         else:  # events whatever their size: those of one feature keep their order
             self._control.append(frame)
             return
-        lane = self._lanes.setdefault(name, _Lane())
-        lane.frames.append(frame)
-        lane.size += weight
+        self._lanes.put(name, frame)
 
     # Coming in ------------------------------------------------------------------------------
 
@@ -351,7 +348,7 @@ class Mux:
         ours = number % 2 == self._next_stream % 2
         if ours or number in self._streams or number in self._theirs or len(self._theirs) >= MAX_OPEN:
             raise PeerError(f"stream {number} cannot be opened, or more than {MAX_OPEN} are")
-        self._streams[number] = _Stream()
+        self._streams[number] = Stream()
         self._theirs.add(number)
         try:
             return arrivals.Opened(number, wire.decode(frame))
@@ -359,32 +356,37 @@ class Mux:
             self.reset(number, error, frame.tag)
             return None
 
-    def _stream_frame(self, frame: Frame, stream: _Stream) -> Event | None:
+    def _stream_frame(self, frame: Frame, stream: Stream) -> Event | None:
         number = frame.id
         if frame.kind == wire.DATA:
-            data = frame.blobs[0] if len(frame.blobs) == 1 else frame.body
-            stream.ahead += len(data)
-            if not stream.theirs_open or stream.ahead > WINDOW:
-                raise PeerError(f"stream {number}: bytes after its end, or beyond its window")
-            return arrivals.Received(number, data)
+            return self._data(number, stream, frame.blobs[0] if len(frame.blobs) == 1 else frame.body)
         if frame.kind == wire.CREDIT:
-            stream.credit += int.from_bytes(frame.body[:8], "little")
-            if stream.credit > WINDOW:
-                raise PeerError(f"stream {number}: more credit than the window")
+            if not self._out.credited(stream.out, int.from_bytes(frame.body[:8], "little")):
+                raise PeerError(f"stream {number}: more credit than was used")
+            self._forget(number)
             return arrivals.Credited(number)
         if frame.kind == wire.END:
             stream.theirs_open = False
+            self._credit(number, stream)
             self._forget(number)
             return arrivals.Ended(number)
-        self._streams.pop(number)
+        self._gone(number)
         self._theirs.discard(number)
         self._drop(number)
         return arrivals.Broken(number, wire.decode_error(frame.body) if frame.body else None)
 
+    def _data(self, number: int, stream: Stream, data: bytes) -> Event:
+        if not stream.theirs_open or not self._into.arrived(stream.into, len(data), len(self._streams)):
+            raise PeerError(f"stream {number}: bytes after its end, or beyond its window")
+        if self._into.tightened():
+            for other in list(self._streams):
+                self._credit(other, self._streams[other])
+        return arrivals.Received(number, data)
+
     def _forget(self, number: int) -> None:
-        stream = self._streams[number]
-        if stream.end_left and not stream.theirs_open:
-            del self._streams[number]
+        stream = self._streams.get(number)
+        if stream is not None and stream.over:
+            self._gone(number)
             self._theirs.discard(number)
 
 

@@ -91,7 +91,10 @@ class ChannelStream:
         """End both halves now; a second call does nothing."""
         if self._broken is None and (self._ours_open or self._theirs_open):
             self._mux.reset(self.id)
+        else:
+            self._mux.consumed(self.id, sum(map(len, self._received)) - self._at)
         self._received.clear()
+        self._at = 0
         self._break(BrokenPipeError("the stream was closed on this side"))
 
     def fail(self, error: Exception, feature: str) -> None:

@@ -8,7 +8,7 @@ import hashlib
 import pytest
 from channel_ends import MIB, Ask, Both, Copy, Data, Stall, soon
 
-from pymirror.core import mux
+from pymirror.core import mux, windows
 from pymirror.core.errors import PeerError
 
 
@@ -35,11 +35,27 @@ async def test_64_mib_there_and_back_beside_a_stalled_stream(both: Both) -> None
     _, size = await soon(asyncio.gather(write(), read()))
     assert size == 64 * len(pattern) and sent.digest() == received.digest()
     assert both.half.stalled is not None and not stuck.done()
-    assert sum(map(len, both.half.stalled._received)) <= mux.WINDOW
+    assert sum(map(len, both.half.stalled._received)) <= windows.FIRST
     assert stream.id not in both.layer.streams and stream.id not in both.agent.streams
     await stalled.aclose()
     with pytest.raises(BrokenPipeError):
         await soon(stuck)
+
+
+async def test_a_stream_that_ended_unread_is_given_back_by_its_close(both: Both) -> None:
+    peer = both.layer.peer("test-channel")
+    stream = await peer.stream(Stall())
+    await stream.write(bytes(windows.FIRST))
+    await stream.close_write()
+    await soon(peer.request(Data(bytes(mux.BULK_FROM))))  # in turn with what was written
+    other = both.half.stalled
+    assert other is not None and await other.read(1) == b"\0"
+    await other.close_write()
+    assert await soon(stream.read()) == b""
+    assert both.agent.mux._into.used == both.layer.mux._out.used == windows.FIRST
+    await other.aclose()
+    await soon(peer.request(Ask(1)))
+    assert both.agent.mux._into.used == both.layer.mux._out.used == 0
 
 
 async def test_single_bytes_cost_no_object_each(both: Both) -> None:

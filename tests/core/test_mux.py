@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pymirror.core import arrivals, mux, wire
+from pymirror.core import arrivals, mux, windows, wire
 from pymirror.core.errors import PeerError
 from pymirror.core.message import message
 from pymirror.core.mux import Mux
@@ -59,6 +59,15 @@ def write_all(talk: Transcript, number: int, size: int) -> int:
     size = min(size, talk.layer.room(number))
     talk.layer.write(number, bytes(size))
     return size
+
+
+def filled(talk: Transcript, number: int) -> int:
+    """Write to a stream until there is no more room: the bytes."""
+    sent = 0
+    while size := write_all(talk, number, mux.CHUNK):
+        sent += size
+        talk.exchange()
+    return sent
 
 
 # Requests ---------------------------------------------------------------------------------------
@@ -226,25 +235,60 @@ def test_a_stream_with_half_close_both_ways() -> None:
 def test_credit_bounds_the_writer_and_comes_back() -> None:
     talk = Transcript()
     number = opened(talk)
-    sent = 0
-    while (size := write_all(talk, number, mux.WINDOW)) > 0:
-        sent += size
-        talk.exchange()
-    assert sent == mux.WINDOW and talk.layer.room(number) == 0
-    talk.agent.consumed(number, mux.WINDOW // 2 - 1)
+    assert filled(talk, number) == windows.FIRST and talk.layer.room(number) == 0
+    talk.agent.consumed(number, windows.CREDIT_FROM - 1)
     assert talk.exchange() == []
     talk.agent.consumed(number, 1)
     assert talk.exchange() == [("layer", arrivals.Credited(number))]
-    assert talk.layer.room(number) == mux.WINDOW // 2
+    assert filled(talk, number) == 3 * windows.CREDIT_FROM  # the window was too small: it grows
     with pytest.raises(ValueError, match="credit"):
-        talk.layer.write(number, bytes(mux.WINDOW))
+        talk.layer.write(number, bytes(mux.CHUNK))
+
+
+def test_a_stream_that_ended_unread_counts_until_it_is_read() -> None:
+    talk = Transcript()
+    number = opened(talk)
+    filled(talk, number)
+    for side in (talk.layer, talk.agent):
+        side.end(number)
+    talk.exchange()
+    talk.agent.consumed(number, windows.FIRST - 1)
+    assert talk.exchange() == [] and talk.agent._into.used == talk.layer._out.used == windows.FIRST
+    talk.agent.consumed(number, 1)
+    talk.exchange()
+    assert talk.agent._into.used == talk.layer._out.used == 0
+    assert not talk.layer._streams and not talk.agent._streams and not talk.agent._theirs
+
+
+def test_many_stalled_streams_leave_the_others_their_share() -> None:
+    """The pool is as good as used up by then: what was taken must be credited in smaller pieces."""
+    talk = Transcript()
+    moving = opened(talk)
+    talk.layer.write(moving, bytes(windows.CREDIT_FROM_TIGHT))
+    talk.exchange()
+    talk.agent.consumed(moving, windows.CREDIT_FROM_TIGHT)
+    assert talk.exchange() == []
+    stalled = [opened(talk) for _ in range(200)]
+    for number in stalled:
+        assert filled(talk, number) >= windows.LEAST
+    assert talk.agent._into.used <= windows.TO_AGENT + len(stalled) * windows.LEAST
+    assert talk.layer.room(moving) == windows.LEAST  # credited when it became tight
+    for _ in range(8):
+        talk.layer.write(moving, bytes(windows.LEAST))
+        talk.exchange()
+        talk.agent.consumed(moving, windows.LEAST)
+        talk.exchange()
+    for number in stalled:
+        talk.layer.reset(number)
+    talk.exchange()
+    assert talk.agent._into.used == talk.layer._out.used == 0
+    assert talk.agent.queued == talk.layer.queued == 0
 
 
 def test_a_stalled_stream_does_not_delay_its_sibling() -> None:
     talk = Transcript()
     stalled, moving = opened(talk), opened(talk)
-    while write_all(talk, stalled, mux.WINDOW):
-        talk.exchange()
+    filled(talk, stalled)
     for _ in range(8):
         assert write_all(talk, moving, mux.CHUNK) == mux.CHUNK
         talk.exchange()
@@ -318,7 +362,11 @@ def test_cheating_ends_the_connection() -> None:
         ([(wire.OPEN, 2, tag, body)], "cannot be opened"),  # an agent's number
         ([(wire.OPEN, 1, tag, body)] * 2, "cannot be opened"),
         (
-            [(wire.OPEN, 1, tag, body), (wire.DATA, 1, "", b"", bytes(mux.WINDOW)), (wire.DATA, 1, "", b"x")],
+            [
+                (wire.OPEN, 1, tag, body),
+                *[(wire.DATA, 1, "", b"", bytes(windows.TO_AGENT // 3))] * 3,
+                (wire.DATA, 1, "", b"", bytes(windows.LEAST + 1)),
+            ],
             "window",
         ),
         ([(wire.OPEN, 1, tag, body), (wire.END, 1), (wire.DATA, 1, "", b"x")], "after its end"),

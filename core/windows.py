@@ -1,0 +1,121 @@
+"""How far writers of streams may be ahead of their readers: windows out of one pool. No I/O, no clock.
+
+A window follows what its reader takes, up to a share of what is free in the pool, so that a few stalled
+readers cannot have it all; LEAST is everybody's whatever the others do. All that one side may have to
+keep is the pool and LEAST for each stream. Both sides count the same bytes: written, and not credited.
+"""
+
+from __future__ import annotations
+
+from attrs import define, field
+
+FIRST = 256 << 10
+"""Bytes of a new stream's window. It triples with each round trip for which it was too small."""
+LEAST = 8 << 10
+SHARE = 2
+"""One stream's window ends where it is half of what is free: alone it may have a third of the pool."""
+TO_LAYER = 64 << 20
+"""Bytes of the pool for what the layer keeps: 500 MB/s on one stream at 40 ms there and back."""
+TO_AGENT = 24 << 20
+"""The same for what the agent keeps, whose memory is the target's node's: 190 MB/s."""
+CREDIT_FROM = 192 << 10
+"""Bytes taken from which on they are credited: two chunks. Below FIRST, so that none waits for ever."""
+CREDIT_FROM_TIGHT = LEAST // 2
+"""The same while half of the pool is used, when windows are down to LEAST."""
+
+
+@define
+class Window:
+    """One direction of one stream."""
+
+    size: int = FIRST
+    ahead: int = 0  # bytes written, and not credited
+    short: bool = False  # its writer had to wait for it since it grew last
+    taken: int = 0  # bytes the reader took, of those ahead; known to the reader's side alone
+
+
+@define
+class Stream:
+    """Both directions of one, on one side."""
+
+    out: Window = field(factory=Window)
+    into: Window = field(factory=Window)
+    ours_open: bool = True
+    end_left: bool = False  # our end is on its way, not only in its lane
+    theirs_open: bool = True
+
+    @property
+    def over(self) -> bool:
+        """Both halves have ended, and no more is unread than is not worth a credit."""
+        return self.end_left and not self.theirs_open and max(self.out.ahead, self.into.ahead) < LEAST
+
+
+def pools(initiator: bool) -> tuple[Pool, Pool]:
+    """(out, into) of the layer, or else of the agent."""
+    layer, agent = Pool(TO_LAYER), Pool(TO_AGENT)
+    return (agent, layer) if initiator else (layer, agent)
+
+
+@define
+class Pool:
+    """All windows of one direction, on one side. tight: half of it is used."""
+
+    size: int
+    used: int = field(default=0, init=False)
+    tight: bool = field(default=False, init=False)
+
+    # The writer's side ----------------------------------------------------------------------
+
+    def room(self, window: Window) -> int:
+        """Bytes that may be written now; none rather than so few that they cost more than they carry."""
+        room = max(LEAST, min(window.size, (self.size - self.used) // SHARE)) - window.ahead
+        if room >= CREDIT_FROM_TIGHT:
+            return room
+        window.short = True
+        return 0
+
+    def wrote(self, window: Window, size: int) -> None:
+        window.ahead += size
+        self.used += size
+
+    def credited(self, window: Window, size: int) -> bool:
+        """The reader has taken so many. False: more than were written."""
+        if window.short:
+            window.size = min(window.size + 2 * size, self.size)
+            window.short = False
+        self._free(window, size)
+        return window.ahead >= 0
+
+    # The reader's side ----------------------------------------------------------------------
+
+    def arrived(self, window: Window, size: int, streams: int) -> bool:
+        """So many came, of one of `streams`. False: the writer is further ahead than the pool allows."""
+        self.wrote(window, size)
+        return self.used <= self.size + streams * LEAST
+
+    def tightened(self) -> bool:
+        """Has it become tight just now? Then all that was taken is to be credited."""
+        before, self.tight = self.tight, self.used > self.size // (4 if self.tight else 2)
+        return self.tight and not before
+
+    def due(self, window: Window, ended: bool) -> int:
+        """Bytes to credit now; they count as credited. ended: nothing more will be written."""
+        size = window.taken
+        if ended:
+            due = size == window.ahead and size >= LEAST
+        else:
+            due = size >= (CREDIT_FROM_TIGHT if self.tight else CREDIT_FROM)
+        if not due:
+            return 0
+        window.taken = 0
+        self._free(window, size)
+        return size
+
+    # Both -----------------------------------------------------------------------------------
+
+    def forget(self, window: Window) -> None:
+        self._free(window, window.ahead)
+
+    def _free(self, window: Window, size: int) -> None:
+        window.ahead -= size
+        self.used -= size
