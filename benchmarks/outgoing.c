@@ -1,6 +1,7 @@
 /* The two ends that benchmarks/outgoing.py measures between. `outgoing serve` prints its port, serves TCP and
    UDP on it, and ends with its stdin; `outgoing MEASURE PORT` prints one figure. A TCP connection begins
-   with one letter: c close, s sink (until the end, then answer one byte), d source without an end, e echo. */
+   with one letter: c close, s sink (of as many bytes as the next eight say, then one is answered; no half-close,
+   which neither toxiproxy nor kubectl port-forward carries), d source without an end, e echo. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <pthread.h>
@@ -13,6 +14,8 @@
 
 #define BLOCK (256 << 10)
 #define TOTAL (256l << 20)
+#define STREAMS 8
+#define ENOUGH 3.0 /* seconds: what takes a round trip each is repeated no longer */
 
 static char block[BLOCK];
 static struct sockaddr_in address = {.sin_family = AF_INET};
@@ -30,10 +33,12 @@ static void *serve_one(void *given)
     int fd = (int)(long)given;
     char kind = 'c', *mine = malloc(BLOCK);
     ssize_t size;
+    long left;
 
-    if (recv(fd, &kind, 1, 0) == 1 && kind == 's') {
-        while (recv(fd, mine, BLOCK, 0) > 0)
-            ;
+    recv(fd, &kind, 1, 0);
+    if (kind == 's' && recv(fd, &left, sizeof left, MSG_WAITALL) == sizeof left) {
+        while (left > 0 && (size = recv(fd, mine, BLOCK, 0)) > 0)
+            left -= size;
         send(fd, "x", 1, MSG_NOSIGNAL);
     }
     while (kind == 'd' && send(fd, block, BLOCK, MSG_NOSIGNAL) > 0)
@@ -109,21 +114,29 @@ static int by_size(const void *one, const void *other)
     return (a > b) - (a < b);
 }
 
-/* Microseconds of one connect, the median. */
-static double latency(void)
+/* Microseconds of one connect, and of one byte there and back on it if asked; the median. */
+static double median(int byte)
 {
     static double took[500];
+    double first = now();
+    int i = 0;
 
-    for (int i = 0; i < 500; i++) {
+    while (i < 500 && now() - first < ENOUGH) {
         double began = now();
-        int fd = dial(0);
+        int fd = dial(byte ? 'e' : 0);
+        char data = 0;
 
-        took[i] = (now() - began) * 1e6;
+        if (byte && (send(fd, &data, 1, 0) != 1 || recv(fd, &data, 1, 0) != 1))
+            exit(1);
+        took[i++] = (now() - began) * 1e6;
         close(fd);
     }
-    qsort(took, 500, sizeof *took, by_size);
-    return took[250];
+    qsort(took, (size_t)i, sizeof *took, by_size);
+    return took[i / 2];
 }
+
+static double latency(void) { return median(0); }
+static double begin(void) { return median(1); }
 
 static void *connections(void *given)
 {
@@ -152,49 +165,71 @@ static double rate(void)
     return 2000 / (now() - began);
 }
 
-static double up(void)
+static void *upward(void *given)
 {
     int fd = dial('s');
-    double began = now();
+    char end;
 
-    for (long left = TOTAL; left > 0; left -= BLOCK)
+    send(fd, given, sizeof(long), 0);
+    for (long left = *(long *)given; left > 0; left -= BLOCK)
         if (send(fd, block, BLOCK, 0) != BLOCK)
             exit(1);
-    shutdown(fd, SHUT_WR);
-    recv(fd, block, 1, 0);
-    return (double)TOTAL / (now() - began) / 1e6;
+    if (recv(fd, &end, 1, 0) != 1)
+        exit(1);
+    close(fd);
+    return NULL;
 }
 
-static double down(void)
+static void *downward(void *given)
 {
     int fd = dial('d');
-    double began = now();
-    long left = TOTAL;
+    char *mine = malloc(BLOCK);
 
-    while (left > 0) {
-        ssize_t size = recv(fd, block, BLOCK, 0);
+    for (long left = *(long *)given; left > 0;) {
+        ssize_t size = recv(fd, mine, BLOCK, 0);
 
         if (size <= 0)
             exit(1);
         left -= size;
     }
+    free(mine);
+    close(fd);
+    return NULL;
+}
+
+/* MB/s of so many connections together, from the first connect to the last byte. */
+static double throughput(int streams, void *(*way)(void *))
+{
+    pthread_t threads[STREAMS];
+    long each = TOTAL / streams;
+    double began = now();
+
+    for (int i = 0; i < streams; i++)
+        pthread_create(&threads[i], NULL, way, &each);
+    for (int i = 0; i < streams; i++)
+        pthread_join(threads[i], NULL);
     return (double)TOTAL / (now() - began) / 1e6;
 }
+
+static double up(void) { return throughput(1, upward); }
+static double down(void) { return throughput(1, downward); }
+static double up_together(void) { return throughput(STREAMS, upward); }
+static double down_together(void) { return throughput(STREAMS, downward); }
 
 /* Microseconds of one byte there and back on one connection. */
 static double ping(void)
 {
     int fd = dial('e');
     double began;
+    int i = 0;
 
     send(fd, "x", 1, 0);
     recv(fd, block, 1, 0);
-    began = now();
-    for (int i = 0; i < 2000; i++) {
+    for (began = now(); i < 2000 && now() - began < ENOUGH; i++) {
         send(fd, "x", 1, 0);
         recv(fd, block, 1, 0);
     }
-    return (now() - began) * 1e6 / 2000;
+    return (now() - began) * 1e6 / i;
 }
 
 /* Datagrams of 100 bytes a second, there and back, 32 under way; with an address in each call or connected. */
@@ -243,7 +278,8 @@ static double messages(void)
 }
 
 static const struct { const char *name; double (*measure)(void); } MEASURES[] = {
-    {"latency", latency}, {"rate", rate}, {"up", up}, {"down", down}, {"ping", ping}, {"messages", messages},
+    {"latency", latency}, {"begin", begin}, {"rate", rate}, {"ping", ping}, {"messages", messages},
+    {"up", up}, {"down", down}, {"up8", up_together}, {"down8", down_together},
     {"connected", datagrams_connected}, {"unconnected", datagrams_unconnected},
 };
 
