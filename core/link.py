@@ -138,14 +138,22 @@ class Link:
         if self.mux.pending and not self._turn and not self._lost.done():
             self._turn = True
             self._loop.call_soon(self._rest)
-            self._flush()
+            self._depart()
 
     def _rest(self) -> None:
         self._turn = False
-        if self.mux.pending or self._unsent:
-            self._flush()
+        self._flush()
 
     def _flush(self) -> None:
+        """Send what there is, then tell those who waited for room: never from within their own call."""
+        self._depart()
+        if not self._lost.done():
+            self._serving.release()
+            for stream in self.writers:
+                stream.wake_writer()
+            self.writers.clear()
+
+    def _depart(self) -> None:
         if self._lost.done():
             return
         while parts := self._unsent or self.mux.take():
@@ -154,10 +162,6 @@ class Link:
                 self._unsent = parts
                 break
             self.counters["messages"] += 1
-        self._serving.release()
-        for stream in self.writers:
-            stream.wake_writer()
-        self.writers.clear()
 
     # Coming in ------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 
 import pytest
-from channel_ends import MIB, Ask, Both, Copy, Data, Stall, soon
+from channel_ends import MIB, Ask, Both, Copy, Data, Note, Stall, soon
 
 from pymirror.core import mux, windows
 from pymirror.core.errors import PeerError
@@ -56,6 +56,18 @@ async def test_a_stream_that_ended_unread_is_given_back_by_its_close(both: Both)
     await other.aclose()
     await soon(peer.request(Ask(1)))
     assert both.agent.mux._into.used == both.layer.mux._out.used == 0
+
+
+async def test_who_waits_for_room_is_told_after_the_turn_that_made_some(both: Both) -> None:
+    """Not from within it: who writes has not noted yet what was taken."""
+    peer, told = both.layer.peer("test-channel"), asyncio.Event()
+    stream = await peer.stream(Stall())
+    await soon(peer.request(Ask(1)))
+    stream.wake_writer = told.set  # type: ignore[method-assign]
+    both.layer.writers.add(stream)
+    peer.send(Note(1))
+    assert not both.layer.mux.pending and not told.is_set()
+    await soon(told.wait())
 
 
 async def test_single_bytes_cost_no_object_each(both: Both) -> None:
