@@ -1,7 +1,8 @@
 """What names cost: `python benchmarks/dns.py [--json FILE]`. Needs root, for a network of its own.
 
 A C program asks a C name server, which is in the target's network: under pymirror, and beside it without.
-One at a time tells the delay, 64 at once the throughput; cold: each name is new.
+One at a time tells the delay, 64 at once the throughput; cold: each name is new. Then pymirror's channel leads
+through toxiproxy, 20 ms each way; toxiproxy carries no UDP, so the delay is added to what is asked directly.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from attrs import frozen
+from attrs import evolve, frozen
+from delay import delay
 from figure import Figure, figure, parser, publish
 
 from pymirror.runtimes.process.sandbox import FILES, Sandbox
@@ -24,20 +26,24 @@ HERE = Path(__file__).parent
 RESOLV = {"/etc/resolv.conf": b"nameserver 127.0.0.1\n"}
 ROUNDS = 3
 COUNT = 2000
+COUNT_FAR = 50
+EACH_WAY = 20
+NEAR = (sys.executable, "-m", "pymirror.cli.main")
 
 
 @frozen
 class Bench:
-    """program: the compiled one. target: its process."""
+    """program: the compiled one. target: its process. pymirror: how it is started."""
 
     program: Path
     target: int
+    pymirror: tuple[str, ...] = NEAR
 
     def inside(self, *words: str) -> list[str]:
         return ["nsenter", "-t", str(self.target), "-n", str(self.program), *words]
 
     def under(self, *words: str) -> list[str]:
-        command = [sys.executable, "-m", "pymirror.cli.main", "exec", "-t", f"process/{self.target}"]
+        command = [*self.pymirror, "exec", "-t", f"process/{self.target}"]
         return [*command, "--fs-mode", "local", "--", str(self.program), *words]
 
 
@@ -65,22 +71,22 @@ async def bench() -> AsyncIterator[Bench]:
 
 
 async def microseconds(command: list[str]) -> float:
-    """Of one query."""
+    """Microseconds of all queries."""
     made = await asyncio.create_subprocess_exec(
         *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
     )
     out, _ = await made.communicate()
-    return float(out) / COUNT
+    return float(out)
 
 
-async def both(made: Bench, window: int, kind: str) -> tuple[float, float]:
-    """Medians: under pymirror, and without."""
-    words = ("ask", str(COUNT), str(window), kind)
+async def both(made: Bench, window: int, kind: str, count: int = COUNT) -> tuple[float, float]:
+    """Medians of microseconds for one query: under pymirror, and without."""
+    words = ("ask", str(count), str(window), kind)
     here, there = [], []
     for _ in range(ROUNDS):
         here.append(await microseconds(made.under(*words)))
         there.append(await microseconds(made.inside(*words)))
-    return statistics.median(here), statistics.median(there)
+    return statistics.median(here) / count, statistics.median(there) / count
 
 
 async def figures() -> list[Figure]:
@@ -91,6 +97,11 @@ async def figures() -> list[Figure]:
             found.append(figure(f"one query, {kind}", mine, "us", native))
             mine, native = await both(made, 64, kind)
             found.append(figure(f"queries, {kind}, 64 at once", 1e6 / mine, "/s", 1e6 / native))
+        with delay(EACH_WAY) as far:
+            through = (sys.executable, str(HERE / "far.py"), far.api, str(far.ms))
+            mine, native = await both(evolve(made, pymirror=through), 1, "cold", COUNT_FAR)
+            name = f"one query, cold, {EACH_WAY} ms each way"
+            found.append(figure(name, mine, "us", native + 2000 * EACH_WAY))
     return found
 
 
