@@ -1,8 +1,8 @@
 """What names cost: `python benchmarks/dns.py [--json FILE]`. Needs root, for a network of its own.
 
 A C program asks a C name server, which is in the target's network: under pymirror, and beside it without.
-One at a time tells the delay, 64 at once the throughput; cold: each name is new. Then pymirror's channel leads
-through toxiproxy, 20 ms each way; toxiproxy carries no UDP, so the delay is added to what is asked directly.
+One at a time tells the delay, 64 at once the throughput; cold: each name is new. Then pymirror's channel
+leads through toxiproxy, 20 ms each way; that carries no UDP, so the delay is added to what is asked directly.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from startup import kubectl, namespace
 IMAGE = "localhost/busybox:1"
 PLACE = "/tmp/outgoing"
 MEASURES = [one for one in STREAMS if one not in ("latency", "rate")]
-"""Without `rate`: of 20 connections at once kubectl's port-forward loses one now and then, which then hangs."""
+"""Without `rate`: of 20 connections at once kubectl loses one now and then, which then hangs."""
 
 
 @contextmanager
