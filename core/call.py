@@ -8,6 +8,7 @@ Verdicts are values: the engine carries them out with kernel objects, never here
 from __future__ import annotations
 
 import enum
+import functools
 import ipaddress
 
 from attrs import field, frozen
@@ -31,6 +32,10 @@ class Scope(enum.Enum):
     TREE = "tree"  # true for this call on everything at and below `Verdict.tree`
 
 
+_ip = functools.lru_cache(1024)(ipaddress.ip_address)
+"""To parse one costs as much as the rest of a verdict."""
+
+
 @frozen
 class Address:
     """A numeric IP address without brackets (an IPv4-mapped one is given as IPv4), and a port."""
@@ -40,7 +45,7 @@ class Address:
 
     @property
     def ip(self) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-        return ipaddress.ip_address(self.host)
+        return _ip(self.host)
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

@@ -18,7 +18,7 @@ import zmq
 import zmq.utils.z85 as z85
 from attrs import field, frozen
 
-from pymirror.core import wire
+from pymirror.core import heap, wire
 from pymirror.core.errors import ChannelLost, PeerError
 from pymirror.core.link import CLOCK, Clock, Link
 from pymirror.core.mux import refusal
@@ -58,6 +58,7 @@ class Channel(Link):
 
     def __init__(self, kind: int, keys: Keys, heartbeat: float, lease: float, clock: Clock) -> None:
         super().__init__(kind == zmq.DEALER, heartbeat, lease, clock)
+        heap.keep()
         self.port = 0
         self._context = zmq.Context(io_threads=1)
         self._socket = self._context.socket(kind)

@@ -35,7 +35,7 @@ def handles(message: type) -> Callable[[F], F]:
 
     A coroutine may wait, and others are served meanwhile. A plain method must not: it answers in the
     event loop's own turn, which saves a task where the answer is at hand; what it returns may also be
-    something to await.
+    something to await. That goes for requests, events and streams alike.
     """
 
     def mark(method: F) -> F:
@@ -48,8 +48,8 @@ def handles(message: type) -> Callable[[F], F]:
 def intercepts(*calls: str, pure: bool = False) -> Callable[[F], F]:
     """Mark a method as asked when the program makes one of `calls` (names in `core.call.CALLS`).
 
-    The method takes a `Call` and returns a verdict, or None for "not mine"; it may be a
-    coroutine; an OSError it raises reaches the program as errno. `pure` promises that the
+    The method takes a `Call` and returns a verdict, or None for "not mine"; it may be a coroutine, or
+    return a `core.later.Later`; an OSError it raises reaches the program as errno. `pure` promises that the
     answer depends on the call's name, path and write flag alone, so that a later feature's
     verdict may be kept by the engine although this one was asked first.
     """
@@ -62,7 +62,15 @@ def intercepts(*calls: str, pure: bool = False) -> Callable[[F], F]:
 
 
 class Stream(Protocol):
-    """Bytes both ways with back-pressure and half-close."""
+    """Bytes both ways with back-pressure and half-close.
+
+    Coroutines await `write` and `read`. Who joins it to something that has callbacks of its own is spared
+    a task for each: `attach`, then `write_now` and `read_now`, which take what there is and never wait.
+    """
+
+    @property
+    def broken(self) -> Exception | None:
+        """Why both halves are gone; what came before can still be read."""
 
     async def write(self, data: bytes) -> None:
         """Send; waits while the other side's credit is used up. ChannelLost, BrokenPipeError."""
@@ -75,6 +83,26 @@ class Stream(Protocol):
 
     async def aclose(self) -> None:
         """End both halves now."""
+
+    def attach(self, came: Callable[[], object], room: Callable[[], object]) -> None:
+        """Call `came` when there is something to read, the end or an error too, and `room` when something
+        may be written again. Not for what was there before: look once. Neither comes from within a call
+        on this stream, but for an error."""
+
+    def room(self) -> int:
+        """How many bytes `write_now` takes."""
+
+    def write_now(self, data: bytes | memoryview) -> int:
+        """Send as much as there is room for: how much that was. ChannelLost, BrokenPipeError."""
+
+    def read_now(self, size: int = 65536) -> bytes:
+        """Up to `size` bytes; b"" at the end, BlockingIOError while there are none."""
+
+    def end(self) -> None:
+        """As `close_write`, which does not wait either."""
+
+    def close(self) -> None:
+        """As `aclose`."""
 
 
 class Peer(Protocol):
@@ -99,6 +127,9 @@ class Peer(Protocol):
 
     async def stream(self, message: Any) -> Stream:
         """Open a stream; the other side's `@handles(type(message))` gets (message, stream)."""
+
+    def stream_now(self, message: Any) -> Stream:
+        """The same for who cannot await; neither waits."""
 
 
 class Target(Protocol):

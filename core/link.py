@@ -140,6 +140,11 @@ class Link:
             self._loop.call_soon(self._rest)
             self._depart()
 
+    def later(self) -> None:
+        """The same for what nobody waits for: it goes with the next message, or alone at the turn's end."""
+        if self.mux.pending and not self._turn and not self._lost.done():
+            self._loop.call_soon(self._rest)
+
     def _rest(self) -> None:
         self._turn = False
         self._flush()
@@ -149,9 +154,9 @@ class Link:
         self._depart()
         if not self._lost.done():
             self._serving.release()
-            for stream in self.writers:
+            writers, self.writers = self.writers, set()  # one that finds no room joins them again
+            for stream in writers:
                 stream.wake_writer()
-            self.writers.clear()
 
     def _depart(self) -> None:
         if self._lost.done():
@@ -356,6 +361,10 @@ class LinkPeer:
 
     async def stream(self, message: Any) -> ChannelStream:
         """Open a stream; the other side's handler of the message gets (message, stream)."""
+        return self.stream_now(message)
+
+    def stream_now(self, message: Any) -> ChannelStream:
+        """The same; neither waits."""
         link = self._link
         self._own(message)
         number = link.mux.open(message)

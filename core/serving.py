@@ -49,11 +49,17 @@ class Serving:
             raise PeerError(f"no half of {feature} here handles {type(message).__name__}")
         return handler
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _spawn(self, work: Coroutine[Any, Any, None], waits_for: Awaitable[Any]) -> asyncio.Task[None]:
         task = self._loop.create_task(work)
         self.running.add(task)
-        task.add_done_callback(self.running.discard)
+        task.add_done_callback(partial(self._ended, waits_for))
         return task
+
+    def _ended(self, waits_for: Awaitable[Any], task: asyncio.Task[None]) -> None:
+        """Also for a task that was cancelled before its first step: nobody awaits the handler then."""
+        self.running.discard(task)
+        if inspect.iscoroutine(waits_for):
+            waits_for.close()
 
     # Requests -------------------------------------------------------------------------------
 
@@ -87,14 +93,11 @@ class Serving:
         except Exception as error:
             self._failed(number, error, message)
             return
-        task = self._answering[number] = self._spawn(self._answer(number, message, answer))
-        task.add_done_callback(partial(self._answered, number, answer))
+        task = self._answering[number] = self._spawn(self._answer(number, message, answer), answer)
+        task.add_done_callback(partial(self._answered, number))
 
-    def _answered(self, number: int, answer: Any, task: asyncio.Task[None]) -> None:
-        """Also for a task that was cancelled before its first step."""
+    def _answered(self, number: int, task: asyncio.Task[None]) -> None:
         del self._answering[number]
-        if inspect.iscoroutine(answer):
-            answer.close()
         self._mux.fail(number, PeerError("cancelled over there"), "")  # nothing, if it is answered
         self._pump.soon()
 
@@ -117,36 +120,56 @@ class Serving:
         feature = feature_of(tag_of(type(message)))
         waiting = self._events.get(feature)
         if waiting is None:
-            self._events[feature] = deque([message])
-            self._spawn(self._in_order(feature))
+            done = self._heard(message)
+            if done is not None:
+                self._events[feature] = deque()
+                self._spawn(self._in_order(feature, message, done), done)
         elif len(waiting) >= MAX_EVENTS:
             raise PeerError(f"more than {MAX_EVENTS} events of {feature} wait for their handler")
         else:
             waiting.append(message)
 
-    async def _in_order(self, feature: str) -> None:
+    def _heard(self, message: Any) -> Awaitable[Any] | None:
+        """Hand one event over; what is to be awaited before the next, if anything."""
+        try:
+            done = self._handler(message)(message)
+        except Exception as error:
+            self._blame(error, message, answered=False)
+            return None
+        return done if inspect.isawaitable(done) else None
+
+    async def _in_order(self, feature: str, message: Any, done: Awaitable[Any] | None) -> None:
         waiting = self._events[feature]
-        while waiting:
-            message = waiting.popleft()
+        while True:
             try:
-                done = self._handler(message)(message)
-                if inspect.isawaitable(done):
+                if done is not None:
                     await done
             except Exception as error:
                 self._blame(error, message, answered=False)
+            if not waiting:
+                break
+            message = waiting.popleft()
+            done = self._heard(message)
         del self._events[feature]
 
     def opened(self, message: Any, stream: ChannelStream) -> None:
-        self._spawn(self._streamed(message, stream))
-
-    async def _streamed(self, message: Any, stream: ChannelStream) -> None:
         try:
             done = self._handler(message)(message, stream)
-            if inspect.isawaitable(done):
-                await done
         except Exception as error:
-            self._blame(error, message)
-            stream.fail(error, feature_of(tag_of(type(message))))
+            self._broke(error, message, stream)
+            return
+        if inspect.isawaitable(done):
+            self._spawn(self._streamed(message, stream, done), done)
+
+    async def _streamed(self, message: Any, stream: ChannelStream, done: Awaitable[Any]) -> None:
+        try:
+            await done
+        except Exception as error:
+            self._broke(error, message, stream)
+
+    def _broke(self, error: Exception, message: Any, stream: ChannelStream) -> None:
+        self._blame(error, message)
+        stream.fail(error, feature_of(tag_of(type(message))))
 
     @staticmethod
     def _blame(error: Exception, message: Any, answered: bool = True) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 from pymirror.core import arrivals
@@ -28,6 +29,8 @@ class Pump(Protocol):
 
     def soon(self) -> None: ...
 
+    def later(self) -> None: ...
+
 
 class ChannelStream:
     """`core.feature.Stream` over a channel."""
@@ -38,37 +41,73 @@ class ChannelStream:
         self._received: deque[bytes] = deque()
         self._at = 0  # how much of the first piece was read
         self._ours_open, self._theirs_open = True, True
-        self._broken: Exception | None = None
-        self._changed = asyncio.Event()
-        self._room = asyncio.Event()
+        self.broken: Exception | None = None  # why it is gone, both halves
+        self._changed, self._freed = asyncio.Event(), asyncio.Event()
+        self._came: Callable[[], object] = self._changed.set
+        self._room: Callable[[], object] = self._freed.set
+
+    # For coroutines -------------------------------------------------------------------------
 
     async def write(self, data: bytes) -> None:
         """Send all of `data`; waits while credit is used up. ChannelLost, BrokenPipeError."""
         view = memoryview(data).cast("B")
-        while True:
-            self._raise()
-            if not self._ours_open:
-                raise BrokenPipeError("this side has closed the stream for writing")
-            if not view:
-                return
-            size = min(self._mux.room(self.id), CHUNK, len(view))
-            if size:
-                self._mux.write(self.id, bytes(view[:size]))
-                self._pump.soon()
-                view = view[size:]
-            else:
-                self._room.clear()
-                self._pump.writers.add(self)
-                await self._room.wait()
+        while len(view) > (taken := self.write_now(view[:CHUNK])):
+            view = view[taken:]
+            if not taken:
+                self._freed.clear()
+                await self._freed.wait()
 
     async def read(self, size: int = 65536) -> bytes:
         """Up to `size` bytes; b"" after the other side closed its writing half."""
-        while not self._received:
+        while True:
+            try:
+                return self.read_now(size)
+            except BlockingIOError:
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def close_write(self) -> None:
+        """End this side's writing half; reading goes on."""
+        self.end()
+
+    async def aclose(self) -> None:
+        """End both halves now; a second call does nothing."""
+        self.close()
+
+    # For callbacks --------------------------------------------------------------------------
+
+    def attach(self, came: Callable[[], object], room: Callable[[], object]) -> None:
+        """See `core.feature.Stream`."""
+        self._came, self._room = came, room
+
+    def room(self) -> int:
+        """Bytes that `write_now` takes; 0: `room` is called when that has changed."""
+        found = self._mux.room(self.id)
+        if not found:
+            self._pump.writers.add(self)
+        return found
+
+    def write_now(self, data: bytes | memoryview) -> int:
+        """How much of `data` there was room for. `bytes` that fit are not copied."""
+        self._raise()
+        if not self._ours_open:
+            raise BrokenPipeError("this side has closed the stream for writing")
+        if not data:
+            return 0
+        size = min(self.room(), len(data))
+        if size:
+            whole = isinstance(data, bytes) and size == len(data)
+            self._mux.write(self.id, data if whole else bytes(data[:size]))  # type: ignore[arg-type]
+            self._pump.soon()
+        return size
+
+    def read_now(self, size: int = 65536) -> bytes:
+        """Up to `size` bytes; b"" at the end; BlockingIOError: none is here yet."""
+        if not self._received:
             if not self._theirs_open:
                 return b""
             self._raise()
-            self._changed.clear()
-            await self._changed.wait()
+            raise BlockingIOError
         first = self._received[0]
         data = first[self._at : self._at + size]
         self._at += len(data)
@@ -76,20 +115,20 @@ class ChannelStream:
             self._received.popleft()
             self._at = 0
         self._mux.consumed(self.id, len(data))
-        self._pump.soon()
+        self._pump.later()
         return data
 
-    async def close_write(self) -> None:
-        """End this side's writing half; reading goes on."""
+    def end(self) -> None:
+        """As `close_write`."""
         self._ours_open = False
         self._mux.end(self.id)
         self._forget_if_done()
-        self._wake()
-        self._pump.soon()
+        self._freed.set()
+        self._pump.later()
 
-    async def aclose(self) -> None:
-        """End both halves now; a second call does nothing."""
-        if self._broken is None and (self._ours_open or self._theirs_open):
+    def close(self) -> None:
+        """As `aclose`."""
+        if self.broken is None and (self._ours_open or self._theirs_open):
             self._mux.reset(self.id)
         else:
             self._mux.consumed(self.id, sum(map(len, self._received)) - self._at)
@@ -102,20 +141,25 @@ class ChannelStream:
         self._mux.reset(self.id, error, feature)
         self._break(error)
 
+    # For the channel ------------------------------------------------------------------------
+
     def happened(self, event: arrivals.Event) -> None:
         """The mux says: bytes, credit, end, or broken."""
         if isinstance(event, arrivals.Received):
             self._keep(event.data)
+            self._came()
+        elif isinstance(event, arrivals.Credited):
+            self._room()
         elif isinstance(event, arrivals.Ended):
             self._theirs_open = False
             self._forget_if_done()
+            self._came()
         elif isinstance(event, arrivals.Broken):
             self._break(event.error or ConnectionResetError("the stream was closed over there"))
-        self._wake()
 
     def wake_writer(self) -> None:
         """The queue went down: a writer that waited for room may look again."""
-        self._room.set()
+        self._room()
 
     def _keep(self, data: bytes) -> None:
         last = len(self._received) - 1
@@ -125,21 +169,20 @@ class ChannelStream:
             self._received.append(data)
 
     def _break(self, error: Exception) -> None:
-        self._broken = self._broken or error
+        first = self.broken is None
+        self.broken = self.broken or error
         self._pump.streams.pop(self.id, None)
-        self._wake()
-        self._pump.soon()
+        if first:
+            self._came()
+            self._room()
+        self._pump.later()
 
     def _forget_if_done(self) -> None:
         if not self._ours_open and not self._theirs_open:
             self._pump.streams.pop(self.id, None)
 
-    def _wake(self) -> None:
-        self._changed.set()
-        self._room.set()
-
     def _raise(self) -> None:
-        if isinstance(self._broken, ChannelLost):
-            raise ChannelLost(self._broken.message)
-        if self._broken is not None:
-            raise self._broken
+        if isinstance(self.broken, ChannelLost):
+            raise ChannelLost(self.broken.message)
+        if self.broken is not None:
+            raise self.broken

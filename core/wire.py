@@ -53,7 +53,7 @@ class Frame(NamedTuple):
     @property
     def size(self) -> int:
         """Bytes on the wire, roughly: what flow of bulk is measured by."""
-        return len(self.body) + sum(len(blob) for blob in self.blobs)
+        return len(self.body) + sum(map(len, self.blobs)) if self.blobs else len(self.body)
 
     @property
     def weight(self) -> int:
@@ -63,11 +63,8 @@ class Frame(NamedTuple):
 
 def fits(frame: Frame) -> None:
     """ValueError for a frame that the other side would not take."""
-    if (
-        len(frame.body) > MAX_BODY
-        or frame.size > MAX_FRAME
-        or any(len(blob) > MAX_BLOB for blob in frame.blobs)
-    ):
+    large = frame.blobs and (frame.size > MAX_FRAME or max(map(len, frame.blobs)) > MAX_BLOB)
+    if large or len(frame.body) > MAX_BODY:
         raise ValueError(f"the message {frame.tag} of {frame.size} bytes is larger than the wire allows")
 
 

@@ -11,6 +11,7 @@ import inspect
 import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import attrs
@@ -19,6 +20,7 @@ from attrs import frozen
 from pymirror.core.call import Call, Errno, Scope, Untouched, Verdict
 from pymirror.core.errors import PeerError
 from pymirror.core.feature import INTERCEPTS, LayerFeature, marked
+from pymirror.core.later import Later
 
 log = logging.getLogger("pymirror.layer.calls")
 
@@ -61,6 +63,10 @@ class Dispatch:
         keep = True
         for place, asked in enumerate(self._table.get(call.name, ())):
             answer = self._begin(asked, call)
+            if isinstance(answer, Later):
+                later = Later()
+                answer.then(partial(self._settled, later, call, keep))
+                return later
             if answer is not None and not isinstance(answer, Verdict):
                 return self._later(call, place, answer, keep)
             if answer is not None:
@@ -81,8 +87,11 @@ class Dispatch:
             keep = keep and asked.pure
         return self._told(call, UNCLAIMED, keep)
 
+    def _settled(self, later: Later, call: Call, keep: bool, verdict: Verdict) -> None:
+        later.settle(self._told(call, verdict, keep))
+
     def _told(self, call: Call, verdict: Verdict, keep: bool) -> Verdict:
-        if not keep:
+        if not keep and verdict.scope is not Scope.ONCE:
             verdict = attrs.evolve(verdict, scope=Scope.ONCE)
         if self._trace is not None:
             self._trace(call, verdict)

@@ -6,7 +6,7 @@ import asyncio
 import errno
 
 import pytest
-from channel_ends import MIB, Ask, Both, Data, Fail, Note, Wait, soon
+from channel_ends import MIB, Ask, Both, Data, Fail, Note, Remark, Wait, soon
 
 from pymirror.core import link, mux, room, serving, wire
 from pymirror.core.errors import ChannelLost, PeerError
@@ -78,6 +78,16 @@ async def test_events_keep_their_order(both: Both) -> None:
         both.half.noted.clear()
         await soon(both.half.noted.wait())
     assert both.half.notes == list(range(200))
+
+
+async def test_a_plain_handler_of_events_waits_for_a_slow_one_before_it(both: Both) -> None:
+    peer = both.layer.peer("test-channel")
+    for message in (Remark(1), Note(10), Remark(2)):
+        peer.send(message)
+    while len(both.half.notes) < 3:
+        both.half.noted.clear()
+        await soon(both.half.noted.wait())
+    assert both.half.notes == [1, 10, 2]
 
 
 async def test_more_than_the_sockets_hold_arrives(both: Both) -> None:

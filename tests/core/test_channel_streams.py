@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from contextlib import suppress
 
 import pytest
 from channel_ends import MIB, Ask, Both, Copy, Data, Note, Stall, soon
@@ -112,3 +113,51 @@ async def test_a_stream_without_a_handler_fails_in_words(both: Both) -> None:
     stream = await both.agent.peer("test-channel").stream(Copy())
     with pytest.raises(PeerError, match="no half of test-channel here handles Copy"):
         await soon(stream.read())
+
+
+async def test_by_callbacks_bytes_go_as_far_as_there_is_room(both: Both) -> None:
+    """Nobody waits for anything: who has no room, or nothing to read, is told when that has changed."""
+    stream, loop = both.layer.peer("test-channel").stream_now(Copy()), asyncio.get_running_loop()
+    ended, received, left = loop.create_future(), bytearray(), memoryview(bytes(range(256)) * (16 << 10))
+
+    def came() -> None:
+        with suppress(BlockingIOError):
+            while data := stream.read_now():
+                received.extend(data)
+            ended.set_result(None)
+
+    def room() -> None:
+        nonlocal left
+        while left and (size := stream.write_now(left)):
+            left = left[size:]
+        if not left:
+            stream.end()
+
+    whole = bytes(left)
+    stream.attach(came, room)
+    with pytest.raises(BlockingIOError):
+        stream.read_now()
+    room()
+    assert left and stream.room() == 0
+    await soon(ended)
+    assert bytes(received) == whole and stream.broken is None
+    with pytest.raises(BrokenPipeError):
+        stream.write_now(b"x")
+
+
+async def test_by_callbacks_a_reset_is_told_once_and_what_came_before_is_kept(both: Both) -> None:
+    stream, told = both.layer.peer("test-channel").stream_now(Stall()), asyncio.Queue[int]()
+    await soon(both.half.has_stalled.wait())
+    other = both.half.stalled
+    assert other is not None
+    stream.attach(lambda: told.put_nowait(1), lambda: None)
+    assert other.write_now(b"last words") == 10
+    await soon(told.get())
+    other.close()
+    await soon(told.get())
+    assert isinstance(stream.broken, ConnectionResetError) and stream.read_now() == b"last words"
+    for call in (stream.read_now, lambda: stream.write_now(b"x")):
+        with pytest.raises(ConnectionResetError):
+            call()
+    stream.close()
+    assert told.empty()

@@ -36,6 +36,13 @@ class Note:
 
 
 @message("test-channel")
+class Remark:
+    """As a note, for a handler that is no coroutine."""
+
+    number: int
+
+
+@message("test-channel")
 class Wait:
     pass
 
@@ -76,6 +83,11 @@ class Half:
         if note.number % 10 == 0:
             await asyncio.sleep(0)  # a slow handler: the next may not overtake it
         self.notes.append(note.number)
+        self.noted.set()
+
+    @handles(Remark)
+    def remark(self, remark: Remark) -> None:
+        self.notes.append(remark.number)
         self.noted.set()
 
     @handles(Wait)

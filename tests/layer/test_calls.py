@@ -1,5 +1,6 @@
 """Dispatch: order, scopes, errors."""
 
+import asyncio
 import errno
 import logging
 
@@ -9,6 +10,7 @@ import pytest
 from pymirror.core.call import Call, Errno, Scope, Untouched, Verdict
 from pymirror.core.errors import ChannelLost
 from pymirror.core.feature import LayerFeature, intercepts
+from pymirror.core.later import Later
 from pymirror.layer.calls import NOT_CLAIMED, Dispatch
 
 
@@ -120,6 +122,26 @@ def test_trace_sees_call_and_verdict():
     seen = []
     Dispatch([half("a", KEPT)], trace=lambda *pair: seen.append(pair))(Call("open", b"/x"))
     assert seen == [(Call("open", b"/x"), KEPT)]
+
+
+def test_a_verdict_that_comes_later_is_told_when_it_comes_and_once():
+    seen, carried, later = [], [], Later()
+    dispatch = Dispatch([half("a", None), half("b", later)], trace=lambda *pair: seen.append(pair[1]))
+    dispatch(Call("open", b"/x")).then(carried.append)
+    assert not seen and not later.settled
+    later.settle(KEPT)
+    later.settle(Untouched("too late"))
+    assert seen == carried == [Untouched("kept")] and later.settled
+
+
+async def test_a_verdict_that_comes_later_can_be_awaited():
+    for settled in (True, False):
+        later = Later()
+        if settled:
+            later.settle(KEPT)
+        else:
+            asyncio.get_running_loop().call_soon(later.settle, KEPT)
+        assert await later == KEPT
 
 
 def test_calls_are_those_intercepted():

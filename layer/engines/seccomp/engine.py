@@ -13,6 +13,7 @@ import logging
 import os
 import platform
 from collections.abc import Awaitable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pymirror.core.call import (
@@ -27,6 +28,7 @@ from pymirror.core.call import (
     Verdict,
 )
 from pymirror.core.errors import ProgramError, SupportError
+from pymirror.core.later import Later
 from pymirror.layer.engines.seccomp import native
 from pymirror.layer.guard import Guard
 from pymirror.layer.launch import IGNORED, Launched
@@ -171,6 +173,9 @@ class Engine:
             raise
         if isinstance(answer, Verdict):
             self._reply(question, answer)
+            return
+        if isinstance(answer, Later):
+            answer.then(partial(self._reply, question))
             return
         task = asyncio.ensure_future(self._wait(question, answer))
         self._asked.add(task)
