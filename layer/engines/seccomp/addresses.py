@@ -5,6 +5,7 @@ On an AF_INET6 socket an IPv4 address is written IPv4-mapped, as the program its
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import socket
 import struct
@@ -32,6 +33,7 @@ def read(raw: bytes) -> Address | bytes:
     return name if name.startswith(b"\0") else name.partition(b"\0")[0]
 
 
+@functools.lru_cache(1024)
 def write(address: Address | bytes, domain: int) -> bytes:
     """The form for a socket of `domain`. ValueError for an address that such a socket cannot have."""
     if isinstance(address, bytes):

@@ -117,7 +117,6 @@ void pm_ask_socket(struct worker *worker, const struct taken *taken, int kind, c
                             .again = again, .socket = taken->socket};
     long long limit = taken->blocking ? pm_limit(taken->fd, SO_SNDTIMEO) : 0;
 
-    pm_leave_door(worker);
     pm_waiting++;
     worker->until = limit ? pm_now() + limit : 0;
     worker->look = taken->blocking && taken->transport != PM_UDP ? look : NULL;

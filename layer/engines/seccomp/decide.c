@@ -29,9 +29,10 @@ static int find(struct worker *worker)
     }
     if (!pm_job_valid(job)) /* what was read may have been another's */
         return 0;
-    pm_leave_door(worker);
     if (job->found.verdict == PM_ASK)
         pm_ask(worker);
+    else
+        pm_leave_door(worker);
     return 1;
 }
 

@@ -103,7 +103,8 @@ static void queue_question(struct worker *worker, const pm_question *question)
     pump->last = worker;
 }
 
-/* Put the question to Python and wait; the answer is in job.found. */
+/* Put the question to Python and wait; the answer is in job.found. First Python is woken, then who is next
+   at the door. */
 void pm_put(struct worker *worker, const pm_question *question)
 {
     struct pm_pump *pump = worker->pump;
@@ -112,7 +113,10 @@ void pm_put(struct worker *worker, const pm_question *question)
     pump->counters[PM_ASKED]++;
     pthread_mutex_lock(&pump->lock);
     queue_question(worker, question);
+    pthread_mutex_unlock(&pump->lock);
     tell(pump);
+    pm_leave_door(worker);
+    pthread_mutex_lock(&pump->lock);
     code = await_reply(worker);
     worker->gave_up = worker->open;
     if (worker->open) {
@@ -162,10 +166,11 @@ int pm_pump_reply(pm_pump *pump, unsigned long long cookie, const pm_answer *ans
         memcpy(found->value, answer->value, (size_t)answer->size);
         found->value[answer->size] = 0;
         worker->open = 0;
-        pthread_cond_signal(&worker->replied);
         failed = 0;
     }
     pthread_mutex_unlock(&pump->lock);
+    if (!failed)
+        pthread_cond_signal(&worker->replied); /* under the lock it would wake only to wait for that */
     return failed;
 }
 
