@@ -10,12 +10,13 @@ import errno
 import functools
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import Any
 
 from pymirror.core.call import (
     PATH_CALLS,
     SOCKET_CALLS,
+    Address,
     Call,
     Errno,
     OtherAddress,
@@ -133,7 +134,7 @@ class Layer(LayerFeature):
         return verdict(call, self._view.root if self._view is not None else -1, self.config.is_on)
 
     @intercepts(*SOCKET_CALLS)
-    async def socket(self, call: Call) -> Verdict | None:
+    def socket(self, call: Call) -> Verdict | Awaitable[Verdict | None] | None:
         if call.address is None or call.address.port != PORT:
             return verdict(call, -1, self.config.is_on)
         if call.device:  # no relay of ours can be reached from there
@@ -143,7 +144,10 @@ class Layer(LayerFeature):
             return Untouched(f"{OFF}: this machine's name server") if call.address.host in own else None
         if self._view is None:
             return Errno("network.dns: the session is over", code=errno.EIO)
-        relay = await self._relays.address(call.address.host, call.transport)
+        return self._ours(call, call.address)
+
+    async def _ours(self, call: Call, address: Address) -> Verdict | None:
+        relay = await self._relays.address(address.host, call.transport)
         if relay is None:
             return None
         return OtherAddress("network.dns: port 53", relay=relay, introduction=self._relays.words)

@@ -1,6 +1,6 @@
 """The agent's half of `network.outgoing`: connects in the target's network namespace.
 
-Sockets are made by a thread that is in there; everything else happens in the event loop.
+Sockets are made by a thread that is in there; everything else happens in the event loop, by callbacks.
 """
 
 from __future__ import annotations
@@ -10,117 +10,79 @@ import errno
 import os
 import resource
 import socket
+from collections.abc import Awaitable
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from pymirror.core.errors import ChannelLost
 from pymirror.core.feature import AgentFeature, Stream, Target, handles
-from pymirror.core.limit import timeout
 from pymirror.features.network.outgoing import config as keys
 from pymirror.features.network.outgoing import limits
 from pymirror.features.network.outgoing import messages as m
-from pymirror.features.network.outgoing.carry import Join
+from pymirror.features.network.outgoing.carry import Join, join
 from pymirror.features.network.outgoing.datagrams import Flow
-from pymirror.features.network.outgoing.places import inside
+from pymirror.features.network.outgoing.dialing import Dialing, kind_of
 from pymirror.features.network.outgoing.refusals import Teller
+from pymirror.features.network.outgoing.stock import Stock
 
 
 class Agent(AgentFeature):
     name = m.NAME
     Config = keys.Config
     config: keys.Config
+    _stock: Stock | None = None
 
     async def start(self, target: Target) -> None:
         self.target = target
-        self._given: dict[int, asyncio.Event] = {}
+        self._running: dict[int, Dialing | Join | Flow] = {}
+        self._saying: set[asyncio.Task[None]] = set()
         descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._most = limits.share(descriptors, limits.AGENT, self.config.max_connections)
-        await target.in_network(lambda: None)  # what is missing is said now, not at the first connect
+        self._stock = stock = Stock(target.in_network)
+        await stock.fill((socket.AF_INET, socket.SOCK_STREAM))  # what is missing is said now
+
+    async def aclose(self) -> None:
+        stock, self._stock = self._stock, None
+        if stock is None:
+            return
+        for each in list(self._running.values()):
+            each.cancel()
+        for saying in self._saying:
+            saying.cancel()
+        stock.close()
 
     @handles(m.Dial)
-    async def dial(self, dial: m.Dial, stream: Stream) -> None:
-        given = self._given[dial.number] = asyncio.Event()
-        try:
-            await self._dial(dial, stream, given)
-        finally:
-            given.set()
-            del self._given[dial.number]
+    def dial(self, dial: m.Dial, stream: Stream) -> Awaitable[None] | None:
+        stock = self._stock
+        if stock is None:
+            raise ConnectionAbortedError(errno.ECONNABORTED, "the agent ends")
+        done = partial(self._dialed, dial, stream)
+        dialing = self._running[dial.number] = Dialing(
+            dial, self.target.root, self.config.connect_timeout, done
+        )
+        if len(self._running) > self._most:
+            dialing.cancel()
+            self._failed(dial, stream, errno.EMFILE)
+            return None
+        sock = stock.take(kind_of(dial)) if "%" not in dial.host else None
+        if sock is None:
+            return self._begin_later(stock, dialing, dial, stream)
+        self._begin(dialing, sock, (dial.host, dial.port), dial, stream)
+        return None
 
-    async def _dial(self, dial: m.Dial, stream: Stream, given: asyncio.Event) -> None:
+    async def _begin_later(self, stock: Stock, dialing: Dialing, dial: m.Dial, stream: Stream) -> None:
         try:
-            sock = await self._connected(dial)
+            address = await self._address(dial)
+            sock = await stock.make(kind_of(dial))
         except OSError as error:
-            await self._say(m.Dialed(dial.number, error.errno or errno.EIO))
-            await stream.aclose()
+            dialing.cancel()
+            self._failed(dial, stream, error.errno or errno.EIO)
             return
-        except Exception:
-            await self._say(m.Dialed(dial.number, errno.EIO))  # a bug here is no wait without an end there
-            raise
-        host, port = sock.getsockname()[:2] if sock.family != socket.AF_UNIX else ("", 0)
-        await self._say(m.Dialed(dial.number, 0, host.partition("%")[0], port))
-        if dial.transport == "udp":
-            joined: Flow | Join = Flow(sock, stream, Teller(partial(self._refused, dial.number)))
-        else:
-            joined = Join(sock, stream)
-        joined.given = given
-        await joined.run()
+        self._begin(dialing, sock, address, dial, stream)
 
-    async def _say(self, dialed: m.Dialed) -> None:
-        while True:
-            try:
-                self.peer.send(dialed)
-                return
-            except BlockingIOError:
-                await self.peer.drained()
-
-    def _refused(self, number: int, code: int) -> None:
-        with suppress(BlockingIOError, ChannelLost):  # as lost as a datagram
-            self.peer.send(m.Refused(number, code))
-
-    @handles(m.Settle)
-    async def settle(self, asked: m.Settle) -> m.Settled:
-        for given in [self._given[number] for number in asked.numbers if number in self._given]:
-            await given.wait()
-        return m.Settled()
-
-    async def _connected(self, dial: m.Dial) -> socket.socket:
-        """OSError as the target gets it; EMFILE where this agent may have no more."""
-        if len(self._given) > self._most:
-            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        try:
-            sock = await self.target.in_network(partial(socket.socket, *kind_of(dial)))
-        except OSError as error:
-            if error.errno == errno.EAFNOSUPPORT:  # no IPv6 there; of a connect no program expects that
-                raise OSError(errno.ENETUNREACH, os.strerror(errno.ENETUNREACH)) from None
-            raise
-        try:
-            sock.setblocking(False)
-            if dial.transport == "tcp":
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await self._connect(sock, dial)
-        except BaseException:
-            sock.close()
-            raise
-        return sock
-
-    async def _connect(self, sock: socket.socket, dial: m.Dial) -> None:
-        loop = asyncio.get_running_loop()
-        if sock.family != socket.AF_UNIX:
-            connecting = loop.sock_connect(sock, await self._place(dial))
-        elif dial.path.startswith(b"\0"):
-            connecting = loop.sock_connect(sock, dial.path)
-        else:
-            with inside(self.target.root, dial.path) as place:
-                await loop.sock_connect(sock, place)
-            return
-        try:
-            async with timeout(self.config.connect_timeout or None):
-                await connecting
-        except asyncio.TimeoutError:
-            raise TimeoutError(errno.ETIMEDOUT, "connect_timeout") from None
-
-    async def _place(self, dial: m.Dial) -> tuple[Any, ...]:
+    async def _address(self, dial: m.Dial) -> tuple[Any, ...]:
+        """The name of a link-local address's device is one of the target's."""
         if "%" not in dial.host:
             return dial.host, dial.port
         look_up = partial(socket.getaddrinfo, dial.host, dial.port, flags=socket.AI_NUMERICHOST)
@@ -129,10 +91,74 @@ class Agent(AgentFeature):
         except socket.gaierror:
             raise OSError(errno.ENODEV, f"{os.strerror(errno.ENODEV)}: {dial.host}") from None
 
+    def _begin(
+        self, dialing: Dialing, sock: socket.socket, address: Any, dial: m.Dial, stream: Stream
+    ) -> None:
+        try:
+            dialing.begin(sock, address)
+        except Exception:  # a bug here is no wait without an end there
+            dialing.cancel()
+            self._failed(dial, stream, errno.EIO)
+            raise
+        if not dialing.over:
+            stream.attach(partial(self._unwanted, dialing, dial, stream), lambda: None)
 
-def kind_of(dial: m.Dial) -> tuple[int, int]:
-    """Family and type of the socket to make."""
-    if dial.transport in ("unix", "unixpacket"):
-        return socket.AF_UNIX, socket.SOCK_STREAM if dial.transport == "unix" else socket.SOCK_SEQPACKET
-    family = socket.AF_INET6 if ":" in dial.host else socket.AF_INET
-    return family, socket.SOCK_DGRAM if dial.transport == "udp" else socket.SOCK_STREAM
+    def _unwanted(self, dialing: Dialing, dial: m.Dial, stream: Stream) -> None:
+        """The program is gone, or gave the connection up."""
+        if stream.broken is not None:
+            dialing.cancel()
+            self._running.pop(dial.number, None)
+
+    def _dialed(self, dial: m.Dial, stream: Stream, sock: socket.socket, code: int) -> None:
+        if code:
+            sock.close()
+            self._failed(dial, stream, code)
+            return
+        host, port = sock.getsockname()[:2] if sock.family != socket.AF_UNIX else ("", 0)
+        self._say(m.Dialed(dial.number, 0, host.partition("%")[0], port))
+        over = partial(self._over, dial.number)
+        if dial.transport == "udp":
+            joined: Flow | Join = Flow(sock, stream, over, Teller(partial(self._refused, dial.number)))
+        else:
+            joined = join(sock, stream, over)
+        self._running[dial.number] = joined
+        if joined.closed:
+            self._over(dial.number)
+
+    def _failed(self, dial: m.Dial, stream: Stream, code: int) -> None:
+        self._over(dial.number)
+        self._say(m.Dialed(dial.number, code))
+        stream.close()
+
+    def _over(self, number: int) -> None:
+        self._running.pop(number, None)
+
+    def _say(self, dialed: m.Dialed) -> None:
+        try:
+            self.peer.send(dialed)
+        except BlockingIOError:
+            saying = asyncio.ensure_future(self._say_later(dialed))
+            self._saying.add(saying)
+            saying.add_done_callback(self._saying.discard)
+        except ChannelLost:
+            return  # and so is every stream
+
+    async def _say_later(self, dialed: m.Dialed) -> None:
+        with suppress(ChannelLost):
+            await self.peer.drained()
+            self._say(dialed)
+
+    def _refused(self, number: int, code: int) -> None:
+        with suppress(BlockingIOError, ChannelLost):  # as lost as a datagram
+            self.peer.send(m.Refused(number, code))
+
+    @handles(m.Settle)
+    async def settle(self, asked: m.Settle) -> m.Settled:
+        for number in asked.numbers:
+            each = self._running.get(number)
+            if isinstance(each, Dialing):
+                await each.given.wait()
+                each = self._running.get(number)
+            if each is not None:
+                await each.given.wait()
+        return m.Settled()

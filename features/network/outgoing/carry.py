@@ -1,7 +1,8 @@
 """A connected socket and a stream of the channel, joined: what both halves do with one connection.
 
 End is end and reset is reset, both ways: an end of the stream shuts the socket for writing, a
-broken stream resets the socket, and the other way round. Back-pressure is the stream's credit.
+broken stream resets the socket, and the other way round. Back-pressure is the stream's credit: a
+socket is not read while its stream has no room. Callbacks only: a connection costs no task.
 """
 
 from __future__ import annotations
@@ -10,99 +11,180 @@ import asyncio
 import errno
 import socket
 import struct
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Callable
 
-from pymirror.core.errors import ChannelLost
+from pymirror.core.errors import PeerError
 from pymirror.core.feature import Stream
 
 CHUNK = 128 << 10
 """Bytes taken from a socket at once; one frame of the channel."""
+PER_TURN = 4
+"""Times a socket is read before the loop's turn is somebody else's."""
 NO_LINGER = struct.pack("ii", 1, 0)
-
-
-Carry = Callable[[socket.socket, Stream], Awaitable[None]]
 SIZE = struct.Struct("!I")
 LARGEST = 1 << 20
 """Bytes of one packet of a seqpacket socket; the kernel's buffer allows no more by default."""
 
 
 class Join:
-    """taken: the socket's end was read and all before it written to the stream; given: the other way."""
+    """Begins when it is made; over() is called once, when both directions have ended or one was reset.
 
-    def __init__(self, sock: socket.socket, stream: Stream) -> None:
-        self._sock, self._stream = sock, stream
+    taken: the socket's end was read and all before it written to the stream; given: the other way.
+    """
+
+    def __init__(self, sock: socket.socket, stream: Stream, over: Callable[[], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._sock, self._stream, self._over = sock, stream, over
+        self._number = sock.fileno()  # the loop's look-up by the socket itself makes its repr each time
         self.taken, self.given = asyncio.Event(), asyncio.Event()
+        self._unwritten: bytes | memoryview = b""  # from the socket; beyond what the stream had room for
+        self._unsent: deque[bytes | memoryview] = deque()  # from the stream
+        self._reads = self._writes = self.closed = False  # what the loop watches the socket for
+        stream.attach(self._into_socket, self._out_of_socket)
+        self._read(True)
+        self._into_socket()
 
-    async def run(self) -> None:
-        """Until both directions have ended or one was reset; closes both.
-
-        Cancelled, it resets both, except that what was given to the socket to its end still arrives.
-        """
-        packets = self._sock.type == socket.SOCK_SEQPACKET
-        out, into = (_packets_out, _packets_in) if packets else (_out_of_socket, _into_socket)
-        directions = [
-            asyncio.ensure_future(self._then(out, self.taken)),
-            asyncio.ensure_future(self._then(into, self.given)),
-        ]
-        try:
-            await asyncio.gather(*directions)
-        except (OSError, ChannelLost):
+    def cancel(self) -> None:
+        """End both directions now. What was given to the socket to its end still arrives."""
+        if not self.given.is_set():
             reset(self._sock)
-        except asyncio.CancelledError:
-            if not self.given.is_set():
-                reset(self._sock)
-            raise
-        finally:
-            for direction in directions:
-                direction.cancel()
-            try:
-                await asyncio.gather(*directions, return_exceptions=True)
-            finally:  # cancelled once more, at a session's end
+        self._close()
+
+    def _out_of_socket(self) -> None:
+        """Called when there is something to read from the socket, and when there is room in the stream."""
+        if self.closed or self.taken.is_set():
+            return
+        try:
+            self._read(self._took())
+        except BlockingIOError:
+            self._read(True)
+        except (OSError, PeerError):
+            self._break()
+
+    def _took(self) -> bool:
+        """Into the stream what fits. False: there is no room, or no more to read."""
+        for _ in range(PER_TURN):
+            room = self._stream.room()
+            if not room:
+                return False
+            data = self._unwritten or self._receive(min(room, CHUNK))
+            if not data:
+                self._stream.end()
                 self.taken.set()
-                self.given.set()
-                self._sock.close()
-            await self._stream.aclose()
+                self._close_if_done()
+                return False
+            size = self._stream.write_now(data)
+            self._unwritten = memoryview(data)[size:] if size < len(data) else b""
+            if len(data) < CHUNK:
+                break
+        return True
 
-    async def _then(self, carry: Carry, ended: asyncio.Event) -> None:
-        await carry(self._sock, self._stream)
-        ended.set()
+    def _into_socket(self) -> None:
+        """Called when something came by the stream, and when the socket takes more."""
+        if self.closed or self.given.is_set():
+            return
+        try:
+            while self._sent():
+                data = self._stream.read_now(CHUNK)
+                if not data:
+                    self._sock.shutdown(socket.SHUT_WR)
+                    self.given.set()
+                    self._close_if_done()
+                    return
+                self._keep(data)
+        except BlockingIOError:
+            return
+        except (OSError, PeerError):
+            self._break()
+
+    def _sent(self) -> bool:
+        """Nothing waits for the socket; else the loop tells when it takes more."""
+        unsent = self._unsent
+        while unsent:
+            try:
+                size = self._sock.send(unsent[0])
+            except BlockingIOError:
+                if self._stream.broken is not None:
+                    raise ConnectionResetError from None
+                self._write(True)
+                return False
+            if size < len(unsent[0]):
+                unsent[0] = memoryview(unsent[0])[size:]
+            else:
+                unsent.popleft()
+        self._write(False)
+        return True
+
+    def _receive(self, room: int) -> bytes:
+        return self._sock.recv(room)
+
+    def _keep(self, data: bytes) -> None:
+        self._unsent.append(data)
+
+    def _read(self, wanted: bool) -> None:
+        if wanted is not self._reads and not self.closed:
+            self._reads = wanted
+            if wanted:
+                self._loop.add_reader(self._number, self._out_of_socket)
+            else:
+                self._loop.remove_reader(self._number)
+
+    def _write(self, wanted: bool) -> None:
+        if wanted is not self._writes and not self.closed:
+            self._writes = wanted
+            if wanted:
+                self._loop.add_writer(self._number, self._into_socket)
+            else:
+                self._loop.remove_writer(self._number)
+
+    def _break(self) -> None:
+        if not self.closed:
+            reset(self._sock)
+            self._close()
+
+    def _close_if_done(self) -> None:
+        if self.taken.is_set() and self.given.is_set():
+            self._close()
+
+    def _close(self) -> None:
+        if self.closed:
+            return
+        self._read(False)
+        self._write(False)
+        self.closed = True
+        self._sock.close()
+        self._stream.close()
+        self.taken.set()
+        self.given.set()
+        self._over()
 
 
-async def _out_of_socket(sock: socket.socket, stream: Stream) -> None:
-    loop = asyncio.get_running_loop()
-    while data := await loop.sock_recv(sock, CHUNK):
-        await stream.write(data)
-    await stream.close_write()
+class PacketJoin(Join):
+    """Of a seqpacket socket: in the stream each packet has its size before it, so that it stays one."""
 
+    _held = b""
 
-async def _into_socket(sock: socket.socket, stream: Stream) -> None:
-    loop = asyncio.get_running_loop()
-    while data := await stream.read(CHUNK):
-        await loop.sock_sendall(sock, data)
-    sock.shutdown(socket.SHUT_WR)
+    def _receive(self, room: int) -> bytes:
+        data = self._sock.recv(LARGEST)
+        return SIZE.pack(len(data)) + data if data else b""
 
-
-async def _packets_out(sock: socket.socket, stream: Stream) -> None:
-    """Each packet with its size before it, so that it stays one."""
-    loop = asyncio.get_running_loop()
-    while data := await loop.sock_recv(sock, LARGEST):
-        await stream.write(SIZE.pack(len(data)) + data)
-    await stream.close_write()
-
-
-async def _packets_in(sock: socket.socket, stream: Stream) -> None:
-    loop, held = asyncio.get_running_loop(), bytearray()
-    while data := await stream.read(CHUNK):
-        held += data
-        while len(held) >= SIZE.size:
-            (size,) = SIZE.unpack_from(held)
+    def _keep(self, data: bytes) -> None:
+        held, at = self._held + data, 0
+        while len(held) - at >= SIZE.size:
+            (size,) = SIZE.unpack_from(held, at)
             if size > LARGEST:
                 raise OSError(errno.EPROTO, f"a packet of {size} bytes")
-            if len(held) < SIZE.size + size:
+            if len(held) - at < SIZE.size + size:
                 break
-            await loop.sock_sendall(sock, bytes(held[SIZE.size : SIZE.size + size]))
-            del held[: SIZE.size + size]
-    sock.shutdown(socket.SHUT_WR)
+            self._unsent.append(held[at + SIZE.size : at + SIZE.size + size])
+            at += SIZE.size + size
+        self._held = held[at:]
+
+
+def join(sock: socket.socket, stream: Stream, over: Callable[[], None]) -> Join:
+    """The one that fits the socket."""
+    return (PacketJoin if sock.type == socket.SOCK_SEQPACKET else Join)(sock, stream, over)
 
 
 def reset(sock: socket.socket) -> None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from collections import deque
 from collections.abc import Callable
 
-from pymirror.core.errors import ChannelLost
+from pymirror.core.errors import PeerError
 from pymirror.core.feature import Stream
 
 LENGTH = struct.Struct("!H")
@@ -19,6 +20,9 @@ QUEUE = 256 << 10
 """Bytes that wait for the channel; more is dropped. A socket's own buffer is 208 KiB."""
 PER_TURN = 64
 """Datagrams taken from one socket before the loop's turn is somebody else's."""
+READ = 256 << 10
+_buffer = memoryview(bytearray(QUEUE + LENGTH.size + LARGEST))
+"""Every flow's, within one turn."""
 
 
 def split(data: bytes) -> tuple[list[bytes], bytes]:
@@ -34,10 +38,11 @@ def split(data: bytes) -> tuple[list[bytes], bytes]:
 
 
 class Flow:
-    """A connected socket and a stream, joined. dropped: datagrams that found no room.
+    """A connected socket and a stream, joined when it is made. dropped: datagrams that found no room.
 
-    given: the stream has ended, and all that came was sent. refused(errno): called when the network has
-    reported an error for a datagram. program: the kernel's number of the program's socket, at its end.
+    Ends with the stream; over() is called then, once. taken: after `finish`, all that came was written to
+    the stream; given: the stream has ended, and all that came was sent. refused(errno): called when the
+    network has reported an error for a datagram. program: the kernel's number of the socket at its end.
     holder: the process and descriptor by which that socket was found last.
     """
 
@@ -47,32 +52,26 @@ class Flow:
         self,
         sock: socket.socket,
         stream: Stream,
+        over: Callable[[], None],
         refused: Callable[[int], None] = lambda code: None,
         program: int = 0,
     ) -> None:
-        self._sock, self._stream, self._refused, self.program = sock, stream, refused, program
-        self._waiting: list[bytes] = []
+        self._loop = asyncio.get_running_loop()
+        self._sock, self._stream, self._over = sock, stream, over
+        self._refused, self.program = refused, program
+        self._waiting: deque[bytes] = deque()
         self._size = 0
-        self._some = asyncio.Event()
+        self._rest = b""  # the beginning of a datagram
+        self._leaving = self._finishing = False
         self.dropped = 0
-        self.given = asyncio.Event()
+        self.taken, self.given = asyncio.Event(), asyncio.Event()
+        stream.attach(self._out_of_stream, self._into_stream)
+        self._loop.add_reader(sock.fileno(), self._readable)
+        self._out_of_stream()
 
-    async def run(self) -> None:
-        """Until the stream ends or this is cancelled; closes both."""
-        loop = asyncio.get_running_loop()
-        loop.add_reader(self._sock.fileno(), self._readable)
-        sending = asyncio.ensure_future(self._into_stream())
-        try:
-            await self._out_of_stream()
-        except (OSError, ChannelLost):
-            return
-        finally:
-            loop.remove_reader(self._sock.fileno())
-            sending.cancel()
-            await asyncio.gather(sending, return_exceptions=True)
-            self.given.set()
-            self._sock.close()
-            await self._stream.aclose()
+    @property
+    def closed(self) -> bool:
+        return self._sock.fileno() < 0
 
     @property
     def port(self) -> int:
@@ -99,43 +98,79 @@ class Flow:
         finally:
             self._sock.connect(peer)
 
-    async def finish(self) -> None:
+    def finish(self) -> None:
         """The program is gone: what it sent before goes out, and the stream ends behind it."""
-        self._readable()
-        data, self._waiting, self._size = b"".join(self._waiting), [], 0
-        await self._stream.write(data)
-        await self._stream.close_write()
+        if not self.closed:
+            self._readable()
+            self._finishing = True
+            self._into_stream()
+
+    def cancel(self) -> None:
+        """End it now."""
+        if self.closed:
+            return
+        self._loop.remove_reader(self._sock.fileno())
+        self._sock.close()
+        self._stream.close()
+        self.taken.set()
+        self.given.set()
+        self._over()
 
     def _readable(self) -> None:
+        """What came, with its lengths, into one buffer and from there into the stream."""
+        at = 0
         for _ in range(PER_TURN):
             try:
-                data = self._sock.recv(LARGEST)
+                size = self._sock.recv_into(_buffer[at + LENGTH.size :], LARGEST)
             except BlockingIOError:
                 break
             except OSError as error:  # of ICMP, told once
                 self._refused(error.errno or 0)
                 continue
-            if self._size + len(data) > QUEUE:
+            if self._size + at + size > QUEUE:
                 self.dropped += 1
                 continue
-            self._waiting += (LENGTH.pack(len(data)), data)
-            self._size += LENGTH.size + len(data)
-        if self._waiting:
-            self._some.set()
+            LENGTH.pack_into(_buffer, at, size)
+            at += LENGTH.size + size
+        if at:
+            self._waiting.append(bytes(_buffer[:at]))
+            self._size += at
+            if not self._leaving:  # a turn later: what comes meanwhile goes along
+                self._leaving = True
+                self._loop.call_soon(self._leave)
 
-    async def _into_stream(self) -> None:
-        while True:
-            await self._some.wait()
-            self._some.clear()
-            data, self._waiting, self._size = b"".join(self._waiting), [], 0
-            await self._stream.write(data)
+    def _leave(self) -> None:
+        self._leaving = False
+        self._into_stream()
 
-    async def _out_of_stream(self) -> None:
-        rest = b""
-        while data := await self._stream.read(1 << 18):
-            datagrams, rest = split(rest + data)
-            for datagram in datagrams:
-                self._send(datagram)
+    def _into_stream(self) -> None:
+        """Called when there is room, too."""
+        try:
+            while self._waiting:
+                first = self._waiting[0]
+                size = self._stream.write_now(first)
+                self._size -= size
+                if size < len(first):
+                    self._waiting[0] = first[size:]
+                    return
+                self._waiting.popleft()
+        except (OSError, PeerError):
+            self.cancel()
+        if self._finishing and not self.taken.is_set():
+            self._stream.end()
+            self.taken.set()
+
+    def _out_of_stream(self) -> None:
+        try:
+            while data := self._stream.read_now(READ):
+                datagrams, self._rest = split(self._rest + data)
+                for datagram in datagrams:
+                    self._send(datagram)
+        except BlockingIOError:
+            return
+        except (OSError, PeerError):
+            pass
+        self.cancel()
 
     def _send(self, datagram: bytes) -> None:
         for _ in range(2):  # the first may tell of an ICMP error that an earlier one caused

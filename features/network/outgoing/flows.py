@@ -10,19 +10,27 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Callable
+
+from attrs import define
 
 from pymirror.core.call import Address
-from pymirror.core.limit import timeout
 from pymirror.features.network.loopback import family, loopback
 from pymirror.features.network.outgoing import listeners
+from pymirror.features.network.outgoing.datagrams import Flow
 from pymirror.features.network.outgoing.relay import EXPECT, INTRODUCTION
 
 SWEEP = 5.0
 """Seconds between two looks at the kernel's table, while there are flows."""
 
-Joined = Callable[[socket.socket], Awaitable[None]]
+
+@define(eq=False)
+class _Expected:
+    sock: socket.socket
+    words: bytes
+    joined: Callable[[socket.socket], Flow]
+    never: Callable[[], None]
+    timer: asyncio.TimerHandle | None = None
 
 
 class Flows:
@@ -30,11 +38,14 @@ class Flows:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._tasks: dict[asyncio.Task[Any], int] = {}  # → the program's port, 0 before the introduction
+        self._expected: set[_Expected] = set()
+        self._flows: dict[Flow, int] = {}  # → the program's port
         self._sweeping: asyncio.TimerHandle | None = None
 
-    def expect(self, version: int, joined: Joined, never: Callable[[], None]) -> tuple[Address, bytes]:
-        """(where, introduction) of one flow; `joined(socket)` runs once it is there, else `never()`."""
+    def expect(
+        self, version: int, joined: Callable[[socket.socket], Flow], never: Callable[[], None]
+    ) -> tuple[Address, bytes]:
+        """(where, introduction) of one flow; `joined(socket)` is called once it is there, else `never()`."""
         sock = socket.socket(family(loopback(version)), socket.SOCK_DGRAM)
         try:
             sock.setblocking(False)
@@ -43,64 +54,54 @@ class Flows:
             sock.close()
             raise
         words = secrets.token_bytes(INTRODUCTION)
-        task = self._loop.create_task(self._run(sock, words, joined, never))
-        self._tasks[task] = 0
-        task.add_done_callback(self._tasks.pop)
-        if self._sweeping is None:
-            self._sweeping = self._loop.call_later(SWEEP, self._sweep)
+        expected = _Expected(sock, words, joined, never)
+        expected.timer = self._loop.call_later(EXPECT, self._never, expected)
+        self._expected.add(expected)
+        self._loop.add_reader(sock.fileno(), self._introduced, expected)
         host, port = sock.getsockname()[:2]
         return Address(host, port), words
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
+        """Expect nothing any more, and look no more; the flows that run are whoever's that made them."""
         if self._sweeping is not None:
             self._sweeping.cancel()
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for expected in list(self._expected):
+            self._never(expected)
 
-    async def _run(
-        self, sock: socket.socket, words: bytes, joined: Joined, never: Callable[[], None]
-    ) -> None:
-        try:
-            async with timeout(EXPECT):
-                sender = await self._introduced(sock, words)
-            sock.connect(sender)
-        except (OSError, asyncio.TimeoutError):
-            sock.close()
-            never()
-            return
-        except asyncio.CancelledError:
-            sock.close()
-            never()
-            raise
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks[task] = sender[1]
-        await joined(sock)
-
-    async def _introduced(self, sock: socket.socket, words: bytes) -> Any:
-        """The address of the program's socket. What comes from others before is dropped."""
+    def _introduced(self, expected: _Expected) -> None:
+        """Who knows the words is the program's socket. What comes from others before is dropped."""
         while True:
             try:
-                data, sender = sock.recvfrom(INTRODUCTION + 1)
+                data, sender = expected.sock.recvfrom(INTRODUCTION + 1)
+                if data != expected.words:
+                    continue
+                expected.sock.connect(sender)
             except BlockingIOError:
-                await self._readable(sock)
-                continue
-            if data == words:
-                return sender
+                return
+            except OSError:
+                self._never(expected)
+                return
+            self._no_longer(expected)
+            self._flows[expected.joined(expected.sock)] = sender[1]
+            if self._sweeping is None:
+                self._sweeping = self._loop.call_later(SWEEP, self._sweep)
+            return
 
-    async def _readable(self, sock: socket.socket) -> None:
-        ready = asyncio.Event()
-        self._loop.add_reader(sock.fileno(), ready.set)
-        try:
-            await ready.wait()
-        finally:
-            self._loop.remove_reader(sock.fileno())
+    def _never(self, expected: _Expected) -> None:
+        self._no_longer(expected)
+        self._loop.remove_reader(expected.sock.fileno())
+        expected.sock.close()
+        expected.never()
+
+    def _no_longer(self, expected: _Expected) -> None:
+        self._expected.discard(expected)
+        if expected.timer is not None:
+            expected.timer.cancel()
 
     def _sweep(self) -> None:
-        self._sweeping = self._loop.call_later(SWEEP, self._sweep) if self._tasks else None
-        there = set(listeners.sockets("udp").values()) if any(self._tasks.values()) else set()
-        for task, port in list(self._tasks.items()):
-            if port and port not in there:
-                task.cancel()
+        there = set(listeners.sockets("udp").values())
+        for flow, port in list(self._flows.items()):
+            if flow.closed or port not in there:
+                del self._flows[flow]
+                flow.cancel()
+        self._sweeping = self._loop.call_later(SWEEP, self._sweep) if self._flows else None

@@ -12,30 +12,32 @@ import logging
 import resource
 import socket
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 
-from attrs import define
+from attrs import define, field
 
 from pymirror.core.call import SOCKET_CALLS, Address, Call, Errno, OtherAddress, Untouched, Verdict
-from pymirror.core.errors import ChannelLost, PeerError
+from pymirror.core.errors import PeerError
 from pymirror.core.feature import Launch, LayerFeature, Process, Stream, handles, intercepts
+from pymirror.core.later import Later
 from pymirror.core.limit import timeout
 from pymirror.core.patterns import TooSlow
 from pymirror.features.network.names import Lookup, Names, OutgoingFilter
 from pymirror.features.network.outgoing import config as keys
 from pymirror.features.network.outgoing import debuggers, listeners
 from pymirror.features.network.outgoing import messages as m
-from pymirror.features.network.outgoing.carry import Join
+from pymirror.features.network.outgoing.carry import Join, join
 from pymirror.features.network.outgoing.datagrams import Flow
+from pymirror.features.network.outgoing.facts import Now, Unasked
 from pymirror.features.network.outgoing.flows import Flows
 from pymirror.features.network.outgoing.limits import Limit
 from pymirror.features.network.outgoing.lookups import WITHIN, Lookups
 from pymirror.features.network.outgoing.refusals import borrowed
 from pymirror.features.network.outgoing.relay import Relay
 from pymirror.features.network.outgoing.room import Room
-from pymirror.features.network.outgoing.rules import Decision, Facts, Place, Rules, Unknown
+from pymirror.features.network.outgoing.rules import Decision, Place, Rules, Unknown
 
 MARK = "PYMIRROR_SESSION"
 """In the environment of each process of the program, with this session's own value."""
@@ -44,7 +46,6 @@ SETTLE = 3.0
 MOST_REACHED = 4096
 """Addresses remembered as reached before."""
 
-
 _Key = tuple[int, str, Address | None, bytes]
 
 
@@ -52,14 +53,18 @@ def _key(call: Call) -> _Key:
     return call.socket, call.transport, call.address, call.path
 
 
-@define
+@define(eq=False)
 class _Dial:
-    """A connection from its call to its end. place: where the program's socket is handed over."""
+    """A connection from its call to its end. result: None until it is known; waiting: told then.
+
+    place: where the program's socket is handed over.
+    """
 
     number: int
     key: _Key
     stream: Stream
-    result: asyncio.Future[m.Dialed]
+    result: m.Dialed | None = None
+    waiting: list[Callable[[], None]] = field(factory=list)
     place: tuple[Address | bytes, bytes] | None = None
     dropped: bool = False
 
@@ -84,7 +89,7 @@ class Layer(LayerFeature):
         if call.name not in SOCKET_CALLS:
             return None
         try:
-            decision = Rules(config).decide(call, _Unasked())
+            decision = Rules(config).decide(call, Unasked())
         except TooSlow as slow:
             return Errno(slow.strerror, code=errno.EIO)
         if isinstance(decision, Unknown):
@@ -105,14 +110,13 @@ class Layer(LayerFeature):
         self._mark = f"{MARK}={session}".encode() if session else b""
         self._listeners = listeners.Listeners(0, self._mark)
         self._number = 0
-        self._dials: dict[int, asyncio.Future[m.Dialed]] = {}
+        self._dials: dict[int, _Dial] = {}  # without a result yet
         self._begun: dict[_Key, _Dial] = {}
-        self._reached: OrderedDict[tuple[str, Address | None], str] = (
-            OrderedDict()
-        )  # → the host it was reached from
+        self._reached: OrderedDict[tuple[str, Address | None], str] = OrderedDict()  # → from which host
         self._open = 0
         self._limit = Limit(self.config.max_connections, self.log)
         self._joined: dict[int, Join | Flow] = {}
+        self._entering: set[asyncio.Task[None]] = set()
         if chosen is not None:
             launch.shared(OutgoingFilter).tell(chosen.entries, chosen.remote is None)
         launch.notes.append(f"outgoing: {_summary(self.config)}")
@@ -136,17 +140,27 @@ class Layer(LayerFeature):
             self.log.debug("what the program sent last may not have arrived: %r", error)
         await self._lookups.aclose()
         await self._own.aclose()
-        await self._flows.aclose()
-        await relay.aclose()
+        for dial in list(self._dials.values()):
+            self._unless_handed_over(dial)
+        for task in (entering := list(self._entering)):
+            task.cancel()
+        await asyncio.gather(*entering, return_exceptions=True)
+        self._flows.close()
+        relay.close()
+        for joined in list(self._joined.values()):
+            joined.cancel()
 
     @handles(m.Dialed)
-    async def dialed(self, dialed: m.Dialed) -> None:
+    def dialed(self, dialed: m.Dialed) -> None:
         if dialed.code in (errno.EMFILE, errno.ENFILE):
             self._limit.refused_there()
             dialed = m.Dialed(dialed.number, errno.EADDRNOTAVAIL)
-        future = self._dials.pop(dialed.number, None)
-        if future is not None and not future.done():
-            future.set_result(dialed)
+        dial = self._dials.pop(dialed.number, None)
+        if dial is not None:
+            dial.result = dialed
+            waiting, dial.waiting = dial.waiting, []
+            for tell in waiting:
+                tell()
 
     @handles(m.Refused)
     async def refused(self, refused: m.Refused) -> None:
@@ -164,107 +178,133 @@ class Layer(LayerFeature):
                     flow.refuse(program)
 
     @intercepts("connect", "sendto")
-    async def connect(self, call: Call) -> Verdict | None:
+    def connect(self, call: Call) -> Verdict | Awaitable[Verdict]:
         try:
-            decision = await self._decide(call)
+            decision = self._rules.decide(call, Now(self._listeners, self._names, self._lookups))
         except TooSlow as slow:
             return Errno(slow.strerror, code=errno.EIO)
+        if isinstance(decision, Unknown):
+            return self._looked_up(call, decision)
+        return self._decided(call, decision)
+
+    async def _looked_up(self, call: Call, unknown: Unknown) -> Verdict:
+        await self._lookups.ask(unknown.names, self._patience(call))
+        verdict = self.connect(call)
+        return verdict if isinstance(verdict, Verdict) else await verdict
+
+    def _decided(self, call: Call, decision: Decision) -> Verdict | Awaitable[Verdict]:
         if decision.place is Place.HERE:
-            return await self._stays(call, decision)
+            return self._stays(call, decision)
         begun = self._begun.get(_key(call)) if call.again else None
         if self._relay is None or (begun is None and self._open >= self._limit.most):
             return Errno(f"{decision.reason}; {self._limit.refused()}", code=errno.EADDRNOTAVAIL)
-        return await self._dialed(call, decision, begun, self._relay)
-
-    async def _decide(self, call: Call) -> Decision:
-        facts = _Facts(self._listeners, self._names, self._lookups)
-        while isinstance(decision := self._rules.decide(call, facts), Unknown):
-            await self._lookups.ask(decision.names, self._patience(call))
-        return decision
+        dial = begun or self._begin(call)
+        wait = self._may_wait(call, at_once=begun is not None)
+        if dial.result is not None or wait == 0:
+            return self._verdict(call, decision, dial)
+        return self._wait(call, decision, dial, wait)
 
     def _patience(self, call: Call) -> float:
         """Seconds a call may wait for names."""
         return WITHIN if call.blocking else self.config.nonblocking_wait
 
-    async def _stays(self, call: Call, decision: Decision) -> Verdict:
+    def _stays(self, call: Call, decision: Decision) -> Verdict | Awaitable[Verdict]:
         """An address that the target's resolver gave out may be nothing here, its name yes (mirrord: 7.2)."""
         untouched = Untouched(decision.reason)
         name = self._names.there(call.address.host) if call.address is not None and decision.filtered else ""
         if not name or call.address is None or call.address.ip.is_loopback:
             return untouched
         if self._own.known(name) is None:
-            await self._own.ask([name], self._patience(call))
-        found = self._own.known(name) or ()
-        fitting = sorted(host for host in found if (":" in host) == (":" in call.address.host))
-        if not fitting or call.address.host in fitting:
-            return untouched
-        reason = f"{decision.reason}; {name} is {fitting[0]} here"
-        return OtherAddress(reason, relay=Address(fitting[0], call.address.port), here=True)
+            return self._renamed_later(call, decision, call.address, name)
+        return self._renamed(decision, call.address, name)
 
-    async def _dialed(self, call: Call, decision: Decision, begun: _Dial | None, relay: Relay) -> Verdict:
-        dial = begun or await self._begin(call)
-        try:
-            dialed = await self._result(call, dial.result, at_once=begun is not None)
-            if dialed is None or not dialed.code:
-                where, words = dial.place = dial.place or self._place(call, dial, dialed, relay)
-        except BaseException:
-            await self._unless_handed_over(dial)
-            raise
+    async def _renamed_later(self, call: Call, decision: Decision, address: Address, name: str) -> Verdict:
+        await self._own.ask([name], self._patience(call))
+        return self._renamed(decision, address, name)
+
+    def _renamed(self, decision: Decision, address: Address, name: str) -> Verdict:
+        """The call goes to what `name` is here."""
+        found = self._own.known(name) or ()
+        fitting = sorted(host for host in found if (":" in host) == (":" in address.host))
+        if not fitting or address.host in fitting:
+            return Untouched(decision.reason)
+        reason = f"{decision.reason}; {name} is {fitting[0]} here"
+        return OtherAddress(reason, relay=Address(fitting[0], address.port), here=True)
+
+    def _may_wait(self, call: Call, at_once: bool) -> float | None:
+        """Seconds the call may wait for the result; None: as long as it takes."""
+        if call.blocking:
+            return None
+        return 0 if at_once or self._is_reached(call) else self.config.nonblocking_wait
+
+    def _wait(self, call: Call, decision: Decision, dial: _Dial, limit: float | None) -> Later:
+        later = Later()
+        tell = partial(self._tell, call, decision, dial, later)
+        dial.waiting.append(tell)
+        if limit is not None:
+            asyncio.get_running_loop().call_later(limit, tell)
+        return later
+
+    def _tell(self, call: Call, decision: Decision, dial: _Dial, later: Later) -> None:
+        if not later.settled:
+            later.settle(self._verdict(call, decision, dial))
+
+    def _verdict(self, call: Call, decision: Decision, dial: _Dial) -> Verdict:
+        dialed = dial.result
         if dialed is not None and dialed.code:
-            await self._unless_handed_over(dial)
+            self._unless_handed_over(dial)
             return Errno(decision.reason, code=dialed.code)
+        try:
+            where, words = dial.place = dial.place or self._place(call, dial)
+        except OSError as error:  # no descriptor left for the relay
+            self._unless_handed_over(dial)
+            return Errno(f"{decision.reason}: {error}", code=error.errno or errno.EIO)
         return OtherAddress(decision.reason, relay=where, introduction=words, name=self._name(call, dialed))
 
-    async def _begin(self, call: Call) -> _Dial:
+    def _begin(self, call: Call) -> _Dial:
         self._number += 1
-        number = self._number
-        future = self._dials[number] = asyncio.get_running_loop().create_future()
+        number, key = self._number, _key(call)
         host, port = (call.address.host, call.address.port) if call.address is not None else ("", 0)
-        stream = await self.peer.stream(m.Dial(number, call.transport, _by_device(host), port, call.path))
+        stream = self.peer.stream_now(m.Dial(number, call.transport, _by_device(host), port, call.path))
         self._open += 1
-        dial = self._begun[_key(call)] = _Dial(number, _key(call), stream, future)
+        dial = self._dials[number] = self._begun[key] = _Dial(number, key, stream)
         return dial
 
-    def _place(
-        self, call: Call, dial: _Dial, dialed: m.Dialed | None, relay: Relay
-    ) -> tuple[Address | bytes, bytes]:
-        waits = dialed is None and call.transport == "tcp" and not call.again and not self._is_reached(call)
-        return self._late(call, dial, relay) if waits else self._relayed(call, dial, relay)
+    def _place(self, call: Call, dial: _Dial) -> tuple[Address | bytes, bytes]:
+        known = dial.result is not None or self._is_reached(call)
+        relayed = known or call.again or call.transport != "tcp"
+        return self._relayed(call, dial) if relayed else self._late(call, dial)
 
-    def _relayed(self, call: Call, dial: _Dial, relay: Relay) -> tuple[Address | bytes, bytes]:
+    def _relayed(self, call: Call, dial: _Dial) -> tuple[Address | bytes, bytes]:
         """(where to connect, introduction)."""
-        never = partial(self._abandon, dial)
-        join = partial(self._join, dial)
+        relay = self._relay
+        if relay is None:
+            raise OSError(errno.ECONNABORTED, "the session ends")
+        never, joined = partial(self._drop, dial), partial(self._join, dial)
         if call.address is None:
             kind = socket.SOCK_STREAM if call.transport == "unix" else socket.SOCK_SEQPACKET
-            return relay.name(kind), relay.expect(join, never)
+            return relay.name(kind), relay.expect(joined, never)
         version = call.address.ip.version
         if call.transport == "udp":
             return self._flows.expect(version, partial(self._flow, dial), never)
-        return relay.address(version), relay.expect(join, never)
-
-    async def _result(self, call: Call, future: asyncio.Future[m.Dialed], at_once: bool) -> m.Dialed | None:
-        """None: not known within the time this call may wait."""
-        if call.blocking:
-            return await future
-        if at_once or self._is_reached(call):
-            return future.result() if future.done() else None
-        done, _ = await asyncio.wait([future], timeout=self.config.nonblocking_wait)
-        return future.result() if done else None
+        return relay.address(version), relay.expect(joined, never)
 
     def _is_reached(self, call: Call) -> bool:
         return (call.transport, call.address) in self._reached
 
-    def _late(self, call: Call, dial: _Dial, relay: Relay) -> tuple[Address, bytes]:
+    def _late(self, call: Call, dial: _Dial) -> tuple[Address, bytes]:
         """Where the program's connect is under way until the target's has ended; without an introduction."""
         assert call.address is not None
-        room = Room(call.address.ip.version)
+        room, known = Room(call.address.ip.version), asyncio.Event()
+        dial.waiting.append(known.set)
 
         async def connected() -> bool:
-            dialed = await dial.result
-            if not dialed.code:
-                self._name(call, dialed)
-            return not dialed.code
+            await known.wait()
+            dialed = dial.result
+            if dialed is None or dialed.code:
+                return False
+            self._name(call, dialed)
+            return True
 
         async def enter() -> None:
             try:
@@ -272,9 +312,15 @@ class Layer(LayerFeature):
             except OSError as error:
                 self.log.warning("a connection that was being made is lost: %s", error)
                 sock = None
-            await (self._drop(dial) if sock is None else self._join(dial, sock))
+            if sock is None:
+                self._drop(dial)
+            else:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._join(dial, sock)
 
-        relay.spawn(enter())
+        entering = asyncio.ensure_future(enter())
+        self._entering.add(entering)
+        entering.add_done_callback(self._entering.discard)
         return room.address, b""
 
     def _name(self, call: Call, dialed: m.Dialed | None) -> Address | None:
@@ -292,21 +338,21 @@ class Layer(LayerFeature):
             self._reached.popitem(last=False)
         return Address(dialed.host + zone, dialed.port)
 
-    async def _join(self, dial: _Dial, sock: socket.socket) -> None:
-        if sock.family != socket.AF_UNIX:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        await self._run(dial, Join(sock, dial.stream))
+    def _join(self, dial: _Dial, sock: socket.socket) -> None:
+        self._keep(dial, join(sock, dial.stream, partial(self._over, dial)))
 
-    async def _flow(self, dial: _Dial, sock: socket.socket) -> None:
-        await self._run(dial, Flow(sock, dial.stream, program=dial.key[0]))
+    def _flow(self, dial: _Dial, sock: socket.socket) -> Flow:
+        flow = Flow(sock, dial.stream, partial(self._over, dial), program=dial.key[0])
+        self._keep(dial, flow)
+        return flow
 
-    async def _run(self, dial: _Dial, joined: Join | Flow) -> None:
-        self._joined[dial.number] = joined
-        try:
-            await joined.run()
-        finally:
-            del self._joined[dial.number]
-            self._forget(dial)
+    def _keep(self, dial: _Dial, joined: Join | Flow) -> None:
+        if not joined.closed:
+            self._joined[dial.number] = joined
+
+    def _over(self, dial: _Dial) -> None:
+        self._joined.pop(dial.number, None)
+        self._forget(dial)
 
     def _forget(self, dial: _Dial) -> None:
         self._open -= 1
@@ -316,31 +362,25 @@ class Layer(LayerFeature):
     async def _settle(self) -> None:
         """What the program sent before it ended arrives, as it does when the kernel alone carries it."""
         joined = dict(self._joined)
+        for each in joined.values():
+            if isinstance(each, Flow):
+                each.finish()
         if joined:
-            await asyncio.gather(
-                *(each.taken.wait() if isinstance(each, Join) else each.finish() for each in joined.values())
-            )
+            await asyncio.gather(*(each.taken.wait() for each in joined.values()))
             await self.peer.request(m.Settle(list(joined)))
 
-    def _abandon(self, dial: _Dial) -> None:
-        """The program is gone, or does not want the connection any more."""
-        if self._relay is not None:
-            self._relay.spawn(self._drop(dial))
-
-    async def _unless_handed_over(self, dial: _Dial) -> None:
+    def _unless_handed_over(self, dial: _Dial) -> None:
         if dial.place is None:
-            await self._drop(dial)
+            self._drop(dial)
 
-    async def _drop(self, dial: _Dial) -> None:
+    def _drop(self, dial: _Dial) -> None:
+        """The program is gone, or does not want the connection any more."""
         if dial.dropped:
             return
         dial.dropped = True
         self._dials.pop(dial.number, None)
         self._forget(dial)
-        try:
-            await dial.stream.aclose()
-        except ChannelLost:
-            return
+        dial.stream.close()
 
 
 def _by_device(host: str) -> str:
@@ -349,35 +389,6 @@ def _by_device(host: str) -> str:
     with suppress(OSError):
         return f"{bare}%{socket.if_indextoname(int(zone))}" if percent else host
     return host
-
-
-class _Facts(Facts):
-    """What is true now, on this machine."""
-
-    def __init__(self, ours: listeners.Listeners, names: Names, lookups: Lookups) -> None:
-        self._ours, self._names, self._lookups = ours, names, lookups
-
-    def listens(self, transport: str, port: int) -> str:
-        return self._ours.of(transport, port)
-
-    def names(self, host: str) -> Iterable[str]:
-        return self._names.of(host)
-
-    def look_up(self, name: str) -> Iterable[str] | None:
-        return self._lookups.known(name)
-
-
-class _Unasked(Facts):
-    """For `explain`, which looks at nothing but the configuration."""
-
-    def listens(self, transport: str, port: int) -> str:
-        return ""
-
-    def names(self, host: str) -> Iterable[str]:
-        return ()
-
-    def look_up(self, name: str) -> Iterable[str] | None:
-        return None
 
 
 def _summary(config: keys.Config) -> str:

@@ -11,11 +11,10 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from pymirror.core.call import Address
-from pymirror.core.limit import timeout
 from pymirror.features.network.loopback import family, loopback
 
 log = logging.getLogger("pymirror.features.network.outgoing")
@@ -28,23 +27,27 @@ STRANGERS = 256
 STRANGER = 5.0
 BACKLOG = 4096
 
-Joined = Callable[[socket.socket], Awaitable[None]]
+Joined = Callable[[socket.socket], object]
 
 
 class Relay:
-    """Listens from the first `address` on. `tasks` are the connections that run."""
+    """Listens from the first `address` on."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._listeners: dict[tuple[int, int], socket.socket] = {}
+        self._addresses: dict[int, Address] = {}  # by the version of IP
         self._expected: dict[bytes, tuple[Joined, Callable[[], None], asyncio.TimerHandle]] = {}
-        self._strangers = 0
-        self.tasks: set[asyncio.Task[Any]] = set()
+        self._strangers: dict[socket.socket, asyncio.TimerHandle] = {}
 
     def address(self, version: int) -> Address:
         """Where connections over IP version 4 or 6 are taken."""
-        host = loopback(version)
-        return Address(host, self._listener(family(host), socket.SOCK_STREAM, (host, 0)).getsockname()[1])
+        known = self._addresses.get(version)
+        if known is None:
+            host = loopback(version)
+            listener = self._listener(family(host), socket.SOCK_STREAM, (host, 0))
+            known = self._addresses[version] = Address(host, listener.getsockname()[1])
+        return known
 
     def name(self, kind: int) -> bytes:
         """Where connections of unix sockets of that kind (stream, seqpacket) are taken: an abstract name."""
@@ -52,23 +55,22 @@ class Relay:
         return name if isinstance(name, bytes) else os.fsencode(name)
 
     def expect(self, joined: Joined, never: Callable[[], None]) -> bytes:
-        """The introduction of one connection; `joined(socket)` runs when it is there, else `never()`."""
+        """The introduction of one connection; `joined(socket)` is called when it is there, else `never()`."""
         words = secrets.token_bytes(INTRODUCTION)
         timer = self._loop.call_later(EXPECT, self._never, words)
         self._expected[words] = (joined, never, timer)
         return words
 
-    async def aclose(self) -> None:
-        """End every connection and listen no more."""
+    def close(self) -> None:
+        """Listen no more; the connections that run are whoever's that made them."""
         for listener in self._listeners.values():
             self._loop.remove_reader(listener.fileno())
             listener.close()
         self._listeners.clear()
         for words in list(self._expected):
             self._never(words)
-        for task in self.tasks:
-            task.cancel()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
+        for sock in list(self._strangers):
+            self._drop(sock)
 
     def _listener(self, domain: int, kind: int, place: Any) -> socket.socket:
         found = self._listeners.get((domain, kind))
@@ -79,6 +81,9 @@ class Relay:
     def _listen(self, domain: int, kind: int, place: Any) -> socket.socket:
         listener = socket.socket(domain, kind)
         try:
+            if domain != socket.AF_UNIX:
+                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what is accepted inherits it
+                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)  # until words are there
             listener.bind(place)
             listener.listen(BACKLOG)
             listener.setblocking(False)
@@ -98,44 +103,40 @@ class Relay:
                 log.warning("a connection to the relay is lost: %s", error)
                 return
             sock.setblocking(False)
-            if self._strangers >= STRANGERS:
+            if len(self._strangers) >= STRANGERS:
                 sock.close()
                 continue
-            self._strangers += 1
-            self.spawn(self._introduced(sock))
+            self._strangers[sock] = self._loop.call_later(STRANGER, self._turn_away, sock)
+            self._introduced(sock, b"")
 
-    def spawn(self, work: Any) -> None:
-        task = self._loop.create_task(work)
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
-
-    async def _introduced(self, sock: socket.socket) -> None:
+    def _introduced(self, sock: socket.socket, before: bytes) -> None:
+        """Called again with what there was before until all the words are there."""
         try:
-            async with timeout(STRANGER):
-                words = await self._words(sock)
-        except (OSError, asyncio.TimeoutError):
+            words = sock.recv(INTRODUCTION - len(before))
+        except BlockingIOError:
+            self._loop.add_reader(sock.fileno(), self._introduced, sock, before)
+            return
+        except OSError:
             words = b""
-        except asyncio.CancelledError:
-            sock.close()
-            raise
-        finally:
-            self._strangers -= 1
-        joined, _, timer = self._expected.pop(words, (None, None, None))
+        if words and len(before + words) < INTRODUCTION:
+            self._loop.add_reader(sock.fileno(), self._introduced, sock, before + words)
+            return
+        joined, _, timer = self._expected.pop(before + words, (None, None, None))
         if joined is None or timer is None:
-            log.warning("a connection to the relay that is not the program's was closed")
-            sock.close()
+            self._turn_away(sock)
             return
         timer.cancel()
-        await joined(sock)
+        self._strangers.pop(sock).cancel()
+        joined(sock)
 
-    async def _words(self, sock: socket.socket) -> bytes:
-        words = b""
-        while len(words) < INTRODUCTION:
-            more = await self._loop.sock_recv(sock, INTRODUCTION - len(words))
-            if not more:
-                break
-            words += more
-        return words
+    def _turn_away(self, sock: socket.socket) -> None:
+        log.warning("a connection to the relay that is not the program's was closed")
+        self._drop(sock)
+
+    def _drop(self, sock: socket.socket) -> None:
+        self._strangers.pop(sock).cancel()
+        self._loop.remove_reader(sock.fileno())
+        sock.close()
 
     def _never(self, words: bytes) -> None:
         found = self._expected.pop(words, None)

@@ -6,6 +6,7 @@ The order is that of docs/network.md; the first rule that holds decides.
 from __future__ import annotations
 
 import enum
+import functools
 import ipaddress
 from collections.abc import Iterable
 from typing import Protocol
@@ -130,6 +131,7 @@ class Rules:
         return Decision(outside, f"outgoing.filter {self._side}: no entry matches{why}", True)
 
 
+@functools.lru_cache(1024)
 def _host(text: str) -> IP | str:
     try:
         return ipaddress.ip_address(text)

@@ -11,6 +11,8 @@ from attrs import frozen
 
 SYN_SENT, LISTEN, ANY_STATE = 1 << 2, 1 << 10, 0xFFFFFFFF
 MPTCP = 262
+MOST_AT_ONCE = 32 << 10
+"""Bytes of one answer: the kernel's own bound. To make room for more costs more than the question."""
 _SOCK_DIAG, _BY_FAMILY = 4, 20
 _HEADER = struct.Struct("=IHHII")
 _REQUEST = struct.Struct("=BBBBI")
@@ -39,7 +41,7 @@ def sockets(protocol: int, states: int, port: int = 0, to: int = 0) -> list[Foun
             body = _REQUEST.pack(family, narrow, 0, 0, states) + _PORTS.pack(port, to) + b"\0" * (_ID - 4)
             body += _WIDE if protocol == MPTCP else b""
             link.send(_HEADER.pack(_HEADER.size + len(body), _BY_FAMILY, 0x301, 0, 0) + body)  # a dump
-            while not read(link.recv(1 << 18), found):
+            while not read(link.recv(MOST_AT_ONCE), found):
                 pass
     return found
 

@@ -16,6 +16,7 @@ import dns.flags
 import dns.message
 import dns.rcode
 from attrs import define
+from verdicts import verdict_of
 
 from pymirror.core.call import Address, Call, OtherAddress, OtherPath, Scope
 from pymirror.core.feature import Launch
@@ -52,8 +53,8 @@ class There:
     root: Path
 
     async def claim(self, transport: str = "udp", host: str = "127.0.0.1") -> OtherAddress:
-        verdict = await self.both.layer.socket(
-            Call("connect", address=Address(host, 53), transport=transport)
+        verdict = await verdict_of(
+            self.both.layer.socket, Call("connect", address=Address(host, 53), transport=transport)
         )
         assert isinstance(verdict, OtherAddress) and isinstance(verdict.relay, Address)
         return verdict

@@ -15,6 +15,7 @@ import dns.flags
 import dns.message
 import dns.rcode
 import pytest
+from verdicts import verdict_of
 
 from pymirror.core.call import Address, Call, Errno, Untouched
 from pymirror.core.feature import Launch
@@ -139,12 +140,15 @@ async def test_links_end_in_the_targets_root(tmp_path: Path) -> None:
 )
 async def test_short_cuts_are_not_there(tmp_path: Path, path: bytes) -> None:
     async with halves(tmp_path) as there:
-        verdict = await there.both.layer.socket(Call("connect", path, transport="unix"))
+        verdict = await verdict_of(there.both.layer.socket, Call("connect", path, transport="unix"))
         assert isinstance(verdict, Errno) and verdict.code == errno.ENOENT
-        assert await there.both.layer.socket(Call("connect", b"/run/other", transport="unix")) is None
         assert (
-            await there.both.layer.socket(
-                Call("connect", address=Address("127.0.0.1", 5353), transport="udp")
+            await verdict_of(there.both.layer.socket, Call("connect", b"/run/other", transport="unix"))
+            is None
+        )
+        assert (
+            await verdict_of(
+                there.both.layer.socket, Call("connect", address=Address("127.0.0.1", 5353), transport="udp")
             )
             is None
         )
@@ -158,7 +162,7 @@ async def test_turned_off_this_machines_servers_are_spoken_to_from_here(tmp_path
         (tmp_path / "resolv.conf").write_text("nameserver 192.0.2.53\n")
         both.layer._own._open = lambda path: os.open(tmp_path / "resolv.conf", os.O_RDONLY)
         verdicts = [
-            await both.layer.socket(Call("connect", address=Address(host, 53), transport="udp"))
+            await verdict_of(both.layer.socket, Call("connect", address=Address(host, 53), transport="udp"))
             for host in ("192.0.2.53", "192.0.2.1")
         ]
         assert isinstance(verdicts[0], Untouched) and verdicts[1] is None
@@ -195,7 +199,9 @@ async def test_each_server_has_a_relay_until_they_are_too_many(
         places = [(await there.claim(host=host)).relay for host in ("192.0.2.1", "192.0.2.2", "192.0.2.1")]
         assert places[0] == places[2] != places[1]
         assert (
-            await there.both.layer.socket(Call("sendto", address=Address("192.0.2.3", 53), transport="udp"))
+            await verdict_of(
+                there.both.layer.socket, Call("sendto", address=Address("192.0.2.3", 53), transport="udp")
+            )
             is None
         )
 

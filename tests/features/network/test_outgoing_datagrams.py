@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 
 from pymirror.features.network.outgoing.datagrams import LENGTH, QUEUE, Flow, split
 from pymirror.features.network.outgoing.flows import Flows
@@ -23,36 +24,34 @@ def test_datagrams_keep_their_borders_however_the_stream_is_cut() -> None:
 
 
 class Stalled:
-    """A stream whose other side reads nothing, until `go`; then it keeps what was written.
+    """A stream whose other side reads nothing until `go`; then it keeps what was written."""
 
-    `much` is set when nearly a whole queue was.
-    """
+    broken: Exception | None = None
 
     def __init__(self) -> None:
-        self.go, self.much, self.written, self.ended = asyncio.Event(), asyncio.Event(), b"", False
+        self.goes, self.written, self.ended, self.freed = False, b"", False, lambda: None
 
-    async def write(self, data: bytes) -> None:
-        await self.go.wait()
-        self.written += data
-        if len(self.written) > QUEUE - 16384:
-            self.much.set()
+    def attach(self, came: Callable[[], None], room: Callable[[], None]) -> None:
+        self.freed = room
 
-    async def read(self, size: int = 65536) -> bytes:
-        await asyncio.Event().wait()
-        return b""
+    def write_now(self, data: bytes) -> int:
+        self.written += data if self.goes else b""
+        return len(data) if self.goes else 0
 
-    async def close_write(self) -> None: ...
+    def read_now(self, size: int = 65536) -> bytes:
+        raise BlockingIOError
 
-    async def aclose(self) -> None:
+    def end(self) -> None: ...
+
+    def close(self) -> None:
         self.ended = True
 
 
 async def test_a_stalled_channel_costs_datagrams_and_no_memory() -> None:
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     here.setblocking(False)
-    stream = Stalled()
-    flow = Flow(here, stream)
-    running = asyncio.ensure_future(flow.run())
+    stream, over = Stalled(), asyncio.Event()
+    flow = Flow(here, stream, over.set)
     there.setblocking(False)
 
     while flow.dropped < 10:
@@ -60,22 +59,22 @@ async def test_a_stalled_channel_costs_datagrams_and_no_memory() -> None:
             there.send(b"x" * 8192)
         except BlockingIOError:
             await asyncio.sleep(0)
-    stream.go.set()
-    await stream.much.wait()
-    assert len(stream.written) <= 2 * QUEUE
+    stream.goes = True
+    stream.freed()
+    assert QUEUE - 16384 < len(stream.written) <= QUEUE
     assert {len(each) for each in split(stream.written)[0]} == {8192}
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
-    assert stream.ended
+    flow.cancel()
+    assert stream.ended and over.is_set() and flow.closed
     there.close()
 
 
 async def test_only_the_introduced_socket_is_heard() -> None:
     flows, came = Flows(), asyncio.get_running_loop().create_future()
 
-    async def joined(sock: socket.socket) -> None:
-        with sock:
-            came.set_result((sock.getpeername(), sock.recv(100)))
+    def joined(sock: socket.socket) -> Flow:
+        flow = Flow(sock, Stalled(), lambda: None)
+        came.set_result((flow, sock.getpeername(), sock.recv(100)))
+        return flow
 
     where, words = flows.expect(4, joined, lambda: None)
     with socket.socket(type=socket.SOCK_DGRAM) as stranger, socket.socket(type=socket.SOCK_DGRAM) as program:
@@ -83,8 +82,10 @@ async def test_only_the_introduced_socket_is_heard() -> None:
         for data in (words, b"first"):
             program.sendto(data, (where.host, where.port))
         stranger.sendto(b"late", (where.host, where.port))
-        assert await came == (("127.0.0.1", program.getsockname()[1]), b"first")
-    await flows.aclose()
+        flow, *heard = await came
+        assert heard == [("127.0.0.1", program.getsockname()[1]), b"first"]
+        flow.cancel()
+    flows.close()
 
 
 async def test_of_many_errors_at_once_few_are_told() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from verdicts import verdict_of
 
 from pymirror.core.call import Address, Call, Errno, OtherAddress, Untouched
 from pymirror.core.errors import ConfigError
@@ -63,7 +64,7 @@ async def connected(verdict: Any) -> socket.socket:
 async def test_a_connection_is_joined_to_its_stream(tmp_path: Any, served: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     async with session(tmp_path, Config()) as both:
-        verdict = await both.layer.connect(tcp(served.getsockname()[1]))
+        verdict = await verdict_of(both.layer.connect, tcp(served.getsockname()[1]))
         with await connected(verdict) as ours, (await loop.sock_accept(served))[0] as theirs:
             theirs.setblocking(False)
             assert verdict.name == Address(*theirs.getpeername())
@@ -80,7 +81,7 @@ async def test_an_errno_of_the_target_is_the_verdict(tmp_path: Any) -> None:
         port = gone.getsockname()[1]
     async with session(tmp_path, Config()) as both:
         for blocking in (True, False):
-            assert await both.layer.connect(tcp(port, blocking=blocking)) == Errno(
+            assert await verdict_of(both.layer.connect, tcp(port, blocking=blocking)) == Errno(
                 "outgoing: no filter", code=errno.ECONNREFUSED
             )
 
@@ -88,8 +89,8 @@ async def test_an_errno_of_the_target_is_the_verdict(tmp_path: Any) -> None:
 async def test_an_address_that_was_reached_is_answered_at_once(tmp_path: Any, served: socket.socket) -> None:
     """The second verdict comes although the agent has not answered: its port is not known yet."""
     async with session(tmp_path, Config(nonblocking_wait=60.0)) as both:
-        first = await both.layer.connect(tcp(served.getsockname()[1], blocking=False))
-        second = await both.layer.connect(tcp(served.getsockname()[1], blocking=False))
+        first = await verdict_of(both.layer.connect, tcp(served.getsockname()[1], blocking=False))
+        second = await verdict_of(both.layer.connect, tcp(served.getsockname()[1], blocking=False))
         assert first.name.port != 0
         assert second.name == Address("127.0.0.1", 0)
 
@@ -101,11 +102,10 @@ async def test_a_connect_that_was_given_up_goes_on_and_may_be_asked_about_again(
     port, loop = served.getsockname()[1], asyncio.get_running_loop()
     async with session(tmp_path, Config(max_connections=1)) as both:
         first = asyncio.ensure_future(both.layer.connect(tcp(port, socket=5)))
-        await asyncio.sleep(0)  # it has dialed
-        second = await both.layer.connect(tcp(port, socket=5, blocking=False, again=True))
+        second = await verdict_of(both.layer.connect, tcp(port, socket=5, blocking=False, again=True))
         assert second.name is None  # not known yet
         with await connected(second), (await loop.sock_accept(served))[0] as theirs:
-            third = await both.layer.connect(tcp(port, socket=5, again=True))
+            third = await verdict_of(both.layer.connect, tcp(port, socket=5, again=True))
             assert third == await first
             assert (third.relay, third.introduction) == (second.relay, second.introduction)
             assert third.name == Address(*theirs.getpeername())
@@ -117,9 +117,9 @@ async def test_connections_are_bounded_and_that_is_told_once(
     tmp_path: Any, served: socket.socket, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with session(tmp_path, Config(max_connections=1)) as both:
-        with await connected(await both.layer.connect(tcp(served.getsockname()[1]))):
+        with await connected(await verdict_of(both.layer.connect, tcp(served.getsockname()[1]))):
             for _ in range(2):
-                refused = await both.layer.connect(tcp(served.getsockname()[1]))
+                refused = await verdict_of(both.layer.connect, tcp(served.getsockname()[1]))
                 assert isinstance(refused, Errno) and refused.code == errno.EADDRNOTAVAIL
                 assert "feature.network.outgoing.max_connections" in refused.reason
     assert caplog.text.count("max_connections") == 1
@@ -143,7 +143,8 @@ async def test_an_agent_without_descriptors_says_whose_limit_it_is(
     with Poor(tmp_path) as target:
         async with pair(Layer, Agent, Config(), target) as both:
             await both.layer.prepare(Launch(["program"], {}, "/nowhere"))
-            refused = await both.layer.connect(tcp(9))
+            call = Call("connect", transport="udp", address=Address("127.0.0.1", 9))  # of TCP it has some
+            refused = await verdict_of(both.layer.connect, call)
     assert isinstance(refused, Errno) and refused.code == errno.EADDRNOTAVAIL
     assert "the agent has as many connections as its own `ulimit -Hn` allows" in caplog.text
 
@@ -171,7 +172,7 @@ async def test_a_name_the_resolver_gave_out_decides(tmp_path: Any) -> None:
     launch = Launch(["program"], {}, "/nowhere")
     launch.shared(Names).learned("db.shop", ["127.0.0.1"])
     async with session(tmp_path, Config(filter=Filter(local=["db.shop"])), launch) as both:
-        assert await both.layer.connect(tcp(9)) == Untouched("outgoing.filter local 'db.shop'")
+        assert await verdict_of(both.layer.connect, tcp(9)) == Untouched("outgoing.filter local 'db.shop'")
 
 
 @pytest.mark.parametrize(
@@ -190,7 +191,7 @@ async def test_what_stays_here_goes_to_what_its_name_is_here(
     launch.shared(Names).answered(name, [host], here=known)
     async with session(tmp_path, Config(filter=Filter(local=[":9"])), launch) as both:
         call = Call("connect", transport="tcp", address=Address(host, 9))
-        found = await both.layer.connect(call)
+        found = await verdict_of(both.layer.connect, call)
         if where is None:
             assert found == Untouched("outgoing.filter local ':9'")
         else:
@@ -205,10 +206,10 @@ async def test_a_name_that_does_not_resolve_breaks_nothing_and_is_told_once(
     entries = ["no-such-name.invalid", f"127.0.0.1:{port}"]
     async with session(tmp_path, Config(filter=Filter(remote=entries))) as both:
         for _ in range(2):
-            found = await both.layer.connect(tcp(9))
+            found = await verdict_of(both.layer.connect, tcp(9))
             why = "no entry matches (no-such-name.invalid: no address is known)"
             assert found == Untouched(f"outgoing.filter remote: {why}")
-            with await connected(await both.layer.connect(tcp(port))):
+            with await connected(await verdict_of(both.layer.connect, tcp(port))):
                 pass
     assert caplog.text.count("no-such-name.invalid, of outgoing.filter, does not resolve") == 1
 
@@ -252,8 +253,9 @@ async def slow(
         async with pair(Layer, Agent, Config(nonblocking_wait=0.01), target) as both:
             await both.layer.prepare(Launch(["program"], {}, "/nowhere"))
             target.entered.clear()
+            both.agent._stock.close()  # of what it has in stock it would connect at once
             call = Call("connect", transport="tcp", address=place, blocking=False)
-            verdict = await both.layer.connect(call)
+            verdict = await verdict_of(both.layer.connect, call)
             assert isinstance(verdict, OtherAddress) and isinstance(verdict.relay, Address)
             assert verdict.introduction == b""
             mapped = family == socket.AF_INET6 and place.ip.version == 4
@@ -318,7 +320,7 @@ async def test_a_program_that_waits_no_more_is_waited_for_no_more(
     tmp_path: Any, served: socket.socket
 ) -> None:
     async with slow(tmp_path, Address(*served.getsockname())) as (_, both, program):
-        [waits] = both.layer._relay.tasks
+        [waits] = both.layer._entering
         program.close()
         await asyncio.wait_for(waits, 30)
         assert both.layer._open == 0

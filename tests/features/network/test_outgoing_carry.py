@@ -1,0 +1,235 @@
+"""A socket joined to a stream: ends, resets, back-pressure and borders, and the connect before it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import pytest
+from attrs import define, field, frozen
+
+from pymirror.core.feature import Stream, handles
+from pymirror.core.message import message
+from pymirror.core.testing import MemoryLink
+from pymirror.core.windows import FIRST
+from pymirror.features.network.outgoing.carry import LARGEST, SIZE, Join, join
+from pymirror.features.network.outgoing.dialing import Dialing
+from pymirror.features.network.outgoing.messages import Dial
+from pymirror.features.network.outgoing.stock import KEPT, Stock
+
+T = TypeVar("T")
+
+
+@message("test-carry")
+class Open:
+    pass
+
+
+@define
+class Half:
+    stream: asyncio.Future[Stream] = field(factory=lambda: asyncio.get_running_loop().create_future())
+
+    @handles(Open)
+    def open(self, _: Open, stream: Stream) -> None:
+        self.stream.set_result(stream)
+
+
+def tcp() -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ours = socket.create_connection(server.getsockname())
+        theirs, _ = server.accept()
+    for sock in (ours, theirs):
+        sock.setblocking(False)
+    return ours, theirs
+
+
+def packets() -> tuple[socket.socket, socket.socket]:
+    pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for sock in pair:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LARGEST)
+    return pair
+
+
+@frozen
+class Joined:
+    """far: the other end of the stream."""
+
+    program: socket.socket
+    join: Join
+    ended: asyncio.Event
+    far: Any
+
+
+@asynccontextmanager
+async def joined(made: tuple[socket.socket, socket.socket]) -> AsyncIterator[Joined]:
+    near, far = MemoryLink.pair()
+    half, ended = Half(), asyncio.Event()
+    far.serve("test-carry", half)
+    stream = near.peer("test-carry").stream_now(Open())
+    one = join(made[1], stream, ended.set)
+    with made[0] as program:
+        yield Joined(program, one, ended, await half.stream)
+    one.cancel()
+    await near.aclose()
+    await far.aclose()
+
+
+async def test_ends_are_ends_both_ways() -> None:
+    loop = asyncio.get_running_loop()
+    async with joined(tcp()) as both:
+        await loop.sock_sendall(both.program, b"there")
+        both.program.shutdown(socket.SHUT_WR)
+        assert (await both.far.read(), await both.far.read()) == (b"there", b"")
+        assert both.join.taken.is_set() and not both.join.given.is_set()
+        await both.far.write(b"back")
+        await both.far.close_write()
+        assert (await loop.sock_recv(both.program, 10), await loop.sock_recv(both.program, 10)) == (
+            b"back",
+            b"",
+        )
+        await both.ended.wait()
+        assert both.join.closed and both.join.given.is_set()
+
+
+@pytest.mark.parametrize("much", [b"", bytes(FIRST)], ids=["idle", "full"])
+async def test_a_reset_of_the_stream_resets_the_socket(much: bytes) -> None:
+    """Also while the socket takes no more: nobody waits for a program that does not read."""
+    made = tcp()
+    made[1].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    async with joined(made) as both:
+        await both.far.write(much)
+        await asyncio.sleep(0)
+        await both.far.aclose()
+        await both.ended.wait()
+        with pytest.raises(ConnectionResetError):
+            while both.program.recv(1 << 20):
+                pass
+
+
+async def test_a_reset_of_the_socket_resets_the_stream() -> None:
+    async with joined(tcp()) as both:
+        both.program.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        both.program.close()
+        with pytest.raises(ConnectionResetError):
+            await both.far.read()
+        assert both.ended.is_set()
+
+
+async def test_a_socket_is_not_read_while_its_stream_has_no_room() -> None:
+    made = tcp()
+    async with joined(made) as both:
+        sent = 0
+        for _ in range(10000):  # the kernel's buffers grow to some MiB; then it stands still
+            try:
+                sent += both.program.send(bytes(1 << 20))
+            except BlockingIOError:
+                await asyncio.sleep(0)
+        assert sum(map(len, both.far._received)) <= FIRST
+        got = 0
+        while got < sent:
+            got += len(await both.far.read(1 << 20))
+            await asyncio.sleep(0)
+        assert got == sent
+
+
+async def test_packets_keep_their_borders() -> None:
+    loop, sizes = asyncio.get_running_loop(), (1, 70000, 1, 600_000, 3)
+    async with joined(packets()) as both:
+        for size in sizes:
+            await loop.sock_sendall(both.program, bytes(size))
+        data = b""
+        while len(data) < sum(sizes) + len(sizes) * SIZE.size:
+            data += await both.far.read()
+        await both.far.write(data[:70001])
+        for at in range(70001, len(data), 70000):
+            await both.far.write(data[at : at + 70000])
+        assert tuple([len(await loop.sock_recv(both.program, LARGEST)) for _ in sizes]) == sizes
+        await both.far.write(SIZE.pack(LARGEST + 1))
+        await both.ended.wait()
+
+
+async def test_a_cancelled_join_resets_unless_all_was_given() -> None:
+    for given in (False, True):
+        async with joined(tcp()) as both:
+            if given:
+                await both.far.close_write()
+                await both.join.given.wait()
+            both.join.cancel()
+            both.join.cancel()
+            assert both.ended.is_set()
+            if given:
+                assert both.program.recv(10) == b""
+            else:
+                with pytest.raises(ConnectionResetError):
+                    both.program.recv(10)
+
+
+def dialing(path: bytes, done: Callable[[socket.socket, int], None]) -> Dialing:
+    return Dialing(Dial(1, "unix", path=path), -1, 0, done)
+
+
+async def test_a_unix_socket_whose_queue_is_full_is_waited_for() -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("")
+        server.listen(0)
+        name, results = server.getsockname(), asyncio.Queue[tuple[socket.socket, int]]()
+        for _ in range(2):
+            dialing(name, lambda sock, code: results.put_nowait((sock, code))).begin(
+                socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK), None
+            )
+        first, code = results.get_nowait()
+        assert code == 0 and results.empty()
+        server.accept()[0].close()
+        second, code = await results.get()
+        assert code == 0 and second.getpeername() == name
+        first.close()
+        second.close()
+
+
+async def test_a_cancelled_connect_closes_its_socket_and_says_nothing() -> None:
+    said: list[int] = []
+    one = Dialing(Dial(1, "tcp", "192.0.2.1", 9), -1, 0.01, lambda sock, code: said.append(code))
+    one.cancel()
+    sock = socket.socket()
+    one.begin(sock, ("192.0.2.1", 9))
+    assert sock.fileno() < 0 and not said and one.given.is_set()
+
+
+async def at_once(work: Callable[[], T]) -> T:
+    return work()
+
+
+async def test_sockets_are_there_before_they_are_needed() -> None:
+    stock, kind = Stock(at_once), (socket.AF_INET, socket.SOCK_STREAM)
+    assert stock.take(kind) is None  # the first is being made
+    with await stock.make(kind) as sock:
+        assert sock.getblocking() is False and sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    taken = []
+    while len(taken) < 2 * KEPT:
+        await asyncio.sleep(0)
+        taken += [sock for sock in [stock.take(kind)] if sock is not None]
+    assert len(set(taken)) == 2 * KEPT
+    before = len(os.listdir("/proc/self/fd"))
+    stock.close()
+    await asyncio.sleep(0)
+    assert before - len(os.listdir("/proc/self/fd")) >= KEPT // 2
+    for sock in taken:
+        sock.close()
+
+
+async def test_a_target_without_ipv6_has_no_way_there() -> None:
+    async def refused(work: Callable[[], T]) -> T:
+        raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+
+    stock, kind = Stock(refused), (socket.AF_INET6, socket.SOCK_STREAM)
+    assert stock.take(kind) is None
+    with pytest.raises(OSError, match=os.strerror(errno.ENETUNREACH)):
+        await stock.make(kind)
+    await asyncio.sleep(0)
+    stock.close()

@@ -1,0 +1,12 @@
+"""What a half says to a call: at once or after a while."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+
+async def verdict_of(method: Any, call: Any) -> Any:
+    """The verdict of a method marked with `@intercepts`."""
+    answer = method(call)
+    return await answer if inspect.isawaitable(answer) else answer
