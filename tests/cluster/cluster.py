@@ -127,6 +127,8 @@ def stop() -> None:
     if (DIR / "pid").exists():
         end(int((DIR / "pid").read_text()))
     say("processes ended")
+    for cable in Path("/sys/class/net").glob(f"{NAME}[0-9]*"):  # their namespaces go later than the processes
+        run("ip", "link", "del", cable.name, quiet=True)
     run("ip", "link", "del", NAME, quiet=True)
     for network in OUTSIDE:
         run("ip", "route", "del", "unreachable", network, quiet=True)
