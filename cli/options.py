@@ -36,8 +36,8 @@ class LookingCommand(SessionCommand):
 def session_flags(vocabulary: Vocabulary, looking: bool = False) -> list[Declared]:
     """Core's, the runtimes' and the features' flags, and mirrord's that none of them has."""
     from pymirror.cli.mirrord_keys import SWITCHES
-    from pymirror.core.config import Root
     from pymirror.core.flags import declared
+    from pymirror.core.root import Root
 
     found = declared([Root, *vocabulary.runtimes.values(), *vocabulary.features.values()])
     taken = {name for each in found for name in each.flag.names}

@@ -21,7 +21,6 @@ from attrs import field, frozen
 from pymirror.core import heap, wire
 from pymirror.core.errors import ChannelLost, PeerError
 from pymirror.core.link import CLOCK, Clock, Link
-from pymirror.core.mux import refusal
 
 log = logging.getLogger("pymirror.core.channel")
 
@@ -309,7 +308,7 @@ class Channel(Link):
         self.counters["second layers"] += 1
         error = PeerError("this agent serves another connection already", "start a session of its own")
         try:
-            self._socket.send_multipart([route, *refusal(error)], NOBLOCK)
+            self._socket.send_multipart([route, *wire.refusal(error)], NOBLOCK)
         except zmq.ZMQError as gone:  # it went away, or does not read
             log.debug("a second layer was not told: %s", gone)
         return False

@@ -18,6 +18,7 @@ from attrs import frozen
 from pymirror.core import configfile
 from pymirror.core.errors import ConfigError
 from pymirror.core.flags import Flag
+from pymirror.core.root import AUTO, Root
 from pymirror.core.sieve import Vocabulary, sift, unknown
 from pymirror.core.structure import (
     Faults,
@@ -36,6 +37,7 @@ from pymirror.core.structure import (
     regex,
 )
 from pymirror.core.target import target_form
+from pymirror.core.windows import Terms
 
 __all__ = [
     "Flag",
@@ -50,71 +52,7 @@ __all__ = [
     "resolve",
 ]
 
-AUTO = "auto"
-"""The engine that the installation names first."""
 PREFIXES = ("PYMIRROR_", "MIRRORD_")
-
-BUILD_TOOLS = frozenset(
-    "as cc ld go air asm cc1 cgo dlv gcc git link math cargo hpack rustc compile collect2 cargo-watch "
-    "debugserver jspawnhelper bazel-real clang".split()
-)
-"""Not served, because they read what is built here (mirrord: 2.3 skip_build_tools)."""
-
-
-@frozen
-class Root:
-    """Keys at the top of the file that are core's own."""
-
-    target: str | None = key(
-        None,
-        env="IMPERSONATED_TARGET",
-        at="target.path",
-        help="What to run in the context of: pod/NAME, deployment/NAME/container/C, process/PID, …",
-        flags=[Flag(("-t", "--target"))],
-    )
-    namespace: str | None = key(
-        None,
-        env="TARGET_NAMESPACE",
-        at="target.namespace",
-        help="The target's namespace.",
-        flags=[Flag(("-n", "--target-namespace", "--namespace"), looking=True)],
-    )
-    session_key: str | None = key(
-        None,
-        env="KEY",
-        at="key",
-        help="Name of this session, for templates.",
-        flags=[Flag(("-k", "--key"))],
-    )
-    engine: str = key(
-        AUTO,
-        env="ENGINE",
-        help="How calls are caught: auto, or the name of an engine.",
-        flags=[Flag(("--engine",))],
-    )
-    skip_processes: list[str] = key(
-        factory=list,
-        env="SKIP_PROCESSES",
-        help="Program names to leave alone.",
-        flags=[Flag(("--skip-processes",), help="Program names to leave alone, `;` between them.")],
-    )
-    skip_build_tools: bool = key(True, env="SKIP_BUILD_TOOLS", help="Leave compilers, linkers and git alone.")
-    skip_extra_build_tools: list[str] = key(
-        factory=list, env="SKIP_EXTRA_BUILD_TOOLS", help="More names beside the build tools."
-    )
-    heartbeat: float = key(
-        3.0, at="session.heartbeat", validator=positive, help="Seconds between signs of life."
-    )
-    lease: float = key(30.0, at="session.lease", help="Seconds of silence after which each side gives up.")
-
-    def __attrs_post_init__(self) -> None:
-        if self.lease < 3 * self.heartbeat:
-            raise ValueError("lease: must be at least three heartbeats (session.heartbeat) long")
-
-    def skip(self) -> frozenset[str]:
-        """Names of programs to leave alone."""
-        tools = BUILD_TOOLS if self.skip_build_tools else frozenset()
-        return tools.union(self.skip_processes, self.skip_extra_build_tools)
 
 
 @frozen
@@ -133,6 +71,7 @@ class Settings:
     heartbeat: float
     lease: float
     startup_timeout: float
+    windows: Terms
     warnings: tuple[str, ...] = ()
     file: str | None = None
 
@@ -216,6 +155,7 @@ def _settle(
         heartbeat=root.heartbeat,
         lease=root.lease,
         startup_timeout=float(getattr(runtime, "startup_timeout", 60)),
+        windows=Terms(root.to_layer, root.to_agent),
         warnings=tuple(warnings),
         file=file,
     )

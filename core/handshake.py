@@ -13,11 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Protocol
 
+import attrs
 import msgspec
 
+from pymirror.core import memory
 from pymirror.core.errors import PeerError, PluginError
 from pymirror.core.feature import AgentFeature, LayerFeature, Peer, Target, handles
 from pymirror.core.message import message
+from pymirror.core.windows import TERMS, Terms
 
 NAME = "core"
 log = logging.getLogger("pymirror.core.handshake")
@@ -27,20 +30,25 @@ log = logging.getLogger("pymirror.core.handshake")
 class Hello:
     """version: pymirror's, on the layer's side. features: name → version of the half, in order.
 
-    configs: name → the feature's Config object, msgpack.
+    configs: name → the feature's Config object, msgpack. windows: what both sides count streams by.
     """
 
     version: str
     features: dict[str, int]
     configs: dict[str, bytes]
+    windows: Terms
 
 
 @message(NAME)
 class Welcome:
-    """version: pymirror's, in the agent. features: name → version of the half that was started."""
+    """version: pymirror's, in the agent. features: name → version of the half that was started.
+
+    windows: the layer's, by which the agent counts from now on.
+    """
 
     version: str
     features: dict[str, int]
+    windows: Terms
 
 
 @message(NAME)
@@ -55,19 +63,29 @@ class Channel(Protocol):
 
     def serve(self, feature: str, half: object) -> None: ...
 
+    def agree(self, terms: Terms) -> None: ...
 
-async def greet(channel: Channel, version: str, parts: Sequence[tuple[type[LayerFeature], Any]]) -> Welcome:
+
+async def greet(
+    channel: Channel,
+    version: str,
+    parts: Sequence[tuple[type[LayerFeature], Any]],
+    windows: Terms = TERMS,
+) -> Welcome:
     """Introduce the layer's halves (class, configuration) and await the agent's welcome.
 
-    PeerError when the agent is of another version or lacks a half.
+    PeerError when the agent is of another version, lacks a half, or counts streams otherwise.
     """
     hello = Hello(
         version=version,
         features={half.name: half.version for half, _ in parts},
         configs={half.name: msgspec.msgpack.encode(config) for half, config in parts},
+        windows=windows,
     )
+    channel.agree(windows)
     welcome: Welcome = await channel.peer(NAME).request(hello)
     check_versions(hello, welcome.version, welcome.features)
+    check_windows(windows, welcome.windows)
     return welcome
 
 
@@ -90,6 +108,17 @@ def check_versions(hello: Hello, version: str, features: Mapping[str, int]) -> N
                 f"feature {name}: version {wanted} on this side, {found} in the agent",
                 "install the same version of its package in the agent image",
             )
+
+
+def check_windows(layer: Terms, agent: Terms) -> None:
+    """PeerError unless they are the same: streams that two sides count differently stall without a word."""
+    pairs = zip(attrs.asdict(layer).items(), attrs.astuple(agent), strict=True)
+    differ = [f"{name} {here} here, {there} there" for (name, here), there in pairs if here != there]
+    if differ:
+        raise PeerError(
+            f"this side and the agent count the bytes of streams differently: {'; '.join(differ)}",
+            "build pymirror and the agent image (agent.image) from the same sources",
+        )
 
 
 class Desk:
@@ -118,11 +147,22 @@ class Desk:
             raise PeerError("this session was greeted already")
         self.greeted = True
         check_versions(hello, self.version, hello.features)
+        self._agree(hello.windows)
         halves = self.load(list(hello.features))
         check_versions(hello, self.version, {name: half.version for name, half in halves.items()})
         for name, half in halves.items():
             await self._start(name, half, hello.configs[name])
-        return Welcome(self.version, {name: half.version for name, half in halves.items()})
+        return Welcome(self.version, {name: half.version for name, half in halves.items()}, hello.windows)
+
+    def _agree(self, windows: Terms) -> None:
+        """The pools are the layer's to say, the rest must be as it is here."""
+        check_windows(windows, Terms(windows.to_layer, windows.to_agent))
+        if words := memory.too_much(windows.to_agent):
+            raise PeerError(
+                f"session.in_flight_to_agent: {windows.to_agent} is {words} in the agent",
+                "set it lower, or give the agent more memory",
+            )
+        self.channel.agree(windows)
 
     async def _start(self, name: str, half: type[AgentFeature], encoded: bytes) -> None:
         try:

@@ -8,6 +8,13 @@ from attrs import define, field
 
 from pymirror.core.wire import Frame
 
+CHUNK = 128 << 10
+"""Bytes of a stream in one frame at most."""
+LANE_ROOM = 4 * CHUNK
+"""Bytes of one stream that wait to leave; its writer waits beyond."""
+TIGHT_ROOM = 8 << 10
+"""The same while much waits: what waits of a thousand streams is then little more."""
+
 
 @define
 class _Lane:
@@ -26,6 +33,10 @@ class Lanes:
         """Bytes that wait in one lane."""
         lane = self._lanes.get(name)
         return lane.size if lane else 0
+
+    def room(self, name: int, tight: bool) -> int:
+        """Bytes that may still be put into one lane."""
+        return max(0, (TIGHT_ROOM if tight else LANE_ROOM) - self.waiting(name))
 
     def put(self, name: int, frame: Frame) -> None:
         lane = self._lanes.get(name)

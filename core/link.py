@@ -23,6 +23,7 @@ from pymirror.core.message import feature_of, tag_of
 from pymirror.core.mux import Mux
 from pymirror.core.serving import Serving
 from pymirror.core.streams import ChannelStream
+from pymirror.core.windows import Terms
 
 log = logging.getLogger("pymirror.core.channel")
 
@@ -73,6 +74,10 @@ class Link:
     def peer(self, feature: str) -> LinkPeer:
         """The other half of `feature`."""
         return LinkPeer(self, feature)
+
+    def agree(self, terms: Terms) -> None:
+        """Count streams by these terms, as the other side does. Before the first one."""
+        self.mux.agree(terms)
 
     def serve(self, feature: str, half: object) -> None:
         """Messages of `feature` go to the methods of `half` marked with `@handles`."""
@@ -126,6 +131,7 @@ class Link:
         except PeerError as error:
             log.error("the peer broke the protocol: %s", error)
             self._lose(ChannelLost(f"the peer broke the protocol: {error.message}"))
+        self._wake_freed()
         self.soon()
 
     def _start(self) -> None:
@@ -157,6 +163,13 @@ class Link:
             writers, self.writers = self.writers, set()  # one that finds no room joins them again
             for stream in writers:
                 stream.wake_writer()
+            self._wake_freed()
+
+    def _wake_freed(self) -> None:
+        """Not who waits for credit of its own: a hundred that stall cost the others nothing."""
+        for number in self.mux.freed():
+            if number in self.streams:
+                self.streams[number].wake_writer()
 
     def _depart(self) -> None:
         if self._lost.done():

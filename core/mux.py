@@ -15,20 +15,17 @@ from typing import Any
 
 from attrs import define, field
 
-from pymirror.core import arrivals, wire
+from pymirror.core import arrivals, room, wire
 from pymirror.core.arrivals import Event
 from pymirror.core.errors import PeerError
-from pymirror.core.lanes import Lanes
+from pymirror.core.lanes import CHUNK, Lanes
 from pymirror.core.message import feature_of
-from pymirror.core.room import Inbox, Outbox
-from pymirror.core.windows import LEAST, Pool, Stream, pools
+from pymirror.core.room import Inbox, Outbox, Requests
+from pymirror.core.windows import TERMS, Pool, Stream, Terms, pools
 from pymirror.core.wire import Frame
 
-CHUNK = 128 << 10
 BLOB_FROM = 4096
 """Bytes of a stream from which on a ZeroMQ part of their own costs less than two copies."""
-LANE_ROOM = 4 * CHUNK
-"""Bytes of one stream that wait to leave; its writer waits beyond."""
 BULK_PER_TURN = 1 << 20
 """Bytes of bulk put into one ZeroMQ message, so that a small request waits for no more than that."""
 CONTROL_PER_TURN = 2 << 20
@@ -37,9 +34,7 @@ MAX_PARTS = wire.MAX_BLOBS // 2
 MUCH = 16 << 20
 """Bytes waiting to leave from which on nobody should add more (see `Mux.congested`)."""
 BULK_MUCH = MUCH // 4
-"""The same for streams: it keeps ZeroMQ busy, and what waits of a thousand of them is little more."""
-MAX_OPEN = 8192
-"""Requests, and streams, that one side may have open at the other at once."""
+"""The same for streams: it keeps ZeroMQ busy."""
 ANSWERS = 0
 """The lane of large requests and replies; the others are named by their stream."""
 
@@ -54,13 +49,11 @@ class Mux:
     _received: int = field(default=0, init=False)
     _acknowledged: int = field(default=0, init=False)
     _told: int = field(default=0, init=False)
-    _last_request: int = field(default=0, init=False)
     _next_stream: int = field(init=False)
     _out: Pool = field(init=False)
     _into: Pool = field(init=False)
     _credits: dict[int, int] = field(factory=dict, init=False)  # what is to be credited, by stream
-    _waiting: set[int] = field(factory=set, init=False)
-    _late: set[int] = field(factory=set, init=False)  # cancelled here, not answered yet
+    _requests: Requests = field(factory=Requests, init=False)
     _asked: dict[int, bool] = field(factory=dict, init=False)  # True: its answer is queued
     _streams: dict[int, Stream] = field(factory=dict, init=False)
     _theirs: set[int] = field(factory=set, init=False)  # opened by the peer, not wholly gone
@@ -73,32 +66,31 @@ class Mux:
 
     def __attrs_post_init__(self) -> None:
         self._next_stream = 1 if self.initiator else 2
-        self._out, self._into = pools(self.initiator)
+        self.agree(TERMS)
+
+    def agree(self, terms: Terms) -> None:
+        """Both sides count by the same terms from now on. Before the first stream."""
+        self._out, self._into = pools(self.initiator, terms)
 
     # Requests and events going out ----------------------------------------------------------
 
     @property
     def full(self) -> bool:
         """The peer takes no further request until one is answered."""
-        return len(self._waiting) + len(self._late) >= MAX_OPEN
+        return self._requests.full
 
     def request(self, message: Any) -> int:
         """Queue a request; the id that its `Answered` will carry."""
         if self.full:
-            raise PeerError(f"more than {MAX_OPEN} requests are open")
-        number = self._last_request % 0xFFFFFFFF + 1
-        while number in self._waiting or number in self._late:
-            number = number % 0xFFFFFFFF + 1
+            raise PeerError(f"more than {room.MAX_OPEN} requests are open")
+        number = self._requests.next()
         self._put(Frame(wire.REQUEST, number, *wire.encode(message)))
-        self._last_request = number
-        self._waiting.add(number)
+        self._requests.opened(number)
         return number
 
     def cancel(self, number: int) -> None:
         """Stop waiting for a request; a late answer is dropped."""
-        if number in self._waiting:
-            self._waiting.discard(number)
-            self._late.add(number)
+        if self._requests.cancelled(number):
             self._put(Frame(wire.CANCEL, number))
 
     def event(self, message: Any) -> None:
@@ -131,8 +123,8 @@ class Mux:
 
     def open(self, message: Any) -> int:
         """Open a stream that begins with `message`; its id."""
-        if len(self._streams) - len(self._theirs & self._streams.keys()) >= MAX_OPEN:
-            raise PeerError(f"more than {MAX_OPEN} streams are open")
+        if len(self._streams) - len(self._theirs & self._streams.keys()) >= room.MAX_OPEN:
+            raise PeerError(f"more than {room.MAX_OPEN} streams are open")
         number = self._next_stream
         while number in self._streams:
             number = (number + 2) & 0xFFFFFFFF
@@ -142,21 +134,34 @@ class Mux:
         return number
 
     def room(self, number: int) -> int:
-        """Bytes that may be written to a stream now; 0 also when its writing half is closed."""
+        """Bytes that may be written to a stream now; 0 also when its writing half is closed.
+
+        0: look again when it is credited, when `freed` names it, or, `crowded`, when something has left.
+        """
         stream = self._streams.get(number)
         if stream is None or not stream.ours_open:
             return 0
-        most = LANE_ROOM if self.queued <= BULK_MUCH else LEAST
-        return max(0, min(self._out.room(stream.out), most - self._lanes.waiting(number)))
+        credit = self._out.room(stream.out)
+        if not credit:
+            self._out.wait(stream.out, number)
+        return min(credit, self._lanes.room(number, self.queued > BULK_MUCH))
+
+    def crowded(self, number: int) -> bool:
+        """As much of the stream waits to leave as may."""
+        return not self._lanes.room(number, self.queued > BULK_MUCH)
+
+    def freed(self) -> list[int]:
+        """Streams that had no room because of others, and have some now; each is named once."""
+        return self._out.freed()
 
     def write(self, number: int, data: bytes) -> None:
         """Queue bytes of a stream; no more than `room` allows. BrokenPipeError when closed."""
         stream = self._streams.get(number)
         if stream is None or not stream.ours_open:
             raise BrokenPipeError(f"stream {number} is closed for writing")
-        room = self._out.room(stream.out)
-        if len(data) > room:
-            raise ValueError(f"stream {number}: {len(data)} bytes with a credit of {room}")
+        credit = self._out.room(stream.out)
+        if len(data) > credit:
+            raise ValueError(f"stream {number}: {len(data)} bytes with a credit of {credit}")
         self._out.wrote(stream.out, len(data))
         if 0 < len(data) < BLOB_FROM:
             self._put(Frame(wire.DATA, number, body=data))
@@ -196,8 +201,8 @@ class Mux:
         stream = self._streams.pop(number, None)
         if stream is None:
             return False
-        self._out.forget(stream.out)
-        self._into.forget(stream.into)
+        self._out.forget(stream.out, number)
+        self._into.forget(stream.into, number)
         return True
 
     def _drop(self, number: int) -> deque[Frame]:
@@ -325,8 +330,8 @@ class Mux:
         return self._stream_frame(frame, stream) if stream else None  # reset here meanwhile
 
     def _request(self, frame: Frame) -> Event | None:
-        if frame.id in self._asked or len(self._asked) >= MAX_OPEN:
-            raise PeerError(f"request {frame.id} is open already, or more than {MAX_OPEN} are")
+        if frame.id in self._asked or len(self._asked) >= room.MAX_OPEN:
+            raise PeerError(f"request {frame.id} is open already, or more than {room.MAX_OPEN} are")
         self._asked[frame.id] = False
         try:
             return arrivals.Requested(frame.id, wire.decode(frame))
@@ -335,12 +340,11 @@ class Mux:
             return None
 
     def _answer(self, frame: Frame) -> Event | None:
-        if frame.id in self._late:
-            self._late.discard(frame.id)
-            return None
-        if frame.id not in self._waiting:
+        waited = self._requests.answered(frame.id)
+        if waited is None:
             raise PeerError(f"an answer to request {frame.id}, which is not open")
-        self._waiting.discard(frame.id)
+        if not waited:
+            return None
         if frame.kind == wire.ERROR:
             return arrivals.Answered(frame.id, error=wire.decode_error(frame.body))
         try:
@@ -351,8 +355,8 @@ class Mux:
     def _opened(self, frame: Frame) -> Event | None:
         number = frame.id
         ours = number % 2 == self._next_stream % 2
-        if ours or number in self._streams or number in self._theirs or len(self._theirs) >= MAX_OPEN:
-            raise PeerError(f"stream {number} cannot be opened, or more than {MAX_OPEN} are")
+        if ours or number in self._streams or number in self._theirs or len(self._theirs) >= room.MAX_OPEN:
+            raise PeerError(f"stream {number} cannot be opened, or more than {room.MAX_OPEN} are")
         self._streams[number] = Stream()
         self._theirs.add(number)
         try:
@@ -393,8 +397,3 @@ class Mux:
         if stream is not None and stream.over:
             self._gone(number)
             self._theirs.discard(number)
-
-
-def refusal(error: Exception) -> list[bytes]:
-    """The message that turns a second connection away."""
-    return [wire.pack(Frame(wire.REFUSED, body=wire.encode_error(error, "")), 0, 0)]

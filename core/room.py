@@ -1,4 +1,4 @@
-"""How many events of a feature may be on their way: what their sender is held to. No I/O, no clock.
+"""How many requests may be open, and events of a feature on their way, of one side. No I/O, no clock.
 
 An event counts from `sent` until the peer acknowledged the frame it left in, not only until it left:
 else a peer that was stopped would find all of what the sockets between held, at once.
@@ -14,6 +14,50 @@ from attrs import define, field
 MAX_EVENTS = 8192
 MAX_EVENT_BYTES = 4 << 20
 """Of one feature. The receiver's own bound (`serving.MAX_EVENTS`) is far above."""
+MAX_OPEN = 8192
+"""Requests, and streams, that one side may have open at the other at once."""
+
+
+@define
+class Requests:
+    """Our own."""
+
+    _last: int = field(default=0, init=False)
+    _waiting: set[int] = field(factory=set, init=False)
+    _late: set[int] = field(factory=set, init=False)  # cancelled here, not answered yet
+
+    @property
+    def full(self) -> bool:
+        return len(self._waiting) + len(self._late) >= MAX_OPEN
+
+    def next(self) -> int:
+        """The id for a new one; it is open from `opened` on."""
+        number = self._last % 0xFFFFFFFF + 1
+        while number in self._waiting or number in self._late:
+            number = number % 0xFFFFFFFF + 1
+        return number
+
+    def opened(self, number: int) -> None:
+        self._last = number
+        self._waiting.add(number)
+
+    def cancelled(self, number: int) -> bool:
+        """False: nobody waits for it."""
+        if number not in self._waiting:
+            return False
+        self._waiting.discard(number)
+        self._late.add(number)
+        return True
+
+    def answered(self, number: int) -> bool | None:
+        """Somebody waits for it. None: it is not open."""
+        if number in self._waiting:
+            self._waiting.discard(number)
+            return True
+        if number in self._late:
+            self._late.discard(number)
+            return False
+        return None
 
 
 @define

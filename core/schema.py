@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 import attrs
 
-from pymirror.core.config import AUTO, Root, place_of
+from pymirror.core.config import place_of
+from pymirror.core.root import AUTO, Root
 from pymirror.core.sieve import Vocabulary
 from pymirror.core.structure import hints
 

@@ -26,6 +26,7 @@ from pymirror.core.feature import INTERCEPTS, Launch, LayerFeature, Process, mar
 from pymirror.core.handshake import NAME as HANDSHAKE
 from pymirror.core.handshake import Goodbye, greet
 from pymirror.core.limit import timeout
+from pymirror.core.windows import TERMS, Terms
 
 log = logging.getLogger("pymirror.core.session")
 
@@ -175,6 +176,7 @@ class Plan:
     heartbeat: float = 3.0
     lease: float = 30.0
     startup_timeout: float = 60.0
+    windows: Terms = TERMS
 
 
 @define
@@ -289,7 +291,8 @@ async def start(
 async def meet(channel: Channel, plan: Plan) -> None:
     """The agent starts its halves. What one of them may not do is told with what would allow it."""
     try:
-        await greet(channel, plan.version, [(part.half, part.config) for part in plan.parts])
+        parts = [(part.half, part.config) for part in plan.parts]
+        await greet(channel, plan.version, parts, plan.windows)
     except OSError as error:
         hint = getattr(plan.runtime, "rights_hint", "") if isinstance(error, PermissionError) else ""
         raise PeerError(error.strerror or str(error), hint) from error

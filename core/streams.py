@@ -13,7 +13,8 @@ from typing import Protocol
 
 from pymirror.core import arrivals
 from pymirror.core.errors import ChannelLost
-from pymirror.core.mux import CHUNK, Mux
+from pymirror.core.lanes import CHUNK
+from pymirror.core.mux import Mux
 
 SMALL = 4096
 """Pieces below are joined: a peer that sends single bytes may not cost an object for each."""
@@ -25,7 +26,7 @@ class Pump(Protocol):
     mux: Mux
     streams: dict[int, ChannelStream]
     writers: set[ChannelStream]
-    """Streams whose writers wait for room."""
+    """Streams whose writers wait until something has left."""
 
     def soon(self) -> None: ...
 
@@ -83,7 +84,7 @@ class ChannelStream:
     def room(self) -> int:
         """Bytes that `write_now` takes; 0: `room` is called when that has changed."""
         found = self._mux.room(self.id)
-        if not found:
+        if not found and self._mux.crowded(self.id):
             self._pump.writers.add(self)
         return found
 
@@ -158,7 +159,7 @@ class ChannelStream:
             self._break(event.error or ConnectionResetError("the stream was closed over there"))
 
     def wake_writer(self) -> None:
-        """The queue went down: a writer that waited for room may look again."""
+        """Something left, or others leave more room: a writer that waited for that may look again."""
         self._room()
 
     def _keep(self, data: bytes) -> None:

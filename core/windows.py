@@ -7,13 +7,17 @@ keep is the pool and LEAST for each stream. Both sides count the same bytes: wri
 
 from __future__ import annotations
 
-from attrs import define, field
+from bisect import bisect_left, insort
+
+from attrs import define, field, frozen
 
 FIRST = 256 << 10
 """Bytes of a new stream's window. It triples with each round trip for which it was too small."""
 LEAST = 8 << 10
 SHARE = 2
 """One stream's window ends where it is half of what is free: alone it may have a third of the pool."""
+SMALLEST = 1 << 20
+"""A pool. Who is held up by one that is not tight has nearly a quarter of it ahead: more than CREDIT_FROM."""
 TO_LAYER = 64 << 20
 """Bytes of the pool for what the layer keeps: 500 MB/s on one stream at 40 ms there and back."""
 TO_AGENT = 24 << 20
@@ -24,6 +28,22 @@ CREDIT_FROM_TIGHT = LEAST // 2
 """The same while half of the pool is used, when windows are down to LEAST."""
 
 
+@frozen
+class Terms:
+    """What both sides must count by, in bytes. The pools are configured, the rest is this checkout's own."""
+
+    to_layer: int = TO_LAYER
+    to_agent: int = TO_AGENT
+    first: int = FIRST
+    least: int = LEAST
+    share: int = SHARE
+    credit_from: int = CREDIT_FROM
+    credit_from_tight: int = CREDIT_FROM_TIGHT
+
+
+TERMS = Terms()
+
+
 @define
 class Window:
     """One direction of one stream."""
@@ -32,6 +52,7 @@ class Window:
     ahead: int = 0  # bytes written, and not credited
     short: bool = False  # its writer had to wait for it since it grew last
     taken: int = 0  # bytes the reader took, of those ahead; known to the reader's side alone
+    needs: int = 0  # bytes that must be free in the pool for its writer, which waits for them; 0: it does not
 
 
 @define
@@ -50,9 +71,9 @@ class Stream:
         return self.end_left and not self.theirs_open and max(self.out.ahead, self.into.ahead) < LEAST
 
 
-def pools(initiator: bool) -> tuple[Pool, Pool]:
+def pools(initiator: bool, terms: Terms) -> tuple[Pool, Pool]:
     """(out, into) of the layer, or else of the agent."""
-    layer, agent = Pool(TO_LAYER), Pool(TO_AGENT)
+    layer, agent = Pool(terms.to_layer), Pool(terms.to_agent)
     return (agent, layer) if initiator else (layer, agent)
 
 
@@ -63,6 +84,7 @@ class Pool:
     size: int
     used: int = field(default=0, init=False)
     tight: bool = field(default=False, init=False)
+    _waiting: list[tuple[int, int]] = field(factory=list, init=False)  # (needs, stream), ascending
 
     # The writer's side ----------------------------------------------------------------------
 
@@ -73,6 +95,30 @@ class Pool:
             return room
         window.short = True
         return 0
+
+    def wait(self, window: Window, stream: int) -> None:
+        """There was no room. Where others leave too little, `freed` names the stream when that has changed.
+
+        Its own credit need not come by then: the reader may have taken less than is worth one. Where its
+        own window is used up it does come, and nothing else helps.
+        """
+        self._wait_no_more(window, stream)
+        if window.size - window.ahead >= CREDIT_FROM_TIGHT:
+            window.needs = SHARE * (window.ahead + CREDIT_FROM_TIGHT)
+            insort(self._waiting, (window.needs, stream))
+
+    def freed(self) -> list[int]:
+        """The streams that `wait` was called for and that there is room for now."""
+        count = bisect_left(self._waiting, (self.size - self.used + 1,))
+        found, self._waiting[:count] = self._waiting[:count], []
+        return [stream for _, stream in found]
+
+    def _wait_no_more(self, window: Window, stream: int) -> None:
+        if window.needs:
+            at = bisect_left(self._waiting, (window.needs, stream))
+            if self._waiting[at : at + 1] == [(window.needs, stream)]:
+                del self._waiting[at]
+            window.needs = 0
 
     def wrote(self, window: Window, size: int) -> None:
         window.ahead += size
@@ -113,7 +159,8 @@ class Pool:
 
     # Both -----------------------------------------------------------------------------------
 
-    def forget(self, window: Window) -> None:
+    def forget(self, window: Window, stream: int) -> None:
+        self._wait_no_more(window, stream)
         self._free(window, window.ahead)
 
     def _free(self, window: Window, size: int) -> None:

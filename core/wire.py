@@ -191,3 +191,8 @@ def decode_error(body: bytes) -> Exception:
     if kind == "os" and 0 < number < 4096:  # the kernel's own bound of errno
         return OSError(number, message)
     return PluginError("", message, hint) if kind == "plugin" else PeerError(message, hint)
+
+
+def refusal(error: Exception) -> list[bytes]:
+    """The message that turns a second connection away."""
+    return [pack(Frame(REFUSED, body=encode_error(error, "")), 0, 0)]

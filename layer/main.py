@@ -106,6 +106,7 @@ def _plan(
         heartbeat=settings.heartbeat,
         lease=settings.lease,
         startup_timeout=settings.startup_timeout,
+        windows=settings.windows,
     )
 
 

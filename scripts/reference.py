@@ -17,7 +17,8 @@ import attrs
 from pymirror.cli import mirrord_keys
 from pymirror.cli.common import vocabulary_of
 from pymirror.core import registry
-from pymirror.core.config import Root, Vocabulary, place_of
+from pymirror.core.config import Vocabulary, place_of
+from pymirror.core.root import Root
 from pymirror.core.schema import schema_of
 from pymirror.core.structure import hints
 

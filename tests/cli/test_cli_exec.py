@@ -236,7 +236,7 @@ def test_a_flag_of_two_is_refused_by_name() -> None:
         target: str = key("", env="OTHER", flags=[Flag(("-t", "--turn"))])
 
     with pytest.raises(
-        PluginError, match=r"the flag --turn is declared by pymirror.core.config.Root.target and by"
+        PluginError, match=r"the flag --turn is declared by pymirror.core.root.Root.target and by"
     ):
         session_flags(vocabulary_of({"other": Other}, {}))
 

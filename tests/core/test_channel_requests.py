@@ -21,7 +21,7 @@ async def test_many_requests_at_once(both: Both) -> None:
 
 
 async def test_more_requests_than_may_be_open_wait(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mux, "MAX_OPEN", 4)
+    monkeypatch.setattr(room, "MAX_OPEN", 4)
     peer = both.layer.peer("test-channel")
     answers = await soon(asyncio.gather(*(peer.request(Ask(n)) for n in range(50))))
     assert [answer.number for answer in answers] == list(range(1, 51))
@@ -112,7 +112,7 @@ async def test_a_cancelled_request_cancels_its_handler(both: Both) -> None:
     request.cancel()
     await soon(both.half.cancelled.wait())
     await soon(both.layer.peer("test-channel").request(Ask(1)))
-    assert not both.layer.mux._late and not both.agent.mux._asked
+    assert not both.layer.mux._requests._late and not both.agent.mux._asked
 
 
 async def test_requests_cancelled_at_once_leave_nothing(both: Both) -> None:
@@ -123,7 +123,7 @@ async def test_requests_cancelled_at_once_leave_nothing(both: Both) -> None:
         request.cancel()
     await soon(peer.request(Ask(1)))
     await soon(peer.request(Ask(1)))
-    assert not both.layer.mux._late and not both.agent.mux._asked
+    assert not both.layer.mux._requests._late and not both.agent.mux._asked
 
 
 async def test_a_request_with_a_limit(both: Both) -> None:
@@ -135,7 +135,7 @@ async def test_a_request_with_a_limit(both: Both) -> None:
 async def test_the_limit_of_a_request_covers_the_wait_for_its_turn(
     both: Both, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mux, "MAX_OPEN", 1)
+    monkeypatch.setattr(room, "MAX_OPEN", 1)
     peer = both.layer.peer("test-channel")
     hanging = asyncio.ensure_future(peer.request(Wait(), timeout=None))
     await soon(both.half.waiting.wait())

@@ -8,8 +8,9 @@ from attrs import frozen
 from config_words import Clock
 
 from pymirror.cli.common import vocabulary_of
-from pymirror.core.config import BUILD_TOOLS, key, resolve
+from pymirror.core.config import key, resolve
 from pymirror.core.errors import ConfigError
+from pymirror.core.root import BUILD_TOOLS
 from pymirror.runtimes.kubernetes.config import Config as Kubernetes
 from pymirror.runtimes.kubernetes.config import default_image
 from pymirror.runtimes.process.config import Config as Process
@@ -253,6 +254,14 @@ def test_warnings(settle: Any) -> None:
         ),
         ({"startup_retry": {"max": 1}}, "startup_retry.max: unknown key"),
         ({"session": {"heartbeat": 0}}, "session.heartbeat: must be above 0, got 0.0"),
+        (
+            {"session": {"in_flight_to_agent": (1 << 20) - 1}},
+            "session.in_flight_to_agent: must be at least 1048576 (1 MiB), got 1048575",
+        ),
+        (
+            {"session": {"in_flight_to_layer": 1 << 50}},
+            "session.in_flight_to_layer: 1125899906842624 is more than half of the memory there is (",
+        ),
         ({"session": {"lease": 1}}, "session.lease: must be at least three heartbeats"),
         ({"engine": "ptrace"}, "engine: 'ptrace' is not one of auto, seccomp"),
         ({"skip_build_tools": "no"}, "skip_build_tools: expected true or false, got the text 'no'"),

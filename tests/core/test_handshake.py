@@ -4,11 +4,12 @@ from contextlib import AsyncExitStack
 from typing import ClassVar
 
 import pytest
-from attrs import frozen
+from attrs import evolve, frozen
 
 from pymirror.core.errors import PeerError, PluginError
 from pymirror.core.feature import AgentFeature
-from pymirror.core.handshake import Desk, Goodbye, Hello, check_versions
+from pymirror.core.handshake import Desk, Goodbye, Hello, Welcome, check_versions, greet
+from pymirror.core.windows import FIRST, TERMS, Terms
 
 
 @frozen
@@ -38,8 +39,12 @@ class FakeChannel:
     def serve(self, feature, half):
         self.served[feature] = half
 
+    def agree(self, terms):
+        self.terms = terms
 
-HELLO = Hello("1", {"half": 1}, {"half": b"\x81\xa4word\xa1y"})
+
+SMALL = Terms(to_layer=5 << 20, to_agent=3 << 20)
+HELLO = Hello("1", {"half": 1}, {"half": b"\x81\xa4word\xa1y"}, SMALL)
 
 
 @pytest.mark.parametrize(
@@ -62,18 +67,49 @@ async def test_halves_start_with_the_layers_configuration_and_are_closed():
     async with AsyncExitStack() as stack:
         desk = Desk(channel, "1", lambda names: {"half": Half}, "target", stack, lambda: None)
         welcome = await desk.hello(HELLO)
-        assert welcome.features == {"half": 1}
+        assert welcome.features == {"half": 1} and welcome.windows == channel.terms == SMALL
         assert isinstance(channel.served["half"], Half)
         with pytest.raises(PeerError, match="greeted already"):
             await desk.hello(HELLO)
     assert Half.log_of_events == [("start", Config("y"), "target"), "close"]
 
 
+@pytest.mark.parametrize(
+    ("windows", "words"),
+    [
+        (Terms(first=7, share=3), f"differently: first 7 here, {FIRST} there; share 3 here, 2 there"),
+        (
+            Terms(to_agent=1 << 50),
+            "session.in_flight_to_agent: 1125899906842624 is more than half of the memory",
+        ),
+    ],
+)
+async def test_windows_that_the_agent_cannot_keep_to_are_refused(windows, words):
+    channel = FakeChannel()
+    async with AsyncExitStack() as stack:
+        desk = Desk(channel, "1", lambda names: {"half": Half}, None, stack, lambda: None)
+        with pytest.raises(PeerError, match=words) as caught:
+            await desk.hello(evolve(HELLO, windows=windows))
+    assert caught.value.hint and not channel.served
+
+
+async def test_an_agent_that_counts_otherwise_is_refused_by_the_layer():
+    class Other(FakeChannel):
+        def peer(self, feature):
+            return self
+
+        async def request(self, message):
+            return Welcome("1", {}, Terms(first=7))
+
+    with pytest.raises(PeerError, match=f"first {FIRST} here, 7 there"):
+        await greet(Other(), "1", [])
+
+
 async def test_a_configuration_that_does_not_fit_is_refused():
     async with AsyncExitStack() as stack:
         desk = Desk(FakeChannel(), "1", lambda names: {"half": Half}, None, stack, lambda: None)
         with pytest.raises(PluginError, match="half: the agent cannot read"):
-            await desk.hello(Hello("1", {"half": 1}, {"half": b"\x81\xa4word\x07"}))
+            await desk.hello(Hello("1", {"half": 1}, {"half": b"\x81\xa4word\x07"}, TERMS))
 
 
 async def test_goodbye_is_passed_on():

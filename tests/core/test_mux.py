@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pymirror.core import arrivals, mux, windows, wire
+from pymirror.core import arrivals, lanes, mux, room, windows, wire
 from pymirror.core.errors import PeerError
 from pymirror.core.message import message
 from pymirror.core.mux import Mux
@@ -125,12 +125,12 @@ def test_a_cancelled_request_is_told_and_its_late_answer_dropped() -> None:
 def test_numbers_wrap_and_skip_what_is_open() -> None:
     talk = Transcript()
     first = talk.layer.request(Ask(1))
-    talk.layer._last_request = 0xFFFFFFFF
+    talk.layer._requests._last = 0xFFFFFFFF
     assert (first, talk.layer.request(Ask(2))) == (1, 2)
 
 
 def test_no_more_requests_than_the_peer_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mux, "MAX_OPEN", 2)
+    monkeypatch.setattr(room, "MAX_OPEN", 2)
     talk = Transcript()
     one, _ = talk.layer.request(Ask(1)), talk.layer.request(Ask(2))
     talk.exchange()
@@ -316,7 +316,7 @@ def test_lanes_take_turns_and_control_goes_first() -> None:
 def test_a_message_holds_a_bounded_amount_of_bulk() -> None:
     talk = Transcript()
     for number in [opened(talk) for _ in range(8)]:
-        write_all(talk, number, mux.LANE_ROOM)
+        write_all(talk, number, lanes.LANE_ROOM)
     while parts := talk.layer.take():
         assert sum(map(len, parts)) <= mux.BULK_PER_TURN + mux.CHUNK + 1000
         talk.agent.receive([bytes(part) for part in parts])
@@ -379,7 +379,7 @@ def test_cheating_ends_the_connection() -> None:
 
 
 def test_what_a_peer_that_does_not_read_may_open_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mux, "MAX_OPEN", 3)
+    monkeypatch.setattr(room, "MAX_OPEN", 3)
     raw = Raw()
     for number in (1, 2, 3):
         raw.say(wire.REQUEST, number, "test-mux/Gone", b"\0\x80")

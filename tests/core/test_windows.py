@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
-from pymirror.core.windows import CREDIT_FROM, CREDIT_FROM_TIGHT, FIRST, LEAST, SHARE, Pool, Window
+from pymirror.core.arrivals import Credited, Received
+from pymirror.core.message import message
+from pymirror.core.testing import Transcript
+from pymirror.core.windows import (
+    CREDIT_FROM,
+    CREDIT_FROM_TIGHT,
+    FIRST,
+    LEAST,
+    SHARE,
+    SMALLEST,
+    Pool,
+    Terms,
+    Window,
+)
 
 MIB = 1 << 20
+
+
+@message("test-windows")
+class Begin:
+    pass
 
 
 def filled(pool: Pool, window: Window) -> int:
@@ -57,6 +77,111 @@ def test_more_credit_than_was_used_and_more_bytes_than_the_pool_are_seen() -> No
     pool, window = Pool(MIB), Window()
     assert pool.arrived(window, MIB + 2 * LEAST, 2)
     assert not pool.arrived(window, 1, 2)
+
+
+def test_who_has_too_little_because_of_others_is_named_once_they_leave_enough() -> None:
+    pool, large, small = Pool(MIB), Window(size=MIB), Window(size=MIB)
+    filled(pool, large)
+    filled(pool, small)
+    pool.wait(large, 1)
+    pool.wait(small, 3)
+    pool.wait(small, 3)
+    assert pool.freed() == []
+    lacks = SHARE * (small.ahead + CREDIT_FROM_TIGHT) - (pool.size - pool.used)
+    pool.credited(large, lacks - 1)
+    assert pool.freed() == [] and not pool.room(small)
+    pool.credited(large, 1)
+    assert pool.freed() == [3] and pool.room(small)
+    assert pool.freed() == []
+    pool.forget(small, 3)
+    pool.credited(large, large.ahead // 2)
+    assert pool.freed() == [1]
+
+
+def test_who_waits_for_its_own_credit_is_not_named_and_nobody_who_is_gone() -> None:
+    pool, own, other, gone = Pool(64 * MIB), Window(), Window(size=64 * MIB), Window(size=64 * MIB)
+    for number, window in enumerate((own, gone, other)):
+        filled(pool, window)
+        pool.wait(window, number)
+    pool.forget(gone, 1)
+    pool.credited(other, other.ahead)
+    assert pool.freed() == [2] and not pool.room(own)
+
+
+def test_who_was_held_up_by_others_and_has_too_little_ahead_for_a_credit_is_told_by_theirs() -> None:
+    """What was on its way filled the pool for the writer; for the reader, who took it as it came, it never did."""
+    talk, credited = Transcript(), set()
+    for side in (talk.layer, talk.agent):
+        side.agree(Terms(4 * MIB, 4 * MIB))
+    *others, last = [talk.layer.open(Begin()) for _ in range(9)]
+    for number in (*others, last):
+        talk.layer._streams[number].out.size = 4 * MIB
+        while room := talk.layer.room(number):
+            talk.layer.write(number, bytes(room))
+    assert CREDIT_FROM_TIGHT < talk.layer._streams[last].out.ahead < CREDIT_FROM
+    while talk.layer.pending:
+        for event in talk.carry("layer"):
+            if isinstance(event, Received):
+                talk.agent.consumed(event.stream, len(event.data))
+        credited |= {event.stream for event in talk.carry("agent") if isinstance(event, Credited)}
+    assert credited == {*others}
+    assert last in talk.layer.freed() and talk.layer.room(last)
+
+
+class Told:
+    """Writers that look for room only when they are told to, and readers that take what they like."""
+
+    def __init__(self, seed: int, pool: int, streams: int, stalled: int) -> None:
+        self.chance, self.talk = random.Random(seed), Transcript()
+        self.quick = self.chance.choice((0.0, 0.5, 1.0))
+        for side in (self.talk.layer, self.talk.agent):
+            side.agree(Terms(pool, pool))
+        self.numbers = [self.talk.layer.open(Begin()) for _ in range(streams)]
+        self.stalled = set(self.numbers[:stalled])
+        self.left = {number: self.chance.randrange(1, 3 * MIB) for number in self.numbers}
+        self.unread = dict.fromkeys(self.numbers, 0)
+
+    def write(self, number: int) -> None:
+        layer = self.talk.layer
+        while self.left[number] and (room := layer.room(number)):
+            size = min(room, self.left[number])
+            layer.write(number, bytes(size))
+            self.left[number] -= size
+
+    def carry(self) -> bool:
+        """One message each way. False: there was none."""
+        layer, crowded = self.talk.layer, [n for n in self.numbers if self.talk.layer.crowded(n)]
+        lines = len(self.talk.lines)
+        for event in self.talk.carry("layer"):
+            if isinstance(event, Received):
+                self.unread[event.stream] += len(event.data)
+        credited = [event.stream for event in self.talk.carry("agent") if isinstance(event, Credited)]
+        for number in (*crowded, *credited, *layer.freed()):
+            self.write(number)
+        return len(self.talk.lines) > lines
+
+    def read(self) -> bool:
+        """Some of what is there, of some streams. False: there was nothing."""
+        there = [n for n in self.numbers if self.unread[n] and n not in self.stalled]
+        quick = self.chance.random() < self.quick
+        for number in self.chance.sample(there, self.chance.randint(min(1, len(there)), len(there))):
+            size = self.unread[number] if quick else self.chance.randint(1, self.unread[number])
+            self.unread[number] -= size
+            self.talk.agent.consumed(number, size)
+        return bool(there)
+
+
+@pytest.mark.parametrize("pool", [SMALLEST, 4 * MIB])
+@pytest.mark.parametrize(("moving", "stalled"), [(1, 0), (2, 1), (24, 60)])
+@pytest.mark.parametrize("seed", range(2))
+def test_nobody_waits_for_ever_who_waits_to_be_told(seed: int, moving: int, stalled: int, pool: int) -> None:
+    told = Told(seed, pool, moving + stalled, stalled)
+    for number in told.numbers:
+        told.write(number)
+    while told.carry() | told.read():
+        pass
+    assert not any(told.left[number] for number in told.numbers if number not in told.stalled)
+    assert sum(told.unread.values()) <= pool + len(told.numbers) * LEAST
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 
 from pymirror.core.errors import PeerError
 from pymirror.core.handshake import Hello, check_versions
+from pymirror.core.windows import TERMS
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "pymirror-clock"
 FIND = """
@@ -68,7 +69,7 @@ def test_the_command_has_its_flag(installed: tuple[Path, Path]) -> None:
 
 def test_another_version_is_refused_by_name() -> None:
     with pytest.raises(PeerError, match="feature clock: version 1 on this side, 2 in the agent"):
-        check_versions(Hello("1", {"clock": 1}, {}), "1", {"clock": 2})
+        check_versions(Hello("1", {"clock": 1}, {}, TERMS), "1", {"clock": 2})
 
 
 def test_it_is_not_installed_here() -> None:
