@@ -39,14 +39,19 @@ async def ran(*command: object) -> Ran:
 
 
 async def run(
-    pid: int, *program: object, network: dict[str, Any], trace: bool = True, prefix: Sequence[str] = ()
+    pid: int,
+    *program: object,
+    network: dict[str, Any],
+    session: dict[str, Any] | None = None,
+    trace: bool = True,
+    prefix: Sequence[str] = (),
 ) -> Ran:
     """Under `pymirror exec` with the process `pid` as its target, and env, fs and hostname off.
 
-    network: `feature.network`. prefix: words before the command.
+    network: `feature.network`. session: its section. prefix: words before the command.
     """
     chosen = {"fs": "local", "env": False, "hostname": False, "network": network}
-    configuration = json.dumps({"feature": chosen, "skip_build_tools": False})
+    configuration = json.dumps({"feature": chosen, "session": session or {}, "skip_build_tools": False})
     command = [sys.executable, "-m", "pymirror.cli.main", "exec", "-f", "-", "-t", f"process/{pid}"]
     made = await asyncio.create_subprocess_exec(
         *prefix, *command, *(["--trace"] if trace else []), "--", *map(str, program),
@@ -69,9 +74,9 @@ class Pod:
     pid: int
     servers: asyncio.StreamReader
 
-    async def run(self, *program: object, feature: dict[str, Any] | None = None, trace: bool = True) -> Ran:
+    async def run(self, *program: object, feature: dict[str, Any] | None = None, **more: Any) -> Ran:
         """See `run`, with dns off; feature: of `feature.network`."""
-        return await run(self.pid, *program, network={"dns": False, **(feature or {})}, trace=trace)
+        return await run(self.pid, *program, network={"dns": False, **(feature or {})}, **more)
 
     async def truth(self, *program: object) -> Ran:
         """What it says in the target's network itself, without pymirror."""
