@@ -14,6 +14,7 @@ from shell import PIP, cached, run
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent.parent
 SOURCES = "core features agent runtimes layer cli setup.cfg README.md LICENSE".split()
+MADE = "build dist .venv .tox .nox".split()  # in a third party's folder: what its tools put there
 # The agent uses none of the native parts, and the builder's version is written into a wheel: so it is pinned.
 PYPROJECT = '[build-system]\nrequires = ["setuptools==84.2.1"]\nbuild-backend = "setuptools.build_meta"\n'
 
@@ -31,10 +32,11 @@ def install(site: Path, work: Path, version: str, extra: list[str]) -> None:
         "wheels", [version, *pinned], *PIP, "install", *options(version), "--target", "site", *pinned
     )
     shutil.copytree(done / "site", site, ignore=shutil.ignore_patterns("bin", "__pycache__"))
-    unzip(built(copy(work / "source"), work / "own"), site)
+    unzip(built(own(work / "source"), work / "own"), site)
     for number, package in enumerate(extra):
         if Path(package).is_dir():
-            package = str(built(Path(package).resolve(), work / f"extra{number}"))
+            source = copied(Path(package), work / f"source{number}")
+            package = str(built(source, work / f"extra{number}"))
         run(*PIP, "install", *options(version), "--upgrade", "--target", site, package)
     shutil.rmtree(site / "bin", ignore_errors=True)
 
@@ -50,7 +52,16 @@ def unzip(wheel: Path, site: Path) -> None:
         packed.extractall(site)
 
 
-def copy(source: Path) -> Path:
+def copied(package: Path, source: Path) -> Path:
+    """A third party's folder: pip builds in place, and theirs stays as it is, also for two builds at once."""
+
+    def left(folder: str, names: list[str]) -> list[str]:
+        return [name for name in names if folder == str(package) and name in MADE]
+
+    return shutil.copytree(package, source, symlinks=True, ignore=left)
+
+
+def own(source: Path) -> Path:
     """What the agent's pymirror is built from: this checkout's Python, without its native parts."""
     source.mkdir()
     ignored = shutil.ignore_patterns("__pycache__", "*.so", "*.o", "image")

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-BUILD = (sys.executable, str(ROOT / "agent/image/build.py"), "--with", str(ROOT / "examples/pymirror-clock"))
+CLOCK = ROOT / "examples/pymirror-clock"
+BUILD = (sys.executable, str(ROOT / "agent/image/build.py"), "--with", str(CLOCK))
 TAG = ("--tag", "localhost/pymirror-agent:clock")
 SMALL = 60e6  # compressed; pulled once per node
 
@@ -61,7 +62,7 @@ def opened(path: Path) -> tuple[dict[str, Any], list[str], tarfile.TarFile]:
 @pytest.mark.timeout(600)
 def test_two_builds_are_one_image(tmp_path: Path, clock_archive: Path) -> None:
     """Both at once, with different masks: neither order nor time nor the user's habits go in."""
-    outputs = [clock_archive, tmp_path / "two.tar"]
+    outputs, before = [clock_archive, tmp_path / "two.tar"], sorted(CLOCK.iterdir())
     builds = [
         subprocess.Popen(
             [*BUILD, *TAG, "--output", str(output)], stderr=subprocess.PIPE, text=True, umask=umask
@@ -70,6 +71,7 @@ def test_two_builds_are_one_image(tmp_path: Path, clock_archive: Path) -> None:
     ]
     ended = [(build.communicate()[1], build.returncode) for build in builds]
     assert [code for _, code in ended] == [0, 0], ended
+    assert sorted(CLOCK.iterdir()) == before, "nothing is left in the third party's folder"
     assert outputs[0].read_bytes() == outputs[1].read_bytes()
     assert outputs[0].stat().st_size < SMALL
     config, names, layer = opened(outputs[0])
