@@ -11,6 +11,7 @@ import asyncio
 import logging
 import os
 import re
+import signal
 import sys
 from collections import deque
 from collections.abc import Sequence
@@ -90,7 +91,7 @@ class Runtime:
         )
         words: deque[str] = deque(maxlen=50)
         listening = asyncio.ensure_future(_listen(agent, words))
-        undo.push_async_callback(end, agent, listening)
+        undo.push_async_callback(end, agent, _pidfd(agent.pid), listening)
         ready = await _ready(agent, words, listening, min(READY_WITHIN, order.within))
         return Endpoint(f"tcp://127.0.0.1:{ready.port}", ready.key)
 
@@ -158,18 +159,38 @@ def agent_command(pid: int | None, order: AgentOrder, parent: int) -> list[str]:
     ]
 
 
-async def end(agent: asyncio.subprocess.Process, listening: asyncio.Future[None]) -> None:
-    """TERM, KILL after a grace, and wait: the agent is gone when this returns."""
-    with suppress(ProcessLookupError):  # it has ended by itself
-        agent.terminate()
+def _pidfd(pid: int) -> int:
+    """-1: it has ended, and its number may be another's now."""
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        return -1
+
+
+async def end(agent: asyncio.subprocess.Process, pidfd: int, listening: asyncio.Future[None]) -> None:
+    """TERM, KILL after a grace, and wait: the agent is gone when this returns. pidfd: is closed.
+
+    Never by asyncio's terminate(): it looks whether the child has ended, and if it has, takes the status
+    away from the thread that waits for it.
+    """
+    _send(pidfd, signal.SIGTERM)
     try:
         async with timeout(END_WITHIN):
             await agent.wait()
     except asyncio.TimeoutError:
         log.warning("the agent %d did not end on TERM: killed", agent.pid)
-        agent.kill()
+        _send(pidfd, signal.SIGKILL)
         await agent.wait()
+    finally:
+        if pidfd >= 0:
+            os.close(pidfd)
     await listening
+
+
+def _send(pidfd: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):  # it has ended by itself
+        if pidfd >= 0:
+            signal.pidfd_send_signal(pidfd, number)
 
 
 async def _listen(agent: asyncio.subprocess.Process, words: deque[str]) -> None:
