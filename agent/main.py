@@ -22,7 +22,7 @@ from importlib.metadata import version
 
 from attrs import frozen
 
-from pymirror.agent import network, rights
+from pymirror.agent import namespaces, network, rights
 from pymirror.agent.find import find_container
 from pymirror.agent.logs import configure, level_of
 from pymirror.agent.target import OwnTarget, ProcessTarget
@@ -97,11 +97,14 @@ def find_target(order: argparse.Namespace) -> ProcessTarget | OwnTarget:
     """The target the command line names. UserError, SupportError."""
     if order.none:
         return OwnTarget()
-    if order.container_id is None:
-        return ProcessTarget(order.pid)
-    choice = find_container(order.container_id)
-    log.info("target: process %d, %s", choice.pid, choice.reason)
-    return ProcessTarget(choice.pid)
+    pid = order.pid
+    if order.container_id is not None:
+        choice = find_container(order.container_id)
+        log.info("target: process %d, %s", choice.pid, choice.reason)
+        pid = choice.pid
+    if os.geteuid() != 0:  # root has its rights where it is, and what it names as owner is meant there
+        namespaces.join_user(pid)
+    return ProcessTarget(pid)
 
 
 async def serve(order: argparse.Namespace, target: ProcessTarget | OwnTarget) -> int:

@@ -1,15 +1,17 @@
-"""Looking into a namespace of the target from a child that enters it and ends.
+"""Namespaces of the target: whether the agent is in one, taking part in its user namespace, its host name.
 
-Nothing here changes the agent itself. Call before threads exist (it forks), and before
-capabilities are dropped: joining a UTS namespace needs SYS_ADMIN over it, which the user who
-made the user namespace has without being root.
+Call before threads exist (one forks; a user namespace takes no process with threads), and before
+capabilities are dropped.
 """
 
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 from collections.abc import Callable
+
+log = logging.getLogger("pymirror.agent.namespaces")
 
 CLONE_NEWUTS = 0x04000000
 CLONE_NEWUSER = 0x10000000
@@ -25,17 +27,35 @@ def same(pid: int, kind: str) -> bool:
         return False
 
 
+def join_user(pid: int) -> None:
+    """Take part in the process's user namespace, if that is another one and this user made it.
+
+    Whoever made a user namespace has every right over what belongs to it (user_namespaces(7)), once
+    inside: an ordinary user's own sandbox is entered so, by a user who is nobody otherwise.
+    """
+    if same(pid, "user"):
+        return
+    try:
+        descriptor = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        log.debug("the user namespace of process %d may not be looked at: %s", pid, error)
+        return
+    try:
+        if _libc.setns(descriptor, CLONE_NEWUSER) != 0:
+            log.debug(
+                "the user namespace of process %d is not joined: %s", pid, os.strerror(ctypes.get_errno())
+            )
+    finally:
+        os.close(descriptor)
+
+
 def hostname_inside(pidfd: int) -> bytes | None:
-    """The host name in the UTS namespace of the process, or None without the right to enter it."""
-    for flags in (CLONE_NEWUTS, CLONE_NEWUTS | CLONE_NEWUSER):
-        name = _in_child(lambda flags=flags: _entered_hostname(pidfd, flags))  # type: ignore[misc]
-        if name:
-            return name
-    return None
+    """The host name in the process's UTS namespace, or None without the right to enter it (SYS_ADMIN)."""
+    return _in_child(lambda: _entered_hostname(pidfd)) or None
 
 
-def _entered_hostname(pidfd: int, flags: int) -> bytes:
-    if _libc.setns(pidfd, flags) != 0:
+def _entered_hostname(pidfd: int) -> bytes:
+    if _libc.setns(pidfd, CLONE_NEWUTS) != 0:
         return b""
     return os.uname().nodename.encode("utf-8", "surrogateescape")
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -11,7 +13,9 @@ from typing import Any
 
 import pytest
 
-from pymirror.agent.network import Network, shared
+from pymirror.agent.main import find_target, parse
+from pymirror.agent.namespaces import CLONE_NEWUSER
+from pymirror.agent.network import CLONE_NEWNET, Network, shared
 from pymirror.runtimes.process.sandbox import Sandbox
 from tests.sandbox.pod_network import run
 from tests.sandbox.test_agent_rights import USER, as_user
@@ -125,3 +129,36 @@ async def test_the_namespace_shared_is_seen_without_any_right() -> None:
     async with Sandbox.start() as sandbox:
         assert as_user(USER, frozenset(), lambda: shared(os.getppid())) is True
         assert as_user(USER, frozenset(), lambda: shared(sandbox.pid)) is False
+
+
+def own_sandbox() -> int:
+    """A child in namespaces that it made without being root; ended by `in_own_sandbox`."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    ready, told = os.pipe()
+    child = os.fork()
+    if child == 0:
+        made = libc.unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0
+        libc.prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE, which another user's test has taken from us
+        os.write(told, b"1" if made else b"0")
+        signal.pause()
+        os._exit(1)
+    assert os.read(ready, 1) == b"1"
+    return child
+
+
+def in_own_sandbox() -> list[object]:
+    """Where an ordinary user's agent works, with the rights its threads have left, and where the target is."""
+    pid = own_sandbox()
+    try:
+        there = os.stat(f"/proc/{pid}/ns/net").st_ino
+        target = find_target(parse(["--layer-key=none", f"--pid={pid}"]))
+        found = asyncio.run(
+            target.in_network(lambda: (os.stat("/proc/thread-self/ns/net").st_ino, rights_left()[0]))
+        )
+        return [found[0] == there, found[1], os.stat("/proc/self/ns/net").st_ino == there]
+    finally:
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_an_ordinary_users_own_sandbox_is_entered() -> None:
+    assert as_user(USER, frozenset(), in_own_sandbox) == [True, "0" * 16, False]
