@@ -16,7 +16,12 @@ from collections.abc import Mapping, Sequence
 from attrs import frozen
 
 from pymirror.core.session import Report
-from pymirror.runtimes.process.sandbox import Sandbox
+from pymirror.runtimes.process.sandbox import FILES, Sandbox
+
+SERVES = ("/usr/bin/python3", "-m", "http.server", "8080", "--bind", "127.0.0.1", "--directory", "/data")
+"""What runs in the sandbox: it answers there alone, under a name that is known there alone."""
+HOSTS = {"/etc/hosts": FILES["/etc/hosts"] + b"127.0.0.1\torders.demo.svc\n"}
+_FETCH = 'from urllib.request import urlopen; print(urlopen("http://orders.demo.svc:8080/store.json").read())'
 
 _START = "import sys; from pymirror.cli.main import main; sys.exit(main())"
 
@@ -42,9 +47,14 @@ SCENES = (
         "demo",
     ),
     Scene(
-        "a program of this machine: its interpreter and modules from here, its data from the pod",
-        (sys.executable, "-c", "import json; print(json.load(open('/data/store.json')))"),
+        "a program of this machine, its interpreter and modules from here, its data from the pod",
+        (sys.executable, "-c", 'import json; print(json.load(open("/data/store.json")))'),
         "'orders': 3",
+    ),
+    Scene(
+        "a server that only the pod can reach, by a name that only the pod knows",
+        (sys.executable, "-c", _FETCH),
+        '"orders": 3',
     ),
 )
 
@@ -53,7 +63,7 @@ async def run(report: Report, scenes: Sequence[Scene] = SCENES) -> int:
     """Start a sandbox, play the scenes; 0 if each showed what it should, else 1. SupportError."""
     report.step("starting a sandbox: own root, network, processes and host name")
     failed = []
-    async with Sandbox.start() as sandbox:
+    async with Sandbox.start(files={**FILES, **HOSTS}, command=SERVES) as sandbox:
         report.ready([f"the sandbox stands for a pod: process {sandbox.pid}, host name {sandbox.hostname}"])
         for scene in scenes:
             if not await _play(scene, sandbox, report):
@@ -67,10 +77,10 @@ async def run(report: Report, scenes: Sequence[Scene] = SCENES) -> int:
 
 async def _play(scene: Scene, sandbox: Sandbox, report: Report) -> bool:
     target = f"process/{sandbox.pid}"
-    report.info(f"\n{scene.title}")
+    report.info(f"{scene.title}:")
     report.info(f"$ pymirror exec -t {target} -- {shlex.join([_short(part) for part in scene.command])}")
     status, output = await run_scene(target, scene.command)
-    sys.stdout.write(output)
+    sys.stdout.write(output if output.endswith("\n") else f"{output}\n")
     sys.stdout.flush()
     return status == 0 and scene.expected in output
 
