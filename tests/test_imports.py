@@ -56,6 +56,29 @@ def test_imports(path: Path) -> None:
     assert not bad
 
 
+def feature_of(name: str) -> str:
+    """The feature that a module (dotted, without `pymirror`) is part of; empty: none."""
+    return next((each for each in FEATURES if f"{name}.".startswith(f"{each}.")), "")
+
+
+FEATURES = sorted(
+    ".".join(p.relative_to(ROOT).parts[:-1])
+    for p in FILES
+    if p.is_relative_to(ROOT / "features") and p.name == "layer.py"
+)
+"""What several of them use stands above them."""
+
+
+def test_no_feature_imports_another() -> None:
+    assert {"features.fs", "features.network.dns", "features.network.outgoing"} <= set(FEATURES)
+    found = set()
+    for path in FILES:
+        own = feature_of(".".join(path.relative_to(ROOT).with_suffix("").parts))
+        others = {feature_of(i.removeprefix("pymirror.")) for i in imports(path)} - {"", own}
+        found |= {(own, other) for other in others if own}
+    assert not found
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_waits_are_limited_by_what_keeps_cancellations(path: Path) -> None:
     calls = [node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)]
@@ -63,12 +86,13 @@ def test_waits_are_limited_by_what_keeps_cancellations(path: Path) -> None:
 
 
 PURE = [
-    *(f"features/network/outgoing/{name}.py" for name in ("filter", "rules", "messages", "debuggers")),
+    *(f"features/network/outgoing/{name}.py" for name in ("rules", "forms", "messages", "debuggers")),
     *(
         f"features/network/dns/{name}.py"
         for name in ("names", "lookupfiles", "cache", "header", "packets", "messages")
     ),
     "features/network/names.py",
+    "features/network/filter.py",
     *(
         f"core/{name}.py"
         for name in (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import frozen
 
 from pymirror.core.config import every, key, not_negative, positive
-from pymirror.features.network.outgoing.filter import parse
+from pymirror.features.network.filter import parse
 
 FORM = "an entry is a name without wildcards, or an address or network for reverse lookups"
 

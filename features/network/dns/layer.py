@@ -34,8 +34,8 @@ from pymirror.features.network.dns.names import Rules, spoken
 from pymirror.features.network.dns.snapshot import Snapshot
 from pymirror.features.network.dns.upstream import PORT, Upstream, here
 from pymirror.features.network.dns.view import View
+from pymirror.features.network.filter import parse
 from pymirror.features.network.names import Lookup, Names, OutgoingFilter
-from pymirror.features.network.outgoing.filter import parse
 
 SHORT_CUTS = (
     b"/run/nscd/socket",

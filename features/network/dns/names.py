@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 from attrs import evolve, frozen
 
 from pymirror.features.network.dns.config import Filter
+from pymirror.features.network.filter import IP, Entry, parse
 from pymirror.features.network.names import canonical
-from pymirror.features.network.outgoing.filter import IP, Entry, parse
 
 
 @frozen

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from attrs import frozen
 
 from pymirror.core.config import every, key, not_negative, positive, regex
-from pymirror.features.network.outgoing.filter import parse
+from pymirror.features.network.filter import parse
 from pymirror.features.network.outgoing.forms import advice
 
 

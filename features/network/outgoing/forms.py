@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 
-from pymirror.features.network.outgoing.filter import TRANSPORTS, parse
+from pymirror.features.network.filter import TRANSPORTS, parse
 
 FORM = "an entry is [tcp|udp|any://][name | ip | [ipv6] | cidr][:port]"
 PORTS = {

@@ -15,8 +15,8 @@ from attrs import frozen
 
 from pymirror.core.call import Call
 from pymirror.core.patterns import Pattern
+from pymirror.features.network.filter import IP, Entry, matching, parse, resolving, unresolved
 from pymirror.features.network.outgoing.config import Config
-from pymirror.features.network.outgoing.filter import IP, Entry, matching, parse, resolving, unresolved
 
 
 class Place(enum.Enum):

@@ -12,7 +12,7 @@ from attrs import frozen
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pymirror.features.network.outgoing.filter import Entry, matching, parse
+from pymirror.features.network.filter import Entry, matching, parse
 from pymirror.features.network.outgoing.forms import advice
 
 BITS = {socket.AF_INET: 32, socket.AF_INET6: 128}
