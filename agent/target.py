@@ -6,7 +6,6 @@ used again later can never be taken for the target. The target is never changed 
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import logging
 import os
@@ -15,16 +14,13 @@ from typing import TypeVar
 
 from pymirror.agent import namespaces
 from pymirror.agent.network import Network
+from pymirror.core.below import IN_ROOT, NO_MAGICLINKS, open_below
 from pymirror.core.errors import SupportError, UserError
 
 log = logging.getLogger("pymirror.agent.target")
 
 T = TypeVar("T")
 
-_OPENAT2 = 437  # the same number on every architecture (Linux 5.6)
-_RESOLVE_NO_MAGICLINKS = 0x02
-_RESOLVE_IN_ROOT = 0x10
-_libc = ctypes.CDLL(None, use_errno=True)
 _FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -175,18 +171,9 @@ class OwnTarget:
         os.close(self.root)
 
 
-class _How(ctypes.Structure):
-    _fields_ = [("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64)]
-
-
 def open_inside(root: int, path: bytes) -> int:
     """Open for reading below `root`; no link or `..` leads out of it. OSError."""
-    how = _How(os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
-    made = _libc.syscall(_OPENAT2, root, path, ctypes.byref(how), ctypes.sizeof(how))
-    if made < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code), path)
-    return int(made)
+    return open_below(root, path, os.O_RDONLY | os.O_NONBLOCK, IN_ROOT | NO_MAGICLINKS)
 
 
 def parse_environ(block: bytes) -> dict[bytes, bytes]:

@@ -21,8 +21,8 @@ from collections.abc import Callable
 from attrs import frozen
 
 from pymirror.core.errors import SupportError
+from pymirror.core.syscalls import syscall
 
-_FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432  # one number on every architecture (Linux 5.2)
 _FLAG, _STRING, _CREATE = 0, 1, 6
 _CLOEXEC = 1
 _MOUNT_ATTR = 0x2 | 0x4 | 0x10  # nosuid, nodev, noatime
@@ -103,22 +103,18 @@ async def unmount(made: Mount) -> None:
 
 
 def _may_mount() -> bool:
-    fd = _libc.syscall(_FSOPEN, b"fuse", _CLOEXEC)
-    if fd < 0:
+    try:
+        os.close(syscall("fsopen", b"fuse", _CLOEXEC))
+    except OSError:
         return False
-    os.close(fd)
     return True
-
-
-def _call(number: int, *args: object) -> int:
-    return int(_check(_libc.syscall(number, *args)))
 
 
 def _detached() -> Mount:
     device = os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
     context = -1
     try:
-        context = _call(_FSOPEN, b"fuse", _CLOEXEC)
+        context = syscall("fsopen", b"fuse", _CLOEXEC)
         options = {
             "source": "pymirror",
             "fd": device,
@@ -127,11 +123,11 @@ def _detached() -> Mount:
             "group_id": os.getgid(),
         }
         for name, value in options.items():
-            _call(_FSCONFIG, context, _STRING, name.encode(), str(value).encode(), 0)
+            syscall("fsconfig", context, _STRING, name.encode(), str(value).encode(), 0)
         # The program may change its user (gunicorn, nginx) and still reads what the target shows.
-        _call(_FSCONFIG, context, _FLAG, b"allow_other", None, 0)
-        _call(_FSCONFIG, context, _CREATE, None, None, 0)
-        return Mount(device, _call(_FSMOUNT, context, _CLOEXEC, _MOUNT_ATTR))
+        syscall("fsconfig", context, _FLAG, b"allow_other", None, 0)
+        syscall("fsconfig", context, _CREATE, None, None, 0)
+        return Mount(device, syscall("fsmount", context, _CLOEXEC, _MOUNT_ATTR))
     except OSError:
         os.close(device)
         raise
@@ -161,15 +157,10 @@ def connection(made: Mount) -> int:
 def _device_of(fd: int) -> str:
     """major:minor of the file system `fd` is on; DONT_SYNC, for who asks is who would have to answer."""
     got = (ctypes.c_uint32 * 64)()
-    _check(_libc.statx(fd, b"", _EMPTY_PATH | _DONT_SYNC, 0, ctypes.byref(got)))
-    return f"{got[_STX_DEV]}:{got[_STX_DEV + 1]}"
-
-
-def _check(made: int) -> int:
-    if made < 0:
+    if _libc.statx(fd, b"", _EMPTY_PATH | _DONT_SYNC, 0, ctypes.byref(got)) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
-    return made
+    return f"{got[_STX_DEV]}:{got[_STX_DEV + 1]}"
 
 
 def _by_helper(folder: str, visible: Callable[[str], None]) -> Mount:

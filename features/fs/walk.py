@@ -8,7 +8,6 @@ FIFO or a device has effects. A calm walk asks the kernel for what it has in mem
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import stat
@@ -17,28 +16,15 @@ from contextlib import contextmanager
 
 from attrs import frozen
 
+from pymirror.core.below import BENEATH, CACHED, NO_MAGICLINKS, NO_SYMLINKS, open_below
 from pymirror.features.fs.attr import Attr
 
-_OPENAT2 = 437  # one number on every architecture since Linux 5.6
-_RESOLVE = 0x02 | 0x04 | 0x08  # NO_MAGICLINKS | NO_SYMLINKS | BENEATH
-_RESOLVE_CACHED = 0x20  # Linux 5.12
-_libc = ctypes.CDLL(None, use_errno=True)
+_RESOLVE = NO_MAGICLINKS | NO_SYMLINKS | BENEATH
 _NO_CALM = (errno.EAGAIN, errno.EOPNOTSUPP, errno.EINVAL)
 """What the kernel says of RESOLVE_CACHED and RWF_NOWAIT: would wait; this file system, this kernel cannot."""
 MOST_LINKS = 40  # as the kernel
 READ_CALMLY = 128 << 10
 """Bytes the loop copies out of the page cache itself; more is a thread's work."""
-
-
-class _How(ctypes.Structure):
-    _fields_ = [("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64)]
-
-
-_HOWS = {
-    calm: _How(os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, 0, _RESOLVE | (_RESOLVE_CACHED if calm else 0))
-    for calm in (False, True)
-}
-_HOW_SIZE = ctypes.sizeof(_How)
 
 
 class NotCalm(Exception):
@@ -58,13 +44,12 @@ def open_name(folder: int, name: bytes, calm: bool = False) -> int:
 
     OSError; NotCalm.
     """
-    made = _libc.syscall(_OPENAT2, folder, name, ctypes.byref(_HOWS[calm]), _HOW_SIZE)
-    if made < 0:
-        code = ctypes.get_errno()
-        if calm and code in _NO_CALM:
-            raise NotCalm
-        raise OSError(code, os.strerror(code))
-    return int(made)
+    try:
+        return open_below(folder, name, os.O_PATH | os.O_NOFOLLOW, _RESOLVE | (CACHED if calm else 0))
+    except OSError as error:
+        if calm and error.errno in _NO_CALM:
+            raise NotCalm from None
+        raise
 
 
 @frozen

@@ -20,6 +20,7 @@ from attrs import frozen
 
 from pymirror.core.errors import SupportError
 from pymirror.core.limit import timeout
+from pymirror.core.syscalls import NUMBERS
 from pymirror.runtimes.process import pod
 
 START_WITHIN = 10.0
@@ -92,6 +93,7 @@ class Sandbox:
             "hostname": hostname,
             "command": list(command),
             "uid": uid,
+            "pivot_root": NUMBERS["pivot_root"],
         }
         if "/etc/hostname" in files:
             order["files"] = {**order["files"], "/etc/hostname": f"{hostname}\n"}  # type: ignore[dict-item]
