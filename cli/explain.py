@@ -69,9 +69,9 @@ def decide(call: Call, settings: Any) -> tuple[str, Verdict] | None:
     from pymirror.core import registry
 
     halves = registry.layer_halves()
-    for name, config in settings.features.items():
-        half = halves[name].cls
-        verdict = half.explain_among(config, call, settings.features) if half.wanted(config) else None
+    wanted = {name: config for name, config in settings.features.items() if halves[name].cls.wanted(config)}
+    for name, config in wanted.items():
+        verdict = halves[name].cls.explain_among(config, call, wanted)
         if verdict is not None:
             return name, verdict
     return None

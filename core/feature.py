@@ -248,12 +248,14 @@ class LayerFeature(_Half):
 
     @classmethod
     def explain(cls, config: Any, call: Call) -> Verdict | None:
-        """What would happen to `call`, from the configuration alone: no cluster, no I/O."""
+        """What would happen to `call`, by the rules of a session: from the configuration, and files of this
+        machine where a session reads them; no cluster. None: it is not this feature's."""
         return None
 
     @classmethod
     def explain_among(cls, config: Any, call: Call, others: Mapping[str, Any]) -> Verdict | None:
-        """The same where another feature's configuration counts too; others: all, by feature name."""
+        """The same where another feature's configuration counts too; others: all that a session would
+        have, by feature name."""
         return cls.explain(config, call)
 
 

@@ -200,6 +200,46 @@ def test_explain_address(address: str, lines: list[str], capsys: Any) -> None:
     assert capsys.readouterr().out.splitlines() == lines
 
 
+@pytest.mark.parametrize(
+    ("network", "args", "lines"),
+    [
+        (
+            {},
+            ["address", "tcp://10.0.0.1:53", "udp://127.0.0.53:53"],
+            [
+                "connect tcp 10.0.0.1:53: target (network.dns: port 53)",
+                "connect udp 127.0.0.53:53: target (network.dns: port 53)",
+            ],
+        ),
+        (
+            {"dns": False},
+            ["address", "tcp://192.0.2.53:53"],
+            ["connect tcp 192.0.2.53:53: this machine (outgoing.filter local '192.0.2.0/24')"],
+        ),
+        (
+            {"outgoing": False},
+            ["address", "udp://192.0.2.53:53", "tcp://192.0.2.53:54"],
+            [
+                "connect udp 192.0.2.53:53: target (network.dns: port 53)",
+                "connect tcp 192.0.2.53:54: this machine (no feature claims it)",
+            ],
+        ),
+        (
+            {"outgoing": {"tcp": False, "udp": False, "filter": {"local": ["db"]}}},
+            ["name", "db"],
+            ["name db: target (network.dns: no filter)"],
+        ),
+    ],
+)
+def test_explain_asks_who_a_session_would_ask_in_its_order(
+    network: dict[str, Any], args: list[str], lines: list[str], capsys: Any
+) -> None:
+    network = {"outgoing": {"filter": {"local": ["192.0.2.0/24"]}}, **network}
+    Path("c.json").write_text(json.dumps({"feature": {"network": network}}))
+    assert main(["explain", "-f", "c.json", *args]) == 0
+    assert capsys.readouterr().out.splitlines() == lines
+
+
 def test_explain_name_counts_the_outgoing_filter(capsys: Any) -> None:
     Path("c.json").write_text('{"feature": {"network": {"outgoing": {"filter": {"local": ["db:5432"]}}}}}')
     assert main(["explain", "-f", "c.json", "name", "db", "db.shop"]) == 0

@@ -10,8 +10,10 @@ import errno
 import functools
 import os
 import time
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
+
+from attrs import evolve
 
 from pymirror.core.call import (
     PATH_CALLS,
@@ -72,8 +74,10 @@ class Layer(LayerFeature):
     @classmethod
     def explain_among(cls, config: keys.Config, call: Call, others: Mapping[str, Any]) -> Verdict | None:
         """The names of the outgoing filter join (see Rules.with_outgoing); the search list is not known."""
+        if call.name in SOCKET_CALLS:
+            return of_socket(call, config.is_on, lambda: servers_in_turn(_resolv(_this_machine()), 0))
         if call.name != "name":
-            return verdict(call, -1, config.is_on)
+            return of_path(call, -1, config.is_on)
         if not config.is_on:
             return Untouched(OFF)
         rules = Rules.of(config.filter)
@@ -85,7 +89,7 @@ class Layer(LayerFeature):
 
     async def prepare(self, launch: Launch) -> None:
         """Fetch the files and open the relay. OSError as the agent met it."""
-        self._own = Snapshot(functools.partial(os.open, flags=os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
+        self._own = _this_machine()
         if self.config.is_on:
             await self._open(launch)
         root = self._view.root if self._view is not None else -1
@@ -93,7 +97,7 @@ class Layer(LayerFeature):
             for name in PATH_CALLS:
                 for follow in (True, False):
                     call = Call(name, path, follow=follow)
-                    launch.known.append((call, verdict(call, root, self.config.is_on)))
+                    launch.known.append((call, of_path(call, root, self.config.is_on)))
         launch.notes.append(f"names: {_summary(self.config)}")
         launch.shared(OutgoingFilter).listen(functools.partial(self._outgoing, launch))
 
@@ -131,26 +135,22 @@ class Layer(LayerFeature):
 
     @intercepts(*PATH_CALLS, pure=True)
     def path(self, call: Call) -> Verdict | None:
-        return verdict(call, self._view.root if self._view is not None else -1, self.config.is_on)
+        return of_path(call, self._view.root if self._view is not None else -1, self.config.is_on)
 
     @intercepts(*SOCKET_CALLS)
     def socket(self, call: Call) -> Verdict | Awaitable[Verdict | None] | None:
-        if call.address is None or call.address.port != PORT:
-            return verdict(call, -1, self.config.is_on)
-        if call.device:  # no relay of ours can be reached from there
-            return None
-        if not self.config.is_on:
-            own = servers_in_turn(self._resolv_here(), 0)
-            return Untouched(f"{OFF}: this machine's name server") if call.address.host in own else None
+        found = of_socket(call, self.config.is_on, lambda: servers_in_turn(_resolv(self._own), 0))
+        if call.address is None or not isinstance(found, OtherAddress):
+            return found
         if self._view is None:
             return Errno("network.dns: the session is over", code=errno.EIO)
-        return self._ours(call, call.address)
+        return self._ours(call, call.address, found)
 
-    async def _ours(self, call: Call, address: Address) -> Verdict | None:
+    async def _ours(self, call: Call, address: Address, found: OtherAddress) -> Verdict | None:
         relay = await self._relays.address(address.host, call.transport)
         if relay is None:
             return None
-        return OtherAddress("network.dns: port 53", relay=relay, introduction=self._relays.words)
+        return evolve(found, relay=relay, introduction=self._relays.words)
 
     def _show(self, files: Iterable[m.File]) -> None:
         if self._view is None:
@@ -203,12 +203,9 @@ class Layer(LayerFeature):
         return bytes(answer.wire)
 
     async def _ask_here(self, query: bytes, server: str, tcp: bool) -> bytes:
-        resolv = self._resolv_here()
+        resolv = _resolv(self._own)
         servers = (server,) if server else servers_in_turn(resolv, 0)
         return await self._upstream.ask(query, servers, resolv.timeout, resolv.attempts, tcp or resolv.tcp)
-
-    def _resolv_here(self) -> Resolv:
-        return parse_resolv(self._own.file(m.RESOLV).content.decode("utf-8", "replace"))
 
     def _learned(self, name: str, addresses: Iterable[str], here: bool) -> None:
         known = list(addresses)
@@ -217,20 +214,42 @@ class Layer(LayerFeature):
             self._names.learned(form, known)
 
 
-def verdict(call: Call, root: int, on: bool) -> Verdict | None:
-    """What is decided without knowing anything more; root: descriptor of the folder of the files.
+def of_path(call: Call, root: int, on: bool) -> Verdict | None:
+    """What is decided of one of PATH_CALLS; root: descriptor of the folder of the files.
 
     Turned off, resolvers read this machine's files, whatever `fs` shows: its name servers could not
     be reached with the target's.
     """
-    if call.name in PATH_CALLS and call.path in m.PATHS and not call.write:
-        if not on:
-            return Untouched(f"{OFF}: resolvers read this machine's", scope=Scope.CALL)
-        reason = "network.dns: resolvers read the target's"
-        return OtherPath(reason, root=root, path=call.path[1:], scope=Scope.CALL)
-    if on and call.name == "connect" and call.transport.startswith("unix") and call.path in SHORT_CUTS:
-        return Errno("network.dns: this machine's resolver is not the target's", code=errno.ENOENT)
-    return None
+    if call.name not in PATH_CALLS or call.path not in m.PATHS or call.write:
+        return None
+    if not on:
+        return Untouched(f"{OFF}: resolvers read this machine's", scope=Scope.CALL)
+    reason = "network.dns: resolvers read the target's"
+    return OtherPath(reason, root=root, path=call.path[1:], scope=Scope.CALL)
+
+
+def of_socket(call: Call, on: bool, own: Callable[[], Sequence[str]]) -> Verdict | None:
+    """What is decided of one of SOCKET_CALLS; OtherAddress: a relay, which is still to be named.
+
+    own: this machine's name servers, asked for where they matter.
+    """
+    if call.address is None:
+        if on and call.name == "connect" and call.path in SHORT_CUTS:
+            return Errno("network.dns: this machine's resolver is not the target's", code=errno.ENOENT)
+        return None
+    if call.address.port != PORT or call.device:  # no relay of ours can be reached from a device
+        return None
+    if on:
+        return OtherAddress("network.dns: port 53", relay=b"")
+    return Untouched(f"{OFF}: this machine's name server") if call.address.host in own() else None
+
+
+def _this_machine() -> Snapshot:
+    return Snapshot(functools.partial(os.open, flags=os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
+
+
+def _resolv(files: Snapshot) -> Resolv:
+    return parse_resolv(files.file(m.RESOLV).content.decode("utf-8", "replace"))
 
 
 def _text(file: m.File) -> str | None:

@@ -9,7 +9,7 @@ import dns.message
 import dns.rrset
 import pytest
 
-from pymirror.core.call import Call, Errno, OtherPath, Untouched, Verdict
+from pymirror.core.call import Address, Call, Errno, OtherAddress, OtherPath, Untouched, Verdict
 from pymirror.features.network.dns.config import Config, Filter
 from pymirror.features.network.dns.layer import Layer
 from pymirror.features.network.dns.lookup import addresses, candidates
@@ -222,6 +222,9 @@ def test_turned_off(config: Config) -> None:
         (Call("stat", b"/etc/passwd"), None, ""),
         (Call("connect", b"/run/nscd/socket", transport="unix"), Errno, "network.dns: this machine's resolver is not the target's"),
         (Call("connect", b"/run/other", transport="unix"), None, ""),
+        (Call("connect", transport="tcp", address=Address("8.8.8.8", 53)), OtherAddress, "network.dns: port 53"),
+        (Call("sendto", transport="udp", address=Address("fd00::1", 53)), OtherAddress, "network.dns: port 53"),
+        (Call("connect", transport="tcp", address=Address("8.8.8.8", 54)), None, ""),
     ],
 )  # fmt: skip
 def test_explain(call: Call, kind: type | None, reason: str) -> None:

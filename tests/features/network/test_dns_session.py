@@ -22,10 +22,12 @@ from pymirror.core.feature import Launch
 from pymirror.core.testing import FakeTarget, conformance, pair
 from pymirror.features.network.dns import agent as agent_module
 from pymirror.features.network.dns import header, relay
+from pymirror.features.network.dns import layer as layer_module
 from pymirror.features.network.dns import messages as m
 from pymirror.features.network.dns.agent import Agent
 from pymirror.features.network.dns.config import Config, Filter
 from pymirror.features.network.dns.layer import Layer
+from pymirror.features.network.dns.snapshot import Snapshot
 from pymirror.features.network.names import Lookup, OutgoingFilter
 from tests.features.network.dns_there import (
     HOSTS,
@@ -83,6 +85,28 @@ async def test_names_that_go_to_the_target_but_are_resolved_here_get_a_word(
             launch.shared(OutgoingFilter).tell(entries, here)
             assert launch.shared(Lookup).ask is None
             assert ("outgoing.filter.remote mean what this machine" in launch.notes[-1]) is told
+
+
+@pytest.mark.parametrize("on", [True, False])
+@pytest.mark.parametrize("host", ["127.0.0.9", "8.8.8.8", "fd00::1"])
+@pytest.mark.parametrize("port", [53, 54])
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+async def test_explain_tells_what_the_session_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on: bool, host: str, port: int, transport: str
+) -> None:
+    (tmp_path / "here").write_text("nameserver 127.0.0.9\n")
+    monkeypatch.setattr(
+        layer_module, "_this_machine", lambda: Snapshot(lambda _: os.open(tmp_path / "here", os.O_RDONLY))
+    )
+    config = Config(enabled=on)
+    with FakeTarget(tmp_path) as target:
+        async with pair(Layer, Agent, config, target) as both:
+            await both.layer.prepare(Launch(["true"], {}, str(tmp_path)))
+            call = Call("connect", transport=transport, address=Address(host, port))
+            done, told = await verdict_of(both.layer.socket, call), Layer.explain(config, call)
+    assert type(done) is type(told)
+    assert done is None or told is None or done.reason == told.reason
+    assert (told is None) is (port != 53 or not (on or host == "127.0.0.9"))
 
 
 async def test_the_files_of_resolvers(tmp_path: Path) -> None:
