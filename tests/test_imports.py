@@ -101,6 +101,7 @@ PURE = [
             "mux",
             "message",
             "call",
+            "hosts",
             "errors",
             "structure",
             "sieve",

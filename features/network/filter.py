@@ -13,13 +13,13 @@ from typing import TypeAlias
 
 from attrs import frozen
 
+from pymirror.core.hosts import is_name
 from pymirror.features.network.names import canonical
 
 IP: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 TRANSPORTS = ("any", "tcp", "udp")
-_LABEL = re.compile(r"[A-Za-z0-9_-]{1,63}")
 
 
 @frozen
@@ -52,7 +52,7 @@ def parse(text: str) -> Entry:
     if network is None:
         if host.startswith("["):
             raise ValueError(f"{text!r}: brackets are for IPv6 addresses")
-        if not _is_name(canonical(host)):
+        if not is_name(canonical(host)):
             raise ValueError(f"{text!r}: {host!r} is no name, address or network (there are no wildcards)")
         return Entry(text, transport, canonical(host), None, port)
     anywhere = network.network_address.is_unspecified and network.prefixlen in (0, network.max_prefixlen)
@@ -71,12 +71,6 @@ def _split(text: str, rest: str) -> tuple[str, int]:
     if not (port.isascii() and port.isdigit()) or int(port) > 65535:
         raise ValueError(f"{text!r}: {port!r} is no port; a port is a number up to 65535")
     return host, int(port)
-
-
-def _is_name(name: str) -> bool:
-    """Something a name server could know: no last part is a number, or an address could be meant."""
-    labels = name.split(".")
-    return len(name) < 254 and not labels[-1].isdigit() and all(map(_LABEL.fullmatch, labels))
 
 
 def _network(text: str, host: str) -> Network | None:

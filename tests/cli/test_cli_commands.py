@@ -11,6 +11,7 @@ import pytest
 
 from pymirror.cli import main as entry
 from pymirror.cli.main import COMMANDS, main
+from pymirror.cli.questions import FORMS
 from pymirror.core import configfile
 from pymirror.core.errors import ClusterError
 from pymirror.runtimes.kubernetes import listing
@@ -189,6 +190,11 @@ def test_explain(args: list[str], lines: list[str] | None, capsys: Any) -> None:
             ],
         ),
         ("udp://[::1]:0", ["connect udp [::1]:0: this machine (outgoing: port 0)"]),
+        (
+            "TCP://[::ffff:10.1.2.3]:80",
+            ["connect tcp 10.1.2.3:80: target (outgoing.filter remote 'tcp://10.0.0.0/8')"],
+        ),
+        ("tcp://DB.:5432", ["connect tcp DB.:5432: target (outgoing.filter remote 'db')"]),
         ("unix:///run/x", ["connect unix /run/x: target (outgoing.unix_streams '^/run/')"]),
         ("unix://@x", ["connect unix @x: this machine (outgoing.unix_streams: no pattern matches @x)"]),
     ],
@@ -250,10 +256,55 @@ def test_explain_name_counts_the_outgoing_filter(capsys: Any) -> None:
     ]
 
 
-@pytest.mark.parametrize("address", ["db", "ftp://db:80", "db:http"])
-def test_explain_wants_an_address(address: str, capsys: Any) -> None:
-    assert main(["explain", "address", address]) == 125
-    assert "cannot be read as an address" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("what", "argument", "words"),
+    [
+        ("address", "", "has no port"),
+        ("address", "db", "has no port"),
+        ("address", "[::1]", "has no port"),
+        ("address", ":80", "has no host"),
+        ("address", "ftp://db:80", "the protocol 'ftp' is not one of tcp, udp, unix"),
+        ("address", "://db:80", "the protocol '' is not one of tcp, udp, unix"),
+        ("address", "db:http", "'http' is no port, which is a number up to 65535"),
+        ("address", "db:", "'' is no port"),
+        ("address", "db:70000", "'70000' is no port"),
+        ("address", "db:-1", "'-1' is no port"),
+        ("address", "[zz::1]:80", "'[zz::1]' is no IPv6 address in brackets"),
+        ("address", "[10.0.0.1]:80", "brackets are for IPv6 addresses"),
+        ("address", "[::1:80", "'[::1' is no host's name or address"),
+        ("address", "fd00::1:80", "an IPv6 address stands in brackets"),
+        ("address", "10.0.0.0/8:80", "'10.0.0.0/8' is no host's name or address"),
+        ("address", "10.0.0.256:80", "'10.0.0.256' is no host's name or address"),
+        ("address", "*.shop:80", "'*.shop' is no host's name or address"),
+        ("address", "unix://", "has no path"),
+        ("address", "unix://@", "has no path"),
+        ("name", "", "is no host's name"),
+        ("name", "db:5432", "is no host's name"),
+        ("name", "tcp://db", "is no host's name"),
+        ("name", "*.shop", "is no host's name"),
+        (
+            "name",
+            "10.0.0.7",
+            "an address is never looked up; its reverse lookup asks for 7.0.0.10.in-addr.arpa",
+        ),
+        ("path", "", "is empty"),
+        ("env", "", "is no variable's name"),
+        ("env", "A=1", "is no variable's name"),
+    ],
+)
+def test_explain_refuses_what_it_cannot_read(what: str, argument: str, words: str, capsys: Any) -> None:
+    good = {"address": "db:80", "name": "db", "path": "/data", "env": "HOME"}[what]
+    assert main(["explain", what, good, argument]) == 125
+    said = capsys.readouterr()
+    first, hint = said.err.splitlines()
+    assert said.out == ""
+    assert first.startswith(f"pymirror: error: explain {what}: {argument!r}: {words}")
+    assert hint == f"  {FORMS[what]}"
+
+
+def test_explain_hostname_takes_no_name(capsys: Any) -> None:
+    assert main(["explain", "hostname", "x"]) == 125
+    assert "'x' is too much" in capsys.readouterr().err
 
 
 def test_a_bad_filter_is_refused_before_anything_starts(capsys: Any) -> None:

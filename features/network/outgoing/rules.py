@@ -16,6 +16,7 @@ from attrs import frozen
 from pymirror.core.call import Call
 from pymirror.core.patterns import Pattern
 from pymirror.features.network.filter import IP, Entry, matching, parse, resolving, unresolved
+from pymirror.features.network.names import canonical
 from pymirror.features.network.outgoing.config import Config
 
 
@@ -141,4 +142,6 @@ def _host(text: str) -> IP | str:
 
 def is_loopback(host: IP | str) -> bool:
     """0.0.0.0 and :: mean it too."""
-    return host == "localhost" if isinstance(host, str) else host.is_loopback or host.is_unspecified
+    return (
+        canonical(host) == "localhost" if isinstance(host, str) else host.is_loopback or host.is_unspecified
+    )
