@@ -41,7 +41,7 @@ def verify(path: str | None, resolved: bool, ide: bool) -> dict[str, Any]:
         check_target(settings)
     except PymirrorError as error:
         found = error.all() if isinstance(error, ConfigError) else [error]
-        hints = [each.hint for each in found if each.hint]
+        hints = list(dict.fromkeys(each.hint for each in found if each.hint))
         return {"type": "Fail", "errors": [each.message for each in found], "hints": hints}
     warnings = list(settings.warnings)
     if settings.target is None and not ide:

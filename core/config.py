@@ -25,6 +25,7 @@ from pymirror.core.structure import (
     build,
     convert,
     every,
+    forms,
     hints,
     key,
     near,
@@ -35,6 +36,7 @@ from pymirror.core.structure import (
     parse,
     positive,
     regex,
+    unfit,
 )
 from pymirror.core.target import target_form
 from pymirror.core.windows import Terms
@@ -296,7 +298,9 @@ def _feature(cls: type, value: Any, said: Given, place: str) -> Any:
             section = _section(cls, value, said, f"{place}.")
         faults.tell()
         return section
-    if isinstance(value, bool) and not hasattr(cls, "from_short"):
+    if not hasattr(cls, "from_short"):
+        if not isinstance(value, bool):
+            raise unfit(place, [*forms(bool), "a mapping"], value, list(fields))
         return _section(cls, {}, said, f"{place}.") if value else None
     short = nested(cls, value, place)
     named = {n for n, a in fields.items() if said.get(a.metadata.get("env"))} | set(_extra(cls, said))

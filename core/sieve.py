@@ -13,7 +13,7 @@ from typing import Any
 from attrs import field, frozen
 
 from pymirror.core.errors import ConfigError
-from pymirror.core.structure import Faults, nearest, said
+from pymirror.core.structure import Faults, forms, nearest, unfit
 
 
 @frozen
@@ -141,7 +141,11 @@ def unknown(values: Mapping[str, Any], known: Iterable[str], place: str = "") ->
             third = "; a third-party feature must be installed here" if place == "feature" else ""
             faults.add(ConfigError(path, "unknown key", nearest(str(name), sorted(siblings)) + third))
         elif value is not None and not isinstance(value, Mapping):
-            faults.add(ConfigError(path, f"expected a mapping, got {said(value)}"))
+            below = sorted(
+                {key.removeprefix(path + ".").split(".")[0] for key in known if key.startswith(path + ".")}
+            )
+            allowed = [*(forms(bool) if place == "feature" else ()), "a mapping"]  # `network: false`
+            faults.add(unfit(path, allowed, value, below))
         else:
             with faults.part():
                 unknown(value or {}, known, path)

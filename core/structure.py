@@ -262,11 +262,11 @@ def convert(kind: Any, value: Any, place: str) -> Any:
             raise ConfigError(place, f"expected one of {', '.join(map(str, inner))}, got {value!r}")
         return value
     if origin in (list, tuple) and inner:
-        many = value if isinstance(value, list) else [value]
+        several = isinstance(value, list)
         items, faults = [], Faults()
-        for i, item in enumerate(many):
+        for i, item in enumerate(value if several else [value]):
             with faults.part():
-                items.append(convert(inner[0], item, f"{place}[{i}]"))
+                items.append(convert(inner[0], item, f"{place}[{i}]" if several else place))
         faults.tell()
         return tuple(items) if origin is tuple else items
     if origin is dict:
@@ -284,15 +284,50 @@ def nested(kind: type, value: Any, place: str) -> Any:
         return structure(kind, value, place)
     short = getattr(kind, "from_short", None)
     if short is None:
-        raise ConfigError(place, f"expected a mapping, got {said(value)}")
-    allowed = typing.get_type_hints(short).get("value", Any)
-    given = convert(allowed, value, place)
+        raise unfit(place, forms(kind), value, keys_of(kind))
+    try:
+        given = convert(_short_form(short), value, place)
+    except ConfigError as error:
+        raise unfit(place, forms(kind), value, keys_of(kind)) if error.place == place else error from None
     try:
         return short(given)
     except ConfigError:
         raise
     except (ValueError, TypeError) as error:
         raise worded(kind, error, place) from error
+
+
+def _short_form(short: Callable[..., Any]) -> Any:
+    return typing.get_type_hints(short).get("value", Any)
+
+
+def keys_of(cls: type) -> list[str]:
+    """The keys of an attrs class."""
+    return [a.name for a in attrs.fields(cls) if a.init]
+
+
+def forms(kind: Any) -> list[str]:
+    """What a value of `kind` may be written as, in words."""
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        return [words for each in inner for words in forms(each)]
+    if kind is type(None):
+        return []
+    if origin is Literal:
+        return [f"one of {', '.join(map(str, inner))}"]
+    if origin in (list, tuple):
+        return [*forms(inner[0]), "a list"]
+    if isinstance(kind, type) and attrs.has(kind):
+        short = getattr(kind, "from_short", None)
+        return [*(forms(_short_form(short)) if short is not None else ()), "a mapping"]
+    return ["a mapping"] if origin is dict else [_NAMES.get(kind, str(kind))]
+
+
+def unfit(place: str, allowed: Sequence[str], value: Any, known: Sequence[str] = ()) -> ConfigError:
+    """The value is none of the allowed forms; known: keys of a mapping that would be one."""
+    *others, last = dict.fromkeys(allowed)
+    words = f"{', '.join(others)} or {last}" if others else last
+    return ConfigError(place, f"expected {words}, got {said(value)}", nearest("", known))
 
 
 def _union(inner: tuple[Any, ...], value: Any, place: str) -> Any:
@@ -305,7 +340,9 @@ def _union(inner: tuple[Any, ...], value: Any, place: str) -> Any:
             return convert(kind, value, place)
         except ConfigError as error:
             errors.append(error)
-    raise errors[0] if len(errors) == 1 else ConfigError(place, f"cannot use {said(value)} here")
+    if len(errors) == 1:
+        raise errors[0]
+    raise unfit(place, [words for each in inner for words in forms(each)], value)
 
 
 def _plain(kind: Any, value: Any, place: str) -> Any:

@@ -87,6 +87,26 @@ def _network(text: str, host: str) -> Network | None:
     return None
 
 
+def doubtful(texts: Iterable[str]) -> list[str]:
+    """What is hardly meant, in words for a warning; texts: entries that parse."""
+    found: list[str] = []
+    seen: dict[tuple[object, ...], str] = {}
+    for text in texts:
+        entry, host = parse(text), _split(text, text.strip().rpartition("://")[2])[0].strip("[]")
+        meaning = (entry.transport, entry.name, entry.network, entry.port)
+        if meaning in seen:
+            found.append(f"{text!r} says the same as {seen[meaning]!r} before it")
+        seen.setdefault(meaning, text)
+        if not host and not entry.port:
+            every = "" if entry.transport == "any" else f" {entry.transport.upper()}"
+            found.append(f"{text!r} has no destination: it matches every{every} one, as 0.0.0.0 does")
+        if host and entry.name is None:
+            given = ipaddress.ip_interface(host)
+            if given.ip != given.network.network_address:
+                found.append(f"{text!r} stands for all of {given.network}")
+    return found
+
+
 def matching(
     entries: Iterable[Entry], transport: str, host: IP | str, port: int, names: Iterable[str]
 ) -> Entry | None:

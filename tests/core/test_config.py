@@ -190,7 +190,7 @@ def test_warnings(settle: Any) -> None:
         ({"feature": {"fz": {}}}, "feature.fz: unknown key"),
         ({"feature": {"fs": {"mod": "read"}}}, "feature.fs.mod: unknown key"),
         ({"feature": {"fs": "reed"}}, "feature.fs.mode: 'reed' is not one of local, "),
-        ({"feature": {"fs": 3}}, "feature.fs: cannot use the number 3 here"),
+        ({"feature": {"fs": 3}}, "feature.fs: expected true or false, text or a mapping, got the number 3"),
         (
             {"feature": {"fs": {"mode": "write"}}},
             "feature.fs.mode: 'write' is not in this version of pymirror",
@@ -206,7 +206,7 @@ def test_warnings(settle: Any) -> None:
             {"feature": {"fs": {"readonly_file_buffer": 1 << 30}}},
             "feature.fs.readonly_file_buffer: at most 15 MiB",
         ),
-        ({"feature": {"env": 3}}, "feature.env: expected true or false, got the number 3"),
+        ({"feature": {"env": 3}}, "feature.env: expected true or false or a mapping, got the number 3"),
         (
             {"feature": {"env": {"mapping": {"*": "x"}}}},
             "feature.env.mapping: '*' is not a regular expression",
@@ -219,8 +219,11 @@ def test_warnings(settle: Any) -> None:
             {"feature": {"env": {"include": "A", "exclude": "B"}}},
             "feature.env: include and exclude cannot be given",
         ),
-        ({"feature": {"hostname": "x"}}, "feature.hostname: expected true or false, got the text 'x'"),
-        ({"feature": {"clock": 3}}, "feature.clock: expected a mapping, got the number 3"),
+        (
+            {"feature": {"hostname": "x"}},
+            "feature.hostname: expected true or false or a mapping, got the text 'x'",
+        ),
+        ({"feature": {"clock": 3}}, "feature.clock: expected true or false or a mapping, got the number 3"),
         ({"feature": {"clock": {"speed": 0}}}, "feature.clock.speed: must be above 0, got 0.0"),
         ({"feature": {"network": {"incomng": False}}}, "feature.network.incomng: unknown key"),
         ({"feature": {"network": True}}, "feature.network: not in this version of pymirror"),

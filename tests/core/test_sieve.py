@@ -123,19 +123,25 @@ def test_empty_sections_are_nothing(values: dict[str, Any]) -> None:
         ({"xyz": 1}, "xyz", "unknown key", "known here: a, feature, target"),
         ({"targt": {}}, "targt", "unknown key", "did you mean 'target'?"),
         ({"a": 3}, "a", "expected a mapping, got the number 3", ""),
+        (
+            {"feature": {"net": 3}},
+            "feature.net",
+            "expected true or false or a mapping, got the number 3",
+            "known here: dns",
+        ),
         ({"a": {"long_nam": 1}}, "a.long_nam", "unknown key", "did you mean 'long_name'?"),
         ({"a": {"sub": {"deepp": 1}}}, "a.sub.deepp", "unknown key", "did you mean 'deep'?"),
         (
             {"feature": {"fz": {}}},
             "feature.fz",
             "unknown key",
-            "known here: fs; a third-party feature must be",
+            "known here: fs, net; a third-party feature must be",
         ),
         ({3: 4}, "3", "unknown key", "known here: "),
     ],
 )
 def test_unknown(values: dict[str, Any], place: str, words: str, hint: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        unknown(values, {"a.long_name", "a.sub.deep", "target.path", "feature.fs"})
+        unknown(values, {"a.long_name", "a.sub.deep", "target.path", "feature.fs", "feature.net.dns"})
     assert caught.value.message == f"{place}: {words}"
     assert caught.value.hint.startswith(hint)

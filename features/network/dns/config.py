@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import frozen
 
 from pymirror.core.config import every, key, not_negative, positive
-from pymirror.features.network.filter import parse
+from pymirror.features.network.filter import doubtful, parse
 
 FORM = "an entry is a name without wildcards, or an address or network for reverse lookups"
 
@@ -38,7 +38,8 @@ class Filter:
 
     def __attrs_post_init__(self) -> None:
         if (self.remote is None) == (self.local is None):
-            raise ValueError("give exactly one of remote and local")
+            got = "neither" if self.remote is None else "both"
+            raise ValueError(f"expected exactly one of remote and local, got {got}")
 
     @property
     def entries(self) -> list[str]:
@@ -91,4 +92,4 @@ class Config:
         ported = [text for text in self.filter.entries if parse(text).port]
         if ported:
             found.append(f"{place}: {ported[0]!r} counts for every port: a lookup does not tell its port")
-        return found
+        return found + [f"{place}: {words}" for words in doubtful(self.filter.entries)]

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from attrs import frozen
 
 from pymirror.core.config import every, key, not_negative, positive, regex
-from pymirror.features.network.filter import parse
+from pymirror.features.network.filter import doubtful, parse
 from pymirror.features.network.outgoing.forms import advice
 
 
@@ -47,7 +47,8 @@ class Filter:
 
     def __attrs_post_init__(self) -> None:
         if (self.remote is None) == (self.local is None):
-            raise ValueError("give exactly one of remote and local")
+            got = "neither" if self.remote is None else "both"
+            raise ValueError(f"expected exactly one of remote and local, got {got}")
 
     @property
     def entries(self) -> list[str]:
@@ -87,3 +88,18 @@ class Config:
         validator=_carried,
         help="Connections and flows of datagrams at once, up to 8000; more get EADDRNOTAVAIL.",
     )
+
+    def warnings(self) -> list[str]:
+        """Allowed, but hardly meant."""
+        if self.filter is None:
+            return []
+        if not (self.tcp or self.udp):
+            return ["feature.network.outgoing.filter has no effect: tcp and udp are off"]
+        entries = self.filter.entries
+        place = f"feature.network.outgoing.filter.{'local' if self.filter.remote is None else 'remote'}"
+        found = [f"{place}: {words}" for words in doubtful(entries)]
+        off = {name for name in ("tcp", "udp") if not getattr(self, name)}
+        for text in entries:
+            if (transport := parse(text).transport) in off:
+                found.append(f"{place}: {text!r} has no effect: feature.network.outgoing.{transport} is off")
+        return found

@@ -172,8 +172,8 @@ def test_hosts_of_both_sides() -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"remote": ["a"], "local": ["b"]}, "give exactly one of remote and local"),
-        ({}, "give exactly one of remote and local"),
+        ({"remote": ["a"], "local": ["b"]}, "expected exactly one of remote and local, got both"),
+        ({}, "expected exactly one of remote and local, got neither"),
         ({"local": ["a", "*.b"]}, "local: entry 2, '*.b'"),
         ({"local": ["tcp://a"]}, "a name has no protocol here"),
         ({"remote": [":53"]}, "a name or an address is needed"),
@@ -195,6 +195,8 @@ def test_a_filter_that_cannot_be_used(values: Any, words: str) -> None:
         (Config(filter=Filter(local=[])), ["local is empty: every name is resolved on the target's side"], True),
         (Config(filter=Filter(remote=[])), ["remote is empty: every name is resolved on this machine"], False),
         (Config(filter=Filter(remote=["a", "b:80"])), ["'b:80' counts for every port"], True),
+        (Config(filter=Filter(local=["a", "A."])), ["filter.local: 'A.' says the same as 'a' before it"], True),
+        (Config(filter=Filter(local=["10.0.0.5/8"])), ["'10.0.0.5/8' stands for all of 10.0.0.0/8"], True),
     ],
 )  # fmt: skip
 def test_warnings(config: Config, warnings: list[str], wanted: bool) -> None:

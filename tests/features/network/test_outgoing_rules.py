@@ -17,7 +17,7 @@ from pymirror.core.errors import ConfigError
 from pymirror.core.feature import NoConfig
 from pymirror.core.structure import structure
 from pymirror.features.network.filter import Entry, parse
-from pymirror.features.network.outgoing.config import Config
+from pymirror.features.network.outgoing.config import Config, Filter
 from pymirror.features.network.outgoing.debuggers import ports
 from pymirror.features.network.outgoing.forms import FORM, advice
 from pymirror.features.network.outgoing.layer import Layer
@@ -156,7 +156,7 @@ def test_all_bad_entries_of_a_section_are_told_together() -> None:
         (f"{place}.remote: entry 1", "did you mean 'tcp://db:80'?"),
         (f"{place}.local: entry 1", FORM),
         (f"{place}.local: entry 2", f"names are given whole, or as a network; {FORM}"),
-        (f"{place}: give exactly one of remote and local", ""),
+        (f"{place}: expected exactly one of remote and local", ""),
     ]
 
 
@@ -164,13 +164,56 @@ def test_all_bad_entries_of_a_section_are_told_together() -> None:
     ("chosen", "words"),
     [
         ({"remote": [], "local": None}, "is empty"),
-        ({"remote": ["a"], "local": ["b"]}, "exactly one of remote and local"),
-        ({}, "exactly one of remote and local"),
+        ({"remote": ["a"], "local": ["b"]}, "exactly one of remote and local, got both"),
+        ({}, "exactly one of remote and local, got neither"),
     ],
 )
 def test_a_bad_filter_is_refused(chosen: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         structure(Config, {"filter": chosen}, "feature.network.outgoing")
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (Config(filter=Filter(remote=["db", "cache:6379", "tcp://0.0.0.0", "10.0.0.0/8", "tcp://db"])), []),
+        (
+            Config(filter=Filter(remote=["10.0.0.5/8"])),
+            ["filter.remote: '10.0.0.5/8' stands for all of 10.0.0.0/8"],
+        ),
+        (
+            Config(filter=Filter(local=["[fd00::1/64]:80"])),
+            ["filter.local: '[fd00::1/64]:80' stands for all of fd00::/64"],
+        ),
+        (
+            Config(filter=Filter(remote=["10.0.0.1/0"])),
+            ["filter.remote: '10.0.0.1/0' stands for all of 0.0.0.0/0"],
+        ),
+        (
+            Config(filter=Filter(remote=["db", "any://DB."])),
+            ["filter.remote: 'any://DB.' says the same as 'db' before it"],
+        ),
+        (Config(filter=Filter(remote=["db", "db"])), ["filter.remote: 'db' says the same as 'db' before it"]),
+        (
+            Config(filter=Filter(local=["tcp://", ":0"])),
+            [
+                "filter.local: 'tcp://' has no destination: it matches every TCP one, as 0.0.0.0 does",
+                "filter.local: ':0' has no destination: it matches every one, as 0.0.0.0 does",
+            ],
+        ),
+        (
+            Config(udp=False, filter=Filter(local=["udp://db", "tcp://db"])),
+            ["filter.local: 'udp://db' has no effect: feature.network.outgoing.udp is off"],
+        ),
+        (
+            Config(tcp=False, udp=False, filter=Filter(local=["db"])),
+            ["filter has no effect: tcp and udp are off"],
+        ),
+        (Config(tcp=False, udp=False), []),
+    ],
+)
+def test_what_is_hardly_meant_is_warned_about(config: Config, words: list[str]) -> None:
+    assert config.warnings() == [f"feature.network.outgoing.{each}" for each in words]
 
 
 def tcp(host: str, port: int) -> Call:
@@ -196,6 +239,7 @@ DECISIONS: list[tuple[dict[str, Any], Call, Facts, str]] = [
     ({"tcp": False}, udp("10.0.0.1", 80), KNOWN, "target: outgoing: no filter"),
     ({"ignore_localhost": True}, tcp("::1", 80), KNOWN, "this machine: outgoing.ignore_localhost"),
     ({"ignore_localhost": True}, tcp("0.0.0.0", 80), KNOWN, "this machine: outgoing.ignore_localhost"),
+    ({"ignore_localhost": True}, tcp("LocalHost.", 80), KNOWN, "this machine: outgoing.ignore_localhost"),
     ({"ignore_localhost": True}, tcp("10.0.0.1", 80), KNOWN, "target: outgoing: no filter"),
     ({}, tcp("127.0.0.1", 3000), Facts({3000: "node (7)"}), "this machine: outgoing: node (7) listens on port 3000"),
     ({}, tcp("10.0.0.1", 3000), Facts({3000: "node (7)"}), "target: outgoing: no filter"),
