@@ -59,7 +59,8 @@ def split(frame: bytes, begun: set[int], port: int) -> tuple[int, memoryview] | 
 class Forward:
     """Listens on `address` (ZeroMQ's spelling) and forwards each connection. `aclose` ends all.
 
-    dial: opens a WebSocket to the pod's port-forward. failed: told each failure, in words.
+    dial: opens a WebSocket to the pod's port-forward. failed: told the first failure of a loss, in words:
+    who lost a connection comes again and again, and until the far end has sent something it is the same loss.
     """
 
     def __init__(self, dial: Dial, port: int, failed: Callable[[PymirrorError], None]) -> None:
@@ -68,6 +69,7 @@ class Forward:
         self._ready: Any = None  # a WebSocket opened ahead, for the first connection
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener: asyncio.Server | None = None
+        self._lost = False
 
     @property
     def address(self) -> str:
@@ -107,7 +109,11 @@ class Forward:
             async with opened:
                 await self._both(opened, reader, writer)
         except PymirrorError as error:
-            self._failed(error)
+            if self._lost:
+                log.debug("still lost: %s", error.message)
+            else:
+                self._lost = True
+                self._failed(error)
         except OSError as error:
             log.debug("the near end of a port-forward: %s", error)
         finally:
@@ -153,9 +159,9 @@ class Forward:
             if channel == ERROR:
                 said = bytes(payload).decode("utf-8", "replace")
                 raise ForwardError(f"the node cannot forward port {self._port}: {said}", CUT)
-            else:
-                writer.write(payload)
-                await writer.drain()
+            self._lost = False
+            writer.write(payload)
+            await writer.drain()
 
 
 def _peer(writer: asyncio.StreamWriter) -> int:

@@ -13,10 +13,8 @@ Json = Mapping[str, Any]
 def of_target(pod: Json | None, target: Chosen) -> str:
     """What happened to the target; "" if it is there and the same."""
     name = f"the target pod/{target.pod}"
-    if pod is None or pod["metadata"].get("uid") != target.uid:
+    if pod is None or pod["metadata"].get("uid") != target.uid or _deleted(pod):
         return f"{name} was deleted"
-    if pod["metadata"].get("deletionTimestamp"):
-        return f"{name} is being deleted"
     status = pod.get("status", {})
     if status.get("phase") == "Failed" and status.get("reason"):
         return f"{name} failed ({status['reason']}): {status.get('message', '')}"
@@ -31,15 +29,18 @@ def of_target(pod: Json | None, target: Chosen) -> str:
 
 def of_agent(pod: Json | None, name: str, container: str) -> str:
     """What happened to the agent; "" if it runs."""
-    if pod is None:
+    if pod is None or _deleted(pod):
         return f"the agent's pod/{name} was deleted"
-    if pod["metadata"].get("deletionTimestamp"):
-        return f"the agent's pod/{name} is being deleted"
     status = pod.get("status", {})
     if status.get("phase") == "Failed" and status.get("reason"):
         return f"the agent's pod/{name} failed ({status['reason']}): {status.get('message', '')}"
     ended = ((status_of(pod, container) or {}).get("state") or {}).get("terminated")
     return f"the agent ended{_how(ended)}" if ended else ""
+
+
+def _deleted(pod: Json) -> bool:
+    """By somebody, though it may be there for a while yet."""
+    return bool(pod["metadata"].get("deletionTimestamp"))
 
 
 def _how(ended: Json) -> str:

@@ -163,6 +163,32 @@ async def test_a_cut_connection_is_told(pairs: Make) -> None:
     writer.close()
 
 
+async def test_one_loss_is_told_once(pairs: Make) -> None:
+    there = False
+
+    async def sometimes(socket: ServerConnection) -> None:
+        await (echo if there else refuse)(socket)
+
+    async def comes_again() -> None:
+        reader, writer = await pair.connection()
+        assert await asyncio.wait_for(reader.read(), 10) == b""
+        writer.close()
+
+    pair = await pairs(sometimes)
+    for _ in range(3):
+        await comes_again()
+    assert len(pair.dials) == 3 and len(pair.errors) == 1
+    there = True
+    reader, writer = await pair.connection()
+    writer.write(b"x")
+    assert await asyncio.wait_for(reader.readexactly(1), 10) == b"x"
+    writer.close()
+    there = False
+    for _ in range(2):
+        await comes_again()
+    assert len(pair.errors) == 2
+
+
 async def test_who_does_not_read_is_not_sent_more(pairs: Make) -> None:
     sent = 0
     full = asyncio.Event()

@@ -36,7 +36,8 @@ def ended(name: str, code: int, reason: str) -> dict[str, Any]:
         (a_pod(RUNS), ""),
         (None, "the target pod/api was deleted"),
         (a_pod(RUNS, uid="v"), "the target pod/api was deleted"),
-        (a_pod(RUNS, deleted=True), "the target pod/api is being deleted"),
+        (a_pod(RUNS, deleted=True), "the target pod/api was deleted"),
+        (a_pod(ended("web", 137, "Error"), deleted=True), "the target pod/api was deleted"),
         (
             a_pod(RUNS, phase="Failed", reason="Evicted", message="disk"),
             "the target pod/api failed (Evicted): disk",
@@ -63,7 +64,7 @@ def test_what_became_of_the_target(pod: Any, words: str) -> None:
         (a_pod({"name": "agent", "state": {"running": {}}}), ""),
         (a_pod(), ""),
         (None, "the agent's pod/x was deleted"),
-        (a_pod(deleted=True), "the agent's pod/x is being deleted"),
+        (a_pod(deleted=True), "the agent's pod/x was deleted"),
         (a_pod(phase="Failed", reason="Evicted"), "the agent's pod/x failed (Evicted): "),
         (a_pod(ended("agent", 137, "OOMKilled")), "the agent ended (exit status 137, OOMKilled)"),
     ],
@@ -100,6 +101,13 @@ async def test_the_targets_end_is_the_reason_although_the_agents_is_known_first(
     agent = a_pod(ended("agent", 0, "Completed"))
     server = Server(api=[a_pod(RUNS), a_pod(RUNS), a_pod(ended("web", 0, "Completed"))], agent=[agent])
     assert await told(server, monkeypatch) == "the target's container web ended (exit status 0)"
+
+
+async def test_a_target_that_was_deleted_is_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = [a_pod(ended("agent", 0, "Completed")), a_pod(deleted=True), None]
+    assert await told(Server(api=[None], agent=list(agent)), monkeypatch) == "the target pod/api was deleted"
+    late: list[Any] = [a_pod(RUNS), a_pod(RUNS), a_pod(RUNS, deleted=True)]
+    assert await told(Server(api=late, agent=agent), monkeypatch) == "the target pod/api was deleted"
 
 
 async def test_the_agents_end_is_the_reason_where_the_target_lives_on(
