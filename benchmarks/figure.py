@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from attrs import asdict, frozen
@@ -35,6 +35,21 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     return made
+
+
+def main(
+    doc: str | None,
+    measures: Sequence[str],
+    each_way: int,
+    figures: Callable[[int, Sequence[str], Sequence[int]], Iterable[Figure]],
+) -> None:
+    """Of a benchmark of chosen measures, without a delay and with one; figures(runs, measures, delays)."""
+    options = parser(doc)
+    options.add_argument("--runs", type=int, default=3)
+    options.add_argument("--only", nargs="*", default=measures, choices=measures, metavar="MEASURE")
+    options.add_argument("--delays", nargs="*", type=int, default=[0, each_way], metavar="MS")
+    order = options.parse_args()
+    publish(figures(order.runs, order.only, order.delays), order.json)
 
 
 def publish(figures: Iterable[Figure], file: Path | None) -> None:

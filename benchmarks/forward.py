@@ -20,7 +20,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from delay import Delay, delay
-from figure import Figure, figure, parser, publish
+from figure import Figure, figure, main
 from outgoing import CONFIG, EACH_WAY, NEAR, STREAMS, compiled, said
 from startup import kubectl, namespace
 
@@ -102,14 +102,5 @@ def figures(runs: int, only: Sequence[str], delays: Sequence[int]) -> Iterator[F
                 yield from measured(program, where, port, runs, only, far)
 
 
-def main() -> None:
-    options = parser(__doc__)
-    options.add_argument("--runs", type=int, default=3)
-    options.add_argument("--only", nargs="*", default=MEASURES, choices=MEASURES, metavar="MEASURE")
-    options.add_argument("--delays", nargs="*", type=int, default=[0, EACH_WAY], metavar="MS")
-    order = options.parse_args()
-    publish(figures(order.runs, order.only, order.delays), order.json)
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__, MEASURES, EACH_WAY, figures)

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from delay import Delay, delay
-from figure import Figure, figure, parser, publish
+from figure import Figure, figure, main
 
 HERE = Path(__file__).parent
 EACH_WAY = 20
@@ -95,15 +95,5 @@ def figures(runs: int, only: Sequence[str], delays: Sequence[int]) -> Iterator[F
                 yield from measured(program, runs, [one for one in only if one in STREAMS], far)
 
 
-def main() -> None:
-    options = parser(__doc__)
-    options.add_argument("--runs", type=int, default=3)
-    known = list(MEASURES)
-    options.add_argument("--only", nargs="*", default=known, choices=known, metavar="MEASURE")
-    options.add_argument("--delays", nargs="*", type=int, default=[0, EACH_WAY], metavar="MS")
-    arguments = options.parse_args()
-    publish(figures(arguments.runs, arguments.only, arguments.delays), arguments.json)
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__, list(MEASURES), EACH_WAY, figures)

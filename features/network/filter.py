@@ -37,6 +37,29 @@ class Entry:
         return self.transport in ("any", transport) and self.port in (0, port)
 
 
+class OneSided:
+    """Base of a filter: what the entries under `remote` match is the target's and all else this machine's, or
+    the other way about under `local`."""
+
+    __slots__ = ()
+    remote: list[str] | None
+    local: list[str] | None
+
+    def __attrs_post_init__(self) -> None:
+        if (self.remote is None) == (self.local is None):
+            got = "neither" if self.remote is None else "both"
+            raise ValueError(f"expected exactly one of remote and local, got {got}")
+
+    @property
+    def entries(self) -> list[str]:
+        return (self.local if self.remote is None else self.remote) or []
+
+    @property
+    def side(self) -> str:
+        """`remote` or `local`."""
+        return "local" if self.remote is None else "remote"
+
+
 def parse(text: str) -> Entry:
     """ValueError says what is wrong with the entry."""
     scheme, separator, rest = text.strip().rpartition("://")

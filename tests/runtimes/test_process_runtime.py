@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from kept_report import Kept
 
-from pymirror.core.call import Call, Verdict
 from pymirror.core.errors import UserError
 from pymirror.core.session import AgentOrder
 from pymirror.runtimes.process.runtime import (
@@ -20,24 +19,6 @@ from pymirror.runtimes.process.runtime import (
     read_process,
     refuse,
 )
-
-
-class Silent:
-    """A report that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.words: list[str] = []
-
-    def step(self, text: str) -> None:
-        self.words.append(text)
-
-    info = warn = step
-
-    def ready(self, lines: Sequence[str]) -> None:
-        self.words.extend(lines)
-
-    def trace(self, call: Call, verdict: Verdict) -> None:
-        self.words.append(f"{call} {verdict}")
 
 
 def test_parse_target() -> None:
@@ -83,18 +64,18 @@ def test_read_process(tmp_path: Path) -> None:
 
 
 async def test_check_finds_the_parent() -> None:
-    found = await Runtime(None, f"process/{os.getppid()}", "shop", Silent()).check(["env"])
+    found = await Runtime(None, f"process/{os.getppid()}", "shop", Kept()).check(["env"])
     assert found.detail == os.getppid()
     assert found.notes == (f"namespace shop: has no meaning for process/{os.getppid()}, ignored",)
 
 
 async def test_check_without_a_target() -> None:
-    assert not (await Runtime(None, None, None, Silent()).check([])).has_target
+    assert not (await Runtime(None, None, None, Kept()).check([])).has_target
 
 
 async def test_check_refuses_itself() -> None:
     with pytest.raises(UserError, match="itself"):
-        await Runtime(None, f"process/{os.getpid()}", None, Silent()).check([])
+        await Runtime(None, f"process/{os.getpid()}", None, Kept()).check([])
 
 
 def test_agent_command() -> None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from tools import build, tool
 
 from tests.sandbox.dns_pod import HOSTS, RESOLV, NamesPod, names_pod, other_machine
-from tests.sandbox.pod_network import PROGRAMS, ran
+from tests.sandbox.pod_network import PROGRAMS
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.asyncio(loop_scope="module")]
 
@@ -28,27 +28,18 @@ async def there(tmp_path_factory: pytest.TempPathFactory) -> Any:
         yield made
 
 
-def tool(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        pytest.skip(f"{name} is not on this machine")
-    return found
-
-
 async def build_go(folder: Path, cgo: str = "0", tags: str = "netgo") -> Path:
     if cgo == "1":
         tool("gcc")
     program = folder / "names"
-    words = [tool("go"), "build", "-tags", tags, "-o", str(program), str(PROGRAMS / "names.go")]
-    built = await ran("env", f"CGO_ENABLED={cgo}", "GO111MODULE=off", *words)
-    assert built.status == 0, built.err
+    words = ("build", "-tags", tags, "-o", program, PROGRAMS / "names.go")
+    await build("go", *words, CGO_ENABLED=cgo, GO111MODULE="off")
     return program
 
 
 async def build_c(folder: Path, compiler: str) -> Path:
     program, options = folder / "names", ["-static"] if compiler == "musl-gcc" else []
-    built = await ran(tool(compiler), "-O1", *options, "-o", program, PROGRAMS / "names.c")
-    assert built.status == 0, built.err
+    await build(compiler, "-O1", *options, "-o", program, PROGRAMS / "names.c")
     return program
 
 

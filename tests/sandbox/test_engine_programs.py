@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from tools import tool
 
 pytestmark = pytest.mark.sandbox
 
@@ -48,15 +49,6 @@ def under(demo, tmp_path):
         return Run(done, json.loads(report.read_text()) if report.exists() else {})
 
     return run
-
-
-def tool(name):
-    found = shutil.which(name)
-    if found is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"{name} is missing, and in CI nothing is skipped")
-        pytest.skip(f"{name} is not on this machine")
-    return found
 
 
 def compiled(tmp_path, compiler, source):

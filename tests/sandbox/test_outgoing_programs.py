@@ -2,46 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import shutil
-import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
-import pytest_asyncio
+from tools import build, tool
 
-from tests.sandbox.pod_network import PROGRAMS, Pod, pod
+from tests.sandbox.pod_network import PROGRAMS, Pod
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.asyncio(loop_scope="module")]
 
 REACHED = "10.77.0.1:7001"
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def there() -> Any:
-    async with pod() as made:
-        yield made
-
-
-def tool(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        pytest.skip(f"{name} is not on this machine")
-    return found
-
-
-async def build(*command: object, **environ: str) -> None:
-    await asyncio.to_thread(
-        subprocess.run, list(map(str, command)), check=True, env={**os.environ, **environ}
-    )
-
-
 @pytest.mark.parametrize("compiler", [["gcc"], ["musl-gcc", "-static"]], ids=["glibc", "musl"])
 async def test_c(there: Pod, tmp_path: Path, compiler: list[str]) -> None:
     program = tmp_path / "outgoing"
-    await build(tool(compiler[0]), *compiler[1:], "-O1", "-o", program, PROGRAMS / "outgoing.c")
+    await build(*compiler, "-O1", "-o", program, PROGRAMS / "outgoing.c")
     ran = await there.run(program, "10.77.0.1", 7001, "127.0.0.1", 7001, "10.77.0.1", 7099, "10.78.0.1", 80)
     assert ran.out.splitlines() == [
         "10.77.0.1:7001 1 ping",
@@ -53,7 +29,7 @@ async def test_c(there: Pod, tmp_path: Path, compiler: list[str]) -> None:
 
 async def test_static_go(there: Pod, tmp_path: Path) -> None:
     program = tmp_path / "outgoing"
-    await build(tool("go"), "build", "-o", program, PROGRAMS / "outgoing.go", CGO_ENABLED="0")
+    await build("go", "build", "-o", program, PROGRAMS / "outgoing.go", CGO_ENABLED="0")
     ran = await there.run(program, REACHED, "[fd77::1]:7001", "10.77.0.1:7099", "10.78.0.1:80")
     assert ran.out.splitlines() == [
         "10.77.0.1:7001 true ping",
@@ -75,7 +51,7 @@ async def test_node(there: Pod) -> None:
 
 
 async def test_java(there: Pod, tmp_path: Path) -> None:
-    await build(tool("javac"), "-d", tmp_path, PROGRAMS / "Outgoing.java")
+    await build("javac", "-d", tmp_path, PROGRAMS / "Outgoing.java")
     ran = await there.run(tool("java"), "-cp", tmp_path, "Outgoing", REACHED, "10.77.0.1:7099")
     assert ran.out.splitlines() == [
         "10.77.0.1:7001 true ping",

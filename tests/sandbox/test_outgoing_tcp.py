@@ -8,19 +8,12 @@ import sys
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
-from tests.sandbox.pod_network import PROGRAMS, Pod, pod
+from tests.sandbox.pod_network import PROGRAMS, Pod
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.asyncio(loop_scope="module")]
 
 TCP = PROGRAMS / "outgoing_tcp.py"
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def there() -> Any:
-    async with pod() as made:
-        yield made
 
 
 async def case(there: Pod, name: str, **outgoing: Any) -> Any:

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
+from tools import build
 
-from tests.sandbox.pod_network import PROGRAMS, Pod, pod
+from tests.sandbox.pod_network import PROGRAMS, Pod
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.asyncio(loop_scope="module")]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def there() -> Any:
-    async with pod() as made:
-        yield made
 
 
 async def case(there: Pod, name: str) -> Any:
@@ -64,11 +55,8 @@ async def test_a_port_of_the_programs_own_stays_here(there: Pod) -> None:
 
 @pytest.mark.parametrize("compiler", [["gcc"], ["musl-gcc", "-static"]], ids=["glibc", "musl"])
 async def test_c_programs_that_check_the_sender(there: Pod, tmp_path: Path, compiler: list[str]) -> None:
-    if shutil.which(compiler[0]) is None:
-        pytest.skip(f"{compiler[0]} is not on this machine")
     program = tmp_path / "datagrams"
-    command = [*compiler, "-O1", "-pthread", "-o", program, PROGRAMS / "datagrams.c"]
-    await asyncio.to_thread(subprocess.run, command, check=True)
+    await build(*compiler, "-O1", "-pthread", "-o", program, PROGRAMS / "datagrams.c")
     ran = await there.run(program, "10.77.0.1")
     assert (ran.status, ran.out.splitlines()) == (
         0,

@@ -6,12 +6,11 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 import pytest
+from kept_report import Kept
 
-from pymirror.core.call import Call, Verdict
 from pymirror.core.channel import Channel, Keys
 from pymirror.core.errors import PeerError
 from pymirror.core.handshake import greet
@@ -26,18 +25,6 @@ pytestmark = pytest.mark.sandbox
 WITHIN = 20.0
 
 
-class Silent:
-    """A report that says nothing."""
-
-    def step(self, text: str) -> None: ...
-
-    info = warn = step
-
-    def ready(self, lines: Sequence[str]) -> None: ...
-
-    def trace(self, call: Call, verdict: Verdict) -> None: ...
-
-
 def children() -> set[int]:
     with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:
         return {int(pid) for pid in file.read().split()}
@@ -48,7 +35,7 @@ async def test_session_of_an_agent() -> None:
     async with Sandbox.start() as sandbox:
         before = children()
         async with AsyncExitStack() as undo:
-            runtime = Runtime(None, f"process/{sandbox.pid}", None, Silent())
+            runtime = Runtime(None, f"process/{sandbox.pid}", None, Kept())
             found = await runtime.check(["hostname"])
             assert found.title == f"process {sandbox.pid} (sleep)"
             endpoint = await runtime.start(found, AgentOrder(keys.public, ("hostname",)), undo)
@@ -62,7 +49,7 @@ async def test_session_of_an_agent() -> None:
 
 async def test_target_gone_while_starting_says_so() -> None:
     async with AsyncExitStack() as undo:
-        runtime = Runtime(None, "process/4194305", None, Silent())
+        runtime = Runtime(None, "process/4194305", None, Kept())
         with pytest.raises(PeerError, match=r"ended before it was ready: .*there is no process 4194305"):
             await runtime.start(Found("gone", detail=4194305), AgentOrder(Keys.generate().public, ()), undo)
 

@@ -3,33 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 
 import pytest
+from kept_report import Kept
 
-from pymirror.core.call import Call, Verdict
 from pymirror.runtimes.process import demo
 from pymirror.runtimes.process.sandbox import Sandbox
 
 pytestmark = pytest.mark.sandbox
-
-
-class Kept:
-    """A report that keeps the words."""
-
-    def __init__(self) -> None:
-        self.words: list[str] = []
-
-    def step(self, text: str) -> None:
-        self.words.append(text)
-
-    info = warn = step
-
-    def ready(self, lines: Sequence[str]) -> None:
-        self.words.extend(lines)
-
-    def trace(self, call: Call, verdict: Verdict) -> None:
-        raise AssertionError("the demo traces nothing")
 
 
 async def test_every_scene_shows_what_it_should(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import frozen
 
 from pymirror.core.config import every, key, not_negative, positive
-from pymirror.features.network.filter import doubtful, parse
+from pymirror.features.network.filter import OneSided, doubtful, parse
 
 FORM = "an entry is a name without wildcards, or an address or network for reverse lookups"
 
@@ -22,7 +22,7 @@ def _entry(text: str) -> None:
 
 
 @frozen
-class Filter:
+class Filter(OneSided):
     """Exactly one of the two. An empty list is allowed: nothing matches it."""
 
     remote: list[str] | None = key(
@@ -35,15 +35,6 @@ class Filter:
         validator=every(_entry),
         help="Names resolved as this machine does; all others as the target does.",
     )
-
-    def __attrs_post_init__(self) -> None:
-        if (self.remote is None) == (self.local is None):
-            got = "neither" if self.remote is None else "both"
-            raise ValueError(f"expected exactly one of remote and local, got {got}")
-
-    @property
-    def entries(self) -> list[str]:
-        return (self.local if self.remote is None else self.remote) or []
 
 
 @frozen
@@ -82,7 +73,7 @@ class Config:
         """Allowed, but hardly meant (mirrord: 2.6)."""
         if self.filter is None:
             return []
-        place = f"feature.network.dns.filter.{'local' if self.filter.remote is None else 'remote'}"
+        place = f"feature.network.dns.filter.{self.filter.side}"
         found = []
         if not self.enabled:
             found.append("feature.network.dns.filter has no effect: feature.network.dns is off")

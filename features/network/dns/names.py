@@ -42,7 +42,7 @@ class Rules:
         if filter is None:
             return cls(search=tuple(search))
         here = filter.remote is None
-        words = f"network.dns.filter.{'local' if here else 'remote'}"
+        words = f"network.dns.filter.{filter.side}"
         return cls(tuple(parse(text) for text in filter.entries), here, words, tuple(search))
 
     def decide(self, name: str) -> Decision:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from attrs import frozen
 
 from pymirror.core.config import every, key, not_negative, positive, regex
-from pymirror.features.network.filter import doubtful, parse
+from pymirror.features.network.filter import OneSided, doubtful, parse
 from pymirror.features.network.outgoing.forms import advice
 
 
@@ -35,7 +35,7 @@ def _carried(instance: object, attribute: Any, value: int) -> None:
 
 
 @frozen
-class Filter:
+class Filter(OneSided):
     """Exactly one of the two."""
 
     remote: list[str] | None = key(
@@ -44,15 +44,6 @@ class Filter:
     local: list[str] | None = key(
         None, validator=_entries, help="Destinations reached from this machine; all others from the target."
     )
-
-    def __attrs_post_init__(self) -> None:
-        if (self.remote is None) == (self.local is None):
-            got = "neither" if self.remote is None else "both"
-            raise ValueError(f"expected exactly one of remote and local, got {got}")
-
-    @property
-    def entries(self) -> list[str]:
-        return (self.local if self.remote is None else self.remote) or []
 
 
 @frozen
@@ -96,7 +87,7 @@ class Config:
         if not (self.tcp or self.udp):
             return ["feature.network.outgoing.filter has no effect: tcp and udp are off"]
         entries = self.filter.entries
-        place = f"feature.network.outgoing.filter.{'local' if self.filter.remote is None else 'remote'}"
+        place = f"feature.network.outgoing.filter.{self.filter.side}"
         found = [f"{place}: {words}" for words in doubtful(entries)]
         off = {name for name in ("tcp", "udp") if not getattr(self, name)}
         for text in entries:

@@ -60,8 +60,8 @@ class Rules:
     def __init__(self, config: Config, debuggers: frozenset[int] = frozenset()) -> None:
         self._config, self._debuggers = config, debuggers
         chosen = config.filter
-        self._side = "" if chosen is None else "remote" if chosen.remote is not None else "local"
-        listed = (chosen.remote or chosen.local or []) if chosen is not None else []
+        self._side = chosen.side if chosen is not None else ""
+        listed = chosen.entries if chosen is not None else []
         self._entries: tuple[Entry, ...] = tuple(parse(text) for text in listed)
         self._patterns = [Pattern("outgoing.unix_streams", text) for text in config.unix_streams]
 

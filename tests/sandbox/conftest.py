@@ -1,0 +1,16 @@
+"""What the tests of a file have in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest_asyncio
+
+from tests.sandbox.pod_network import pod
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def there() -> Any:
+    """A pod with a network and servers of its own (pod_network.py), one for a file."""
+    async with pod() as made:
+        yield made
