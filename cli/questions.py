@@ -35,6 +35,8 @@ def calls(what: str, names: tuple[str, ...]) -> list[tuple[str, Call]]:
     found = []
     for name in names:
         try:
+            if not name:
+                raise ValueError("is empty")
             found += [(name, call) for call in READ[what](name)]
         except ValueError as error:
             raise UserError(f"explain {what}: {name!r}: {error}", FORMS[what]) from None
@@ -43,14 +45,12 @@ def calls(what: str, names: tuple[str, ...]) -> list[tuple[str, Call]]:
 
 def _path(text: str) -> list[Call]:
     """Read, and written."""
-    if not text:
-        raise ValueError("is empty")
     path = os.fsencode(posixpath.normpath(os.path.abspath(text)))
     return [Call("open", path), Call("open", path, write=True)]
 
 
 def _variable(text: str) -> list[Call]:
-    if not text or "=" in text:
+    if "=" in text:
         raise ValueError("is no variable's name")
     return [Call("env", os.fsencode(text))]
 

@@ -259,7 +259,7 @@ def test_explain_name_counts_the_outgoing_filter(capsys: Any) -> None:
 @pytest.mark.parametrize(
     ("what", "argument", "words"),
     [
-        ("address", "", "has no port"),
+        ("address", "", "is empty"),
         ("address", "db", "has no port"),
         ("address", "[::1]", "has no port"),
         ("address", ":80", "has no host"),
@@ -278,7 +278,7 @@ def test_explain_name_counts_the_outgoing_filter(capsys: Any) -> None:
         ("address", "*.shop:80", "'*.shop' is no host's name or address"),
         ("address", "unix://", "has no path"),
         ("address", "unix://@", "has no path"),
-        ("name", "", "is no host's name"),
+        ("name", "", "is empty"),
         ("name", "db:5432", "is no host's name"),
         ("name", "tcp://db", "is no host's name"),
         ("name", "*.shop", "is no host's name"),
@@ -288,7 +288,7 @@ def test_explain_name_counts_the_outgoing_filter(capsys: Any) -> None:
             "an address is never looked up; its reverse lookup asks for 7.0.0.10.in-addr.arpa",
         ),
         ("path", "", "is empty"),
-        ("env", "", "is no variable's name"),
+        ("env", "", "is empty"),
         ("env", "A=1", "is no variable's name"),
     ],
 )
