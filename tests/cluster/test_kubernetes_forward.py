@@ -126,7 +126,10 @@ async def test_a_port_where_nobody_listens(
     async with kubectls(cluster, namespace, 7001) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"x")
-        assert await asyncio.wait_for(reader.read(), 20) == b""
+        try:
+            assert await asyncio.wait_for(reader.read(), 20) == b""
+        except ConnectionResetError:  # kubectl closed before it had read what we sent
+            pass
         writer.close()
     assert "cannot forward port 7001" in errors[0].message
     assert "refused" in errors[0].message
