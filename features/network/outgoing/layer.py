@@ -26,17 +26,18 @@ from pymirror.core.limit import timeout
 from pymirror.core.patterns import TooSlow
 from pymirror.features.network.names import Lookup, Names, OutgoingFilter
 from pymirror.features.network.outgoing import config as keys
-from pymirror.features.network.outgoing import debuggers, listeners
+from pymirror.features.network.outgoing import debuggers, listeners, sockdiag
 from pymirror.features.network.outgoing import messages as m
+from pymirror.features.network.outgoing.borrow import borrowed, held
 from pymirror.features.network.outgoing.carry import Join, join
 from pymirror.features.network.outgoing.datagrams import Flow
 from pymirror.features.network.outgoing.facts import Now, Unasked
 from pymirror.features.network.outgoing.flows import Flows
 from pymirror.features.network.outgoing.limits import Limit
+from pymirror.features.network.outgoing.looks import Looks
 from pymirror.features.network.outgoing.lookups import WITHIN, Lookups
-from pymirror.features.network.outgoing.refusals import borrowed
 from pymirror.features.network.outgoing.relay import Relay
-from pymirror.features.network.outgoing.room import Room
+from pymirror.features.network.outgoing.rooms import Rooms
 from pymirror.features.network.outgoing.rules import Decision, Place, Rules, Unknown
 
 MARK = "PYMIRROR_SESSION"
@@ -116,7 +117,7 @@ class Layer(LayerFeature):
         self._open = 0
         self._limit = Limit(self.config.max_connections, self.log)
         self._joined: dict[int, Join | Flow] = {}
-        self._entering: set[asyncio.Task[None]] = set()
+        self._rooms = Rooms(lambda *guest: held(self._listeners, *guest), Looks())
         if chosen is not None:
             launch.shared(OutgoingFilter).tell(chosen.entries, chosen.remote is None)
         launch.notes.append(f"outgoing: {_summary(self.config)}")
@@ -142,9 +143,7 @@ class Layer(LayerFeature):
         await self._own.aclose()
         for dial in list(self._dials.values()):
             self._unless_handed_over(dial)
-        for task in (entering := list(self._entering)):
-            task.cancel()
-        await asyncio.gather(*entering, return_exceptions=True)
+        await self._rooms.aclose()
         self._flows.close()
         relay.close()
         for joined in list(self._joined.values()):
@@ -170,7 +169,8 @@ class Layer(LayerFeature):
             return
         program = borrowed(*flow.holder, flow.program) if flow.holder is not None else None
         if program is None:
-            flow.holder = await asyncio.to_thread(self._listeners.holder, flow.port)
+            holder = partial(self._listeners.holder, sockdiag.UDP, flow.port, flow.program)
+            flow.holder = await asyncio.to_thread(holder)
             program = borrowed(*flow.holder, flow.program) if flow.holder is not None else None
         if program is not None:
             with program:
@@ -295,7 +295,7 @@ class Layer(LayerFeature):
     def _late(self, call: Call, dial: _Dial) -> tuple[Address, bytes]:
         """Where the program's connect is under way until the target's has ended; without an introduction."""
         assert call.address is not None
-        room, known = Room(call.address.ip.version), asyncio.Event()
+        known = asyncio.Event()
         dial.waiting.append(known.set)
 
         async def connected() -> bool:
@@ -306,22 +306,8 @@ class Layer(LayerFeature):
             self._name(call, dialed)
             return True
 
-        async def enter() -> None:
-            try:
-                sock = await room.joined(connected())
-            except OSError as error:
-                self.log.warning("a connection that was being made is lost: %s", error)
-                sock = None
-            if sock is None:
-                self._drop(dial)
-            else:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._join(dial, sock)
-
-        entering = asyncio.ensure_future(enter())
-        self._entering.add(entering)
-        entering.add_done_callback(self._entering.discard)
-        return room.address, b""
+        joined, never = partial(self._join, dial), partial(self._drop, dial)
+        return self._rooms.take(call.address.ip.version, call.socket, connected(), joined, never), b""
 
     def _name(self, call: Call, dialed: m.Dialed | None) -> Address | None:
         """What getsockname tells: a host it was reached from before, with any port, if it must be guessed."""

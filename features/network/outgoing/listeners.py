@@ -45,9 +45,10 @@ class Listeners:
         self._others |= wanted
         return ""
 
-    def holder(self, port: int) -> tuple[int, int] | None:
-        """(process, descriptor) of the program's UDP socket that has the port."""
-        wanted = {inode for inode, its in sockets("udp", port).items() if its == port}
+    def holder(self, protocol: int, port: int, cookie: int) -> tuple[int, int] | None:
+        """(process, descriptor) of the program's socket that has the port and that SO_COOKIE."""
+        found = sockdiag.sockets(protocol, sockdiag.ANY_STATE, port)
+        wanted = {each.inode for each in found if each.cookie == cookie}
         for pid in _processes(self._program, self._mark) if wanted else ():
             for inode, number in _held(pid).items():
                 if inode in wanted:

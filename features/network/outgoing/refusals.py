@@ -6,17 +6,10 @@ Linux keeps one error for a socket until its next call, so of many that come at 
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import os
-import socket
-import sys
 from collections.abc import Callable
 
 PAUSE = 0.01
 """Seconds between two of one flow that cross: telling one costs the layer 0.2 ms."""
-_PIDFD_GETFD = 438  # one number on every architecture since Linux 5.6
-_SO_COOKIE = 57
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Teller:
@@ -35,29 +28,3 @@ class Teller:
     def _now(self, code: int) -> None:
         self._timer, self._next = None, asyncio.get_running_loop().time() + PAUSE
         self._tell(code)
-
-
-def borrowed(pid: int, number: int, cookie: int) -> socket.socket | None:
-    """The socket a process has under that number, by one of ours; None: it is gone, or not to be had.
-
-    cookie: its SO_COOKIE.
-    """
-    try:
-        process = os.pidfd_open(pid)
-    except OSError:
-        return None
-    try:
-        fd = _libc.syscall(_PIDFD_GETFD, process, number, 0)
-    finally:
-        os.close(process)
-    if fd < 0:
-        return None
-    try:
-        found = socket.socket(fileno=fd)
-    except OSError:
-        os.close(fd)
-        return None
-    if found.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8) == cookie.to_bytes(8, sys.byteorder):
-        return found
-    found.close()
-    return None

@@ -10,7 +10,7 @@ import struct
 from attrs import frozen
 
 SYN_SENT, LISTEN, ANY_STATE = 1 << 2, 1 << 10, 0xFFFFFFFF
-MPTCP = 262
+TCP, UDP, MPTCP = socket.IPPROTO_TCP, socket.IPPROTO_UDP, 262
 MOST_AT_ONCE = 32 << 10
 """Bytes of one answer: the kernel's own bound. To make room for more costs more than the question."""
 _SOCK_DIAG, _BY_FAMILY = 4, 20
@@ -20,16 +20,17 @@ _PORTS = struct.Struct("!HH")
 _ID = 48
 _WIDE = struct.pack("=HHI", 8, 3, MPTCP)
 """A protocol whose number the request's own byte does not hold."""
-_INODE = 4 + _ID + 16
+_COOKIE, _INODE = 4 + _ID - 8, 4 + _ID + 16
 
 
 @frozen
 class Found:
-    """A socket: its own address, IPv4 where it speaks that on an IPv6 socket, and its inode."""
+    """A socket: its own address, IPv4 where it speaks that on an IPv6 socket, its inode and its SO_COOKIE."""
 
     host: ipaddress.IPv4Address | ipaddress.IPv6Address
     port: int
     inode: int
+    cookie: int
 
 
 def sockets(protocol: int, states: int, port: int = 0, to: int = 0) -> list[Found]:
@@ -65,8 +66,8 @@ def read(data: bytes, found: list[Found]) -> bool:
 
 def _found(told: bytes) -> Found:
     port, _ = _PORTS.unpack_from(told, 4)
-    (inode,) = struct.unpack_from("=I", told, _INODE)
+    (inode,), (cookie,) = struct.unpack_from("=I", told, _INODE), struct.unpack_from("=Q", told, _COOKIE)
     if told[0] == socket.AF_INET:
-        return Found(ipaddress.IPv4Address(told[8:12]), port, inode)
+        return Found(ipaddress.IPv4Address(told[8:12]), port, inode, cookie)
     wide = ipaddress.IPv6Address(told[8:24])
-    return Found(wide.ipv4_mapped or wide, port, inode)
+    return Found(wide.ipv4_mapped or wide, port, inode, cookie)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from attrs import evolve
 from verdicts import verdict_of
 
 from pymirror.core.call import Address, Call, Errno, OtherAddress, Untouched
@@ -23,6 +24,7 @@ from pymirror.core.testing import FakeTarget, conformance, pair
 from pymirror.features.network.names import Names
 from pymirror.features.network.outgoing import sockdiag
 from pymirror.features.network.outgoing.agent import Agent
+from pymirror.features.network.outgoing.borrow import cookie_of
 from pymirror.features.network.outgoing.config import Config, Filter
 from pymirror.features.network.outgoing.layer import Layer
 from pymirror.features.network.outgoing.limits import Limit
@@ -245,7 +247,11 @@ class Slow(FakeTarget):
 
 @asynccontextmanager
 async def slow(
-    tmp_path: Any, place: Address, family: int = socket.AF_INET, protocol: int = 0
+    tmp_path: Any,
+    place: Address,
+    family: int = socket.AF_INET,
+    protocol: int = 0,
+    before: Callable[[Address], object] | None = None,
 ) -> AsyncIterator[tuple[Slow, Any, socket.socket]]:
     """(the target, both halves, the program's socket, which connects to the place and is not told yet)."""
     with Slow(tmp_path) as target:
@@ -254,13 +260,15 @@ async def slow(
             await both.layer.prepare(Launch(["program"], {}, "/nowhere"))
             target.entered.clear()
             both.agent._stock.close()  # of what it has in stock it would connect at once
-            call = Call("connect", transport="tcp", address=place, blocking=False)
-            verdict = await verdict_of(both.layer.connect, call)
-            assert isinstance(verdict, OtherAddress) and isinstance(verdict.relay, Address)
-            assert verdict.introduction == b""
-            mapped = family == socket.AF_INET6 and place.ip.version == 4
             with socket.socket(family, proto=protocol) as program:
                 program.setblocking(False)
+                call = tcp(place.port, blocking=False, socket=cookie_of(program))
+                verdict = await verdict_of(both.layer.connect, evolve(call, address=place))
+                assert isinstance(verdict, OtherAddress) and isinstance(verdict.relay, Address)
+                assert verdict.introduction == b""
+                if before is not None:
+                    before(verdict.relay)
+                mapped = family == socket.AF_INET6 and place.ip.version == 4
                 code = program.connect_ex(("::ffff:" * mapped + verdict.relay.host, verdict.relay.port))
                 assert code == errno.EINPROGRESS
                 await asyncio.sleep(0)  # it has been seen
@@ -320,7 +328,32 @@ async def test_a_program_that_waits_no_more_is_waited_for_no_more(
     tmp_path: Any, served: socket.socket
 ) -> None:
     async with slow(tmp_path, Address(*served.getsockname())) as (_, both, program):
-        [waits] = both.layer._entering
+        [waits] = both.layer._rooms.waiting
         program.close()
         await asyncio.wait_for(waits, 30)
         assert both.layer._open == 0
+
+
+@pytest.mark.parametrize("protocol", [0, sockdiag.MPTCP])
+async def test_who_connects_before_the_program_is_not_taken_for_it(
+    tmp_path: Any, served: socket.socket, protocol: int
+) -> None:
+    if protocol and not MPTCP_HERE:
+        pytest.skip("this kernel has no MPTCP")
+    loop = asyncio.get_running_loop()
+    with socket.socket() as stranger:
+        stranger.setblocking(False)
+
+        def come(room: Address) -> None:
+            assert stranger.connect_ex((room.host, room.port)) == errno.EINPROGRESS
+
+        place = Address(*served.getsockname())
+        async with slow(tmp_path, place, protocol=protocol, before=come) as (target, _, program):
+            target.entered.set()
+            with (await loop.sock_accept(served))[0] as theirs:
+                theirs.setblocking(False)
+                assert await outcome(program) == 0
+                await loop.sock_sendall(program, b"there")
+                assert await loop.sock_recv(theirs, 100) == b"there"
+                with pytest.raises(OSError):
+                    stranger.getpeername()

@@ -1,0 +1,116 @@
+"""Where a connect waits: whom it takes for the program's socket, and when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from pymirror.core.limit import timeout
+from pymirror.features.network.outgoing import room as rooms
+from pymirror.features.network.outgoing.borrow import cookie_of
+from pymirror.features.network.outgoing.looks import Look, Looks
+from pymirror.features.network.outgoing.room import Room
+from pymirror.features.network.outgoing.rooms import Rooms
+
+
+async def true() -> bool:
+    return True
+
+
+async def nothing(*guest: int) -> None:
+    return None
+
+
+def connecting(room: Room) -> socket.socket:
+    program = socket.socket()
+    program.setblocking(False)
+    assert program.connect_ex((room.address.host, room.address.port)) == errno.EINPROGRESS
+    return program
+
+
+async def met(act: Callable[[socket.socket, ExitStack], Any]) -> tuple[socket.socket | None, Any]:
+    """What the room gives to a program's socket, and what `act` gave, which is called just before."""
+    done = []
+    with socket.socket() as program, ExitStack() as later:
+        program.setblocking(False)
+        room = Room(4, cookie_of(program), Looks())
+        assert program.connect_ex((room.address.host, room.address.port)) == errno.EINPROGRESS
+
+        async def now(*guest: int) -> Any:
+            assert guest[1:] == (program.getsockname()[1], cookie_of(program))
+            done.append(act(program, later))
+            return done[0]
+
+        return await room.joined(true(), now), done[0]
+
+
+async def test_who_has_the_address_of_the_program_afterwards_is_not_met() -> None:
+    def replaced(program: socket.socket, later: ExitStack) -> None:
+        host, port = program.getsockname()
+        program.close()
+        later.enter_context(socket.create_server((host, port)))
+
+    end, _ = await met(replaced)
+    assert end is None
+
+
+async def test_a_socket_that_is_closed_while_it_is_met_is_known_by_what_is_held() -> None:
+    def closed(program: socket.socket, later: ExitStack) -> socket.socket:
+        held = program.dup()
+        program.close()
+        return held
+
+    end, held = await met(closed)
+    assert end is not None and held.fileno() == -1
+    with end:
+        assert await asyncio.get_running_loop().sock_recv(end, 1) == b""  # its end
+
+
+async def test_a_program_that_never_comes_is_waited_for_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rooms, "LONGEST", 1)
+    with socket.socket() as elsewhere:
+        room = Room(4, cookie_of(elsewhere), Looks())
+        with connecting(room):  # a stranger
+            assert await room.joined(true(), nothing) is None
+    with socket.socket() as asking:  # and the room is no more
+        assert asking.connect_ex((room.address.host, room.address.port)) == errno.ECONNREFUSED
+
+
+async def test_one_look_answers_all_who_wait_for_it() -> None:
+    made: list[Look] = []
+
+    def look() -> Look:
+        made.append(Look())
+        return made[-1]
+
+    looks = Looks(look)
+    waiting = [asyncio.ensure_future(looks.after(2)) for _ in range(100)]
+    waiting[0].cancel()  # costs the others nothing
+    assert await asyncio.gather(*waiting[1:]) == made[:1] * 99
+
+
+async def test_a_table_that_is_not_told_ends_the_wait(caplog: pytest.LogCaptureFixture) -> None:
+    def untold() -> Look:
+        raise PermissionError(errno.EPERM, "sock_diag")
+
+    ended = asyncio.Event()
+    waiting = Rooms(nothing, Looks(untold))
+    waiting.take(4, 1, true(), lambda sock: None, ended.set)
+    async with timeout(30):
+        await ended.wait()
+    assert "a connection that was being made is lost" in caplog.text
+
+
+async def test_the_end_of_the_session_ends_every_wait() -> None:
+    ended: list[bool] = []
+    waiting = Rooms(nothing, Looks())
+    for number in range(3):
+        waiting.take(4, number, true(), lambda sock: None, lambda: ended.append(True))
+    await waiting.aclose()
+    assert ended == [True] * 3 and not waiting.waiting
