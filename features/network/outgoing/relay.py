@@ -1,7 +1,8 @@
 """The relay on loopback: the program's sockets are connected to it, and it joins each to its stream.
 
 Whoever connects must begin with bytes that somebody waits for: they were made for one connection
-and are known to the pump alone. All else is closed. Bounded: strangers and expected ones alike.
+and are known to the pump alone. All else is closed; where too many say nothing, the one that has been silent
+longest. Bounded: strangers and expected ones alike.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ INTRODUCTION = 16
 EXPECT = 10.0
 """Seconds until a connection that was announced must be there; the pump makes it within microseconds."""
 STRANGERS = 256
-"""Connections that have not said yet whose they are."""
+"""Connections that have not said yet whose they are. What the pump connects has, by the time it is taken."""
 STRANGER = 5.0
 BACKLOG = 4096
 
@@ -38,7 +39,8 @@ class Relay:
         self._listeners: dict[tuple[int, int], socket.socket] = {}
         self._addresses: dict[int, Address] = {}  # by the version of IP
         self._expected: dict[bytes, tuple[Joined, Callable[[], None], asyncio.TimerHandle]] = {}
-        self._strangers: dict[socket.socket, asyncio.TimerHandle] = {}
+        self._strangers: dict[socket.socket, asyncio.TimerHandle] = {}  # the first has waited longest
+        self._level = logging.WARNING
 
     def address(self, version: int) -> Address:
         """Where connections over IP version 4 or 6 are taken."""
@@ -103,11 +105,10 @@ class Relay:
                 log.warning("a connection to the relay is lost: %s", error)
                 return
             sock.setblocking(False)
-            if len(self._strangers) >= STRANGERS:
-                sock.close()
-                continue
             self._strangers[sock] = self._loop.call_later(STRANGER, self._turn_away, sock)
             self._introduced(sock, b"")
+            if len(self._strangers) > STRANGERS:
+                self._turn_away(next(iter(self._strangers)))
 
     def _introduced(self, sock: socket.socket, before: bytes) -> None:
         """Called again with what there was before until all the words are there."""
@@ -130,7 +131,8 @@ class Relay:
         joined(sock)
 
     def _turn_away(self, sock: socket.socket) -> None:
-        log.warning("a connection to the relay that is not the program's was closed")
+        level, self._level = self._level, logging.DEBUG  # told once: who wishes could come without end
+        log.log(level, "a connection to the relay that is not the program's was closed")
         self._drop(sock)
 
     def _drop(self, sock: socket.socket) -> None:
