@@ -1,6 +1,8 @@
 """The agent's half of `network.outgoing`: connects in the target's network namespace.
 
 Sockets are made by a thread that is in there; everything else happens in the event loop, by callbacks.
+A `Dial` has one answer, from `_dialed`: whatever goes wrong ends its `Dialing`, which calls that once. Only
+one that the layer has given up has none.
 """
 
 from __future__ import annotations
@@ -47,39 +49,39 @@ class Agent(AgentFeature):
         if stock is None:
             return
         for each in list(self._running.values()):
-            each.cancel()
+            if isinstance(each, Dialing):
+                each.fail(errno.ECONNABORTED)
+            else:
+                each.cancel()
         for saying in self._saying:
             saying.cancel()
         stock.close()
 
     @handles(m.Dial)
     def dial(self, dial: m.Dial, stream: Stream) -> Awaitable[None] | None:
-        stock = self._stock
-        if stock is None:
-            raise ConnectionAbortedError(errno.ECONNABORTED, "the agent ends")
         done = partial(self._dialed, dial, stream)
-        dialing = self._running[dial.number] = Dialing(
-            dial, self.target.root, self.config.connect_timeout, done
-        )
-        if len(self._running) > self._most:
-            dialing.cancel()
-            self._failed(dial, stream, errno.EMFILE)
+        dialing = Dialing(dial, self.target.root, self.config.connect_timeout, done)
+        self._running[dial.number] = dialing
+        stream.attach(partial(self._unwanted, dialing, dial.number, stream), lambda: None)
+        stock = self._stock
+        if stock is None or len(self._running) > self._most:
+            dialing.fail(errno.ECONNABORTED if stock is None else errno.EMFILE)
             return None
         sock = stock.take(kind_of(dial)) if "%" not in dial.host else None
         if sock is None:
-            return self._begin_later(stock, dialing, dial, stream)
-        self._begin(dialing, sock, (dial.host, dial.port), dial, stream)
+            return self._begin_later(stock, dialing, dial)
+        dialing.begin(sock, (dial.host, dial.port))
         return None
 
-    async def _begin_later(self, stock: Stock, dialing: Dialing, dial: m.Dial, stream: Stream) -> None:
+    async def _begin_later(self, stock: Stock, dialing: Dialing, dial: m.Dial) -> None:
         try:
             address = await self._address(dial)
-            sock = await stock.make(kind_of(dial))
+            dialing.begin(await stock.make(kind_of(dial)), address)
         except OSError as error:
-            dialing.cancel()
-            self._failed(dial, stream, error.errno or errno.EIO)
-            return
-        self._begin(dialing, sock, address, dial, stream)
+            dialing.fail(error.errno or errno.EIO)
+        except BaseException:  # a bug, or the session's end
+            dialing.fail(errno.EIO)
+            raise
 
     async def _address(self, dial: m.Dial) -> tuple[Any, ...]:
         """The name of a link-local address's device is one of the target's."""
@@ -91,28 +93,17 @@ class Agent(AgentFeature):
         except socket.gaierror:
             raise OSError(errno.ENODEV, f"{os.strerror(errno.ENODEV)}: {dial.host}") from None
 
-    def _begin(
-        self, dialing: Dialing, sock: socket.socket, address: Any, dial: m.Dial, stream: Stream
-    ) -> None:
-        try:
-            dialing.begin(sock, address)
-        except Exception:  # a bug here is no wait without an end there
-            dialing.cancel()
-            self._failed(dial, stream, errno.EIO)
-            raise
-        if not dialing.over:
-            stream.attach(partial(self._unwanted, dialing, dial, stream), lambda: None)
-
-    def _unwanted(self, dialing: Dialing, dial: m.Dial, stream: Stream) -> None:
+    def _unwanted(self, dialing: Dialing, number: int, stream: Stream) -> None:
         """The program is gone, or gave the connection up."""
         if stream.broken is not None:
             dialing.cancel()
-            self._running.pop(dial.number, None)
+            self._over(number)
 
-    def _dialed(self, dial: m.Dial, stream: Stream, sock: socket.socket, code: int) -> None:
-        if code:
-            sock.close()
-            self._failed(dial, stream, code)
+    def _dialed(self, dial: m.Dial, stream: Stream, sock: socket.socket | None, code: int) -> None:
+        if sock is None:
+            self._over(dial.number)
+            self._say(m.Dialed(dial.number, code))
+            stream.close()
             return
         host, port = sock.getsockname()[:2] if sock.family != socket.AF_UNIX else ("", 0)
         self._say(m.Dialed(dial.number, 0, host.partition("%")[0], port))
@@ -124,11 +115,6 @@ class Agent(AgentFeature):
         self._running[dial.number] = joined
         if joined.closed:
             self._over(dial.number)
-
-    def _failed(self, dial: m.Dial, stream: Stream, code: int) -> None:
-        self._over(dial.number)
-        self._say(m.Dialed(dial.number, code))
-        stream.close()
 
     def _over(self, number: int) -> None:
         self._running.pop(number, None)

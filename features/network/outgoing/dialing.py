@@ -20,14 +20,15 @@ RETRY = 0.02
 
 
 class Dialing:
-    """done(sock, code) is called once, unless it is cancelled: sock is the caller's, code 0 or an errno.
+    """done(sock, code) is called once, whatever happens, unless it is cancelled.
 
-    root: descriptor of the target's root, for a unix socket's path. timeout: seconds, 0: the kernel's.
-    given: as of `carry.Join`; set when this is over.
+    sock: connected, and the caller's from then on; None: code is an errno. root: descriptor of the target's
+    root, for a unix socket's path. timeout: seconds, 0: the kernel's. given: as of `carry.Join`; set when
+    this is over.
     """
 
     def __init__(
-        self, dial: Dial, root: int, timeout: float, done: Callable[[socket.socket, int], None]
+        self, dial: Dial, root: int, timeout: float, done: Callable[[socket.socket | None, int], None]
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._dial, self._root, self._done = dial, root, done
@@ -35,7 +36,7 @@ class Dialing:
         self._address: Any = None
         self._retry: asyncio.TimerHandle | None = None
         limited = timeout and dial.transport == "tcp"
-        self._limit = self._loop.call_later(timeout, self._finish, errno.ETIMEDOUT) if limited else None
+        self._limit = self._loop.call_later(timeout, self.fail, errno.ETIMEDOUT) if limited else None
         self.over = self._watched = False
         self.given = asyncio.Event()
 
@@ -48,13 +49,28 @@ class Dialing:
             sock.close()
             return
         self._sock, self._address = sock, address
-        code = self._connect()
-        self._try(self._connect() if code == errno.EINPROGRESS else code)
+        self._again(twice=True)
+
+    def fail(self, code: int) -> None:
+        """It ends with that errno, if it has not ended yet."""
+        if not self.over:
+            self.cancel()
+            self._done(None, code)
 
     def cancel(self) -> None:
         sock = self._end()
         if sock is not None:
             sock.close()
+
+    def _again(self, twice: bool = False) -> None:
+        try:
+            code = self._connect()
+            self._try(self._connect() if twice and code == errno.EINPROGRESS else code)
+        except OSError as error:
+            self.fail(error.errno or errno.EIO)
+        except BaseException:  # a bug here is no wait without an end there
+            self.fail(errno.EIO)
+            raise
 
     def _try(self, code: int) -> None:
         assert self._sock is not None
@@ -64,11 +80,10 @@ class Dialing:
                 self._loop.add_writer(self._sock.fileno(), self._again)
         elif code == errno.EAGAIN and self._sock.family == socket.AF_UNIX:
             self._retry = self._loop.call_later(RETRY, self._again)
+        elif code:
+            self.fail(code)
         else:
-            self._finish(code)
-
-    def _again(self) -> None:
-        self._try(self._connect())
+            self._done(self._end(), 0)
 
     def _connect(self) -> int:
         assert self._sock is not None
@@ -82,11 +97,6 @@ class Dialing:
                 return self._sock.connect_ex(name)
         except OSError as error:
             return error.errno or errno.EIO
-
-    def _finish(self, code: int) -> None:
-        sock = self._end()
-        if sock is not None:
-            self._done(sock, code)
 
     def _end(self) -> socket.socket | None:
         sock, self._sock = self._sock, None

@@ -141,7 +141,8 @@ class Layer(LayerFeature):
             self.log.debug("what the program sent last may not have arrived: %r", error)
         await self._lookups.aclose()
         await self._own.aclose()
-        for dial in list(self._dials.values()):
+        for dial in list(self._dials.values()):  # a child that outlives the program may wait for it
+            self.dialed(m.Dialed(dial.number, errno.ECONNABORTED))
             self._unless_handed_over(dial)
         await self._rooms.aclose()
         self._flows.close()
