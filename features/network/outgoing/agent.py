@@ -134,9 +134,9 @@ class Agent(AgentFeature):
             await self.peer.drained()
             self._say(dialed)
 
-    def _refused(self, number: int, code: int) -> None:
+    def _refused(self, number: int) -> None:
         with suppress(BlockingIOError, ChannelLost):  # as lost as a datagram
-            self.peer.send(m.Refused(number, code))
+            self.peer.send(m.Refused(number))
 
     @handles(m.Settle)
     async def settle(self, asked: m.Settle) -> m.Settled:

@@ -10,6 +10,7 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 from pymirror.core.errors import PeerError
 from pymirror.core.feature import Stream
@@ -41,9 +42,10 @@ class Flow:
     """A connected socket and a stream, joined when it is made. dropped: datagrams that found no room.
 
     Ends with the stream; over() is called then, once. taken: after `finish`, all that came was written to
-    the stream; given: the stream has ended, and all that came was sent. refused(errno): called when the
+    the stream; given: the stream has ended, and all that came was sent. refused(): called when the
     network has reported an error for a datagram. program: the kernel's number of the socket at its end.
-    holder: the process and descriptor by which that socket was found last.
+    holder: the process and descriptor by which that socket was found last. only: the address whose datagrams
+    are taken, where the socket was open to others before it was connected: what they sent may still come.
     """
 
     holder: tuple[int, int] | None = None
@@ -53,12 +55,13 @@ class Flow:
         sock: socket.socket,
         stream: Stream,
         over: Callable[[], None],
-        refused: Callable[[int], None] = lambda code: None,
+        refused: Callable[[], None] = lambda: None,
         program: int = 0,
+        only: Any = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._sock, self._stream, self._over = sock, stream, over
-        self._refused, self.program = refused, program
+        self._refused, self.program, self._only = refused, program, only
         self._waiting: deque[bytes] = deque()
         self._size = 0
         self._rest = b""  # the beginning of a datagram
@@ -121,11 +124,13 @@ class Flow:
         at = 0
         for _ in range(PER_TURN):
             try:
-                size = self._sock.recv_into(_buffer[at + LENGTH.size :], LARGEST)
+                size, sender = self._sock.recvfrom_into(_buffer[at + LENGTH.size :], LARGEST)
             except BlockingIOError:
                 break
-            except OSError as error:  # of ICMP, told once
-                self._refused(error.errno or 0)
+            except OSError:  # of ICMP, told once
+                self._refused()
+                continue
+            if self._only not in (None, sender):
                 continue
             if self._size + at + size > QUEUE:
                 self.dropped += 1
@@ -179,6 +184,6 @@ class Flow:
                 return
             except BlockingIOError:
                 break
-            except OSError as error:
-                self._refused(error.errno or 0)
+            except OSError:
+                self._refused()
         self.dropped += 1

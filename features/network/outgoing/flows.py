@@ -2,24 +2,30 @@
 
 A flow begins with its introduction, in a datagram of its own; whoever sent it is the program's socket.
 Nobody tells when that socket is closed, and it may be silent for hours, so the kernel's table is looked
-at: a flow ends when no socket has its port any more.
+at: a flow ends when its socket is not there any more.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import socket
 from collections.abc import Callable
+from typing import Any
 
 from attrs import define
 
 from pymirror.core.call import Address
 from pymirror.features.network.loopback import family, loopback
-from pymirror.features.network.outgoing import listeners
+from pymirror.features.network.outgoing import sockdiag
 from pymirror.features.network.outgoing.datagrams import Flow
 from pymirror.features.network.outgoing.relay import EXPECT, INTRODUCTION
 
+log = logging.getLogger("pymirror.features.network.outgoing")
+
+Joined = Callable[[socket.socket, Any], Flow]
+"""joined(socket, the program's address): what others sent to the socket earlier is still in it."""
 SWEEP = 5.0
 """Seconds between two looks at the kernel's table, while there are flows."""
 
@@ -28,24 +34,27 @@ SWEEP = 5.0
 class _Expected:
     sock: socket.socket
     words: bytes
-    joined: Callable[[socket.socket], Flow]
+    joined: Joined
     never: Callable[[], None]
     timer: asyncio.TimerHandle | None = None
 
 
-class Flows:
-    """Every flow of a session."""
+def _there() -> set[int]:
+    return {each.cookie for each in sockdiag.sockets(sockdiag.UDP, sockdiag.ANY_STATE)}
 
-    def __init__(self) -> None:
+
+class Flows:
+    """Every flow of a session. there(): the SO_COOKIE of each UDP socket of this machine."""
+
+    def __init__(self, there: Callable[[], set[int]] = _there) -> None:
         self._loop = asyncio.get_running_loop()
         self._expected: set[_Expected] = set()
-        self._flows: dict[Flow, int] = {}  # → the program's port
+        self._flows: set[Flow] = set()
+        self._there = there
         self._sweeping: asyncio.TimerHandle | None = None
 
-    def expect(
-        self, version: int, joined: Callable[[socket.socket], Flow], never: Callable[[], None]
-    ) -> tuple[Address, bytes]:
-        """(where, introduction) of one flow; `joined(socket)` is called once it is there, else `never()`."""
+    def expect(self, version: int, joined: Joined, never: Callable[[], None]) -> tuple[Address, bytes]:
+        """(where, introduction) of one flow; `joined` is called once it is there, else `never()`."""
         sock = socket.socket(family(loopback(version)), socket.SOCK_DGRAM)
         try:
             sock.setblocking(False)
@@ -82,7 +91,7 @@ class Flows:
                 self._never(expected)
                 return
             self._no_longer(expected)
-            self._flows[expected.joined(expected.sock)] = sender[1]
+            self._flows.add(expected.joined(expected.sock, sender))
             if self._sweeping is None:
                 self._sweeping = self._loop.call_later(SWEEP, self._sweep)
             return
@@ -99,9 +108,14 @@ class Flows:
             expected.timer.cancel()
 
     def _sweep(self) -> None:
-        there = set(listeners.sockets("udp").values())
-        for flow, port in list(self._flows.items()):
-            if flow.closed or port not in there:
-                del self._flows[flow]
-                flow.cancel()
+        """A port may be another's by now, so a flow's socket is looked for by its SO_COOKIE."""
+        try:
+            there = self._there()
+        except OSError as error:  # they stay until the kernel tells
+            log.warning("which datagram sockets are closed is not known: %s", error)
+        else:
+            for flow in list(self._flows):
+                if flow.closed or flow.program not in there:
+                    self._flows.discard(flow)
+                    flow.cancel()
         self._sweeping = self._loop.call_later(SWEEP, self._sweep) if self._flows else None

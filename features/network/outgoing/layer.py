@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 from attrs import define, field
 
@@ -328,8 +329,8 @@ class Layer(LayerFeature):
     def _join(self, dial: _Dial, sock: socket.socket) -> None:
         self._keep(dial, join(sock, dial.stream, partial(self._over, dial)))
 
-    def _flow(self, dial: _Dial, sock: socket.socket) -> Flow:
-        flow = Flow(sock, dial.stream, partial(self._over, dial), program=dial.key[0])
+    def _flow(self, dial: _Dial, sock: socket.socket, program: Any) -> Flow:
+        flow = Flow(sock, dial.stream, partial(self._over, dial), program=dial.key[0], only=program)
         self._keep(dial, flow)
         return flow
 

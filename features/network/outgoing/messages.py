@@ -34,10 +34,12 @@ class Dialed:
 
 @message(NAME)
 class Refused:
-    """The network has reported an error (errno `code`) for a datagram of that flow. Not told for each one."""
+    """The network has reported an error for a datagram of that flow. Not told for each one.
+
+    Which it was the program's kernel cannot be told.
+    """
 
     number: int
-    code: int
 
 
 @message(NAME)

@@ -13,18 +13,18 @@ PAUSE = 0.01
 
 
 class Teller:
-    """tell(errno): called for the first error at once, for those of the next moment once after it."""
+    """tell(): called for the first error at once, for those of the next moment once after it."""
 
-    def __init__(self, tell: Callable[[int], None]) -> None:
+    def __init__(self, tell: Callable[[], None]) -> None:
         self._tell = tell
         self._next = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
-    def __call__(self, code: int) -> None:
+    def __call__(self) -> None:
         loop = asyncio.get_running_loop()
         if self._timer is None:
-            self._timer = loop.call_at(max(self._next, loop.time()), self._now, code)
+            self._timer = loop.call_at(max(self._next, loop.time()), self._now)
 
-    def _now(self, code: int) -> None:
+    def _now(self) -> None:
         self._timer, self._next = None, asyncio.get_running_loop().time() + PAUSE
-        self._tell(code)
+        self._tell()

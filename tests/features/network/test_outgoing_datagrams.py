@@ -5,7 +5,12 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from typing import Any
 
+import pytest
+
+from pymirror.core.limit import timeout
+from pymirror.features.network.outgoing import flows as flows_of
 from pymirror.features.network.outgoing.datagrams import LENGTH, QUEUE, Flow, split
 from pymirror.features.network.outgoing.flows import Flows
 from pymirror.features.network.outgoing.refusals import Teller
@@ -69,30 +74,61 @@ async def test_a_stalled_channel_costs_datagrams_and_no_memory() -> None:
 
 
 async def test_only_the_introduced_socket_is_heard() -> None:
-    flows, came = Flows(), asyncio.get_running_loop().create_future()
+    flows, stream, came = Flows(), Stalled(), asyncio.get_running_loop().create_future()
+    stream.goes = True
 
-    def joined(sock: socket.socket) -> Flow:
-        flow = Flow(sock, Stalled(), lambda: None)
-        came.set_result((flow, sock.getpeername(), sock.recv(100)))
+    def joined(sock: socket.socket, sender: Any) -> Flow:
+        flow = Flow(sock, stream, lambda: None, only=sender)
+        came.set_result((flow, sock.getpeername()))
         return flow
 
     where, words = flows.expect(4, joined, lambda: None)
     with socket.socket(type=socket.SOCK_DGRAM) as stranger, socket.socket(type=socket.SOCK_DGRAM) as program:
         stranger.sendto(b"y" * len(words), (where.host, where.port))
-        for data in (words, b"first"):
-            program.sendto(data, (where.host, where.port))
-        stranger.sendto(b"late", (where.host, where.port))
-        flow, *heard = await came
-        assert heard == [("127.0.0.1", program.getsockname()[1]), b"first"]
+        program.sendto(words, (where.host, where.port))
+        stranger.sendto(b"before it is connected", (where.host, where.port))
+        program.sendto(b"first", (where.host, where.port))
+        flow, peer = await came
+        assert peer == ("127.0.0.1", program.getsockname()[1])
+        stranger.sendto(b"afterwards", (where.host, where.port))
+        program.sendto(b"second", (where.host, where.port))
+        flow.finish()
+        assert stream.written == framed(b"first", b"second")
         flow.cancel()
     flows.close()
 
 
+@pytest.mark.parametrize("told", [True, False])
+async def test_a_flow_ends_with_its_socket_whoever_has_the_port(
+    told: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(flows_of, "SWEEP", 0.0)
+    tables = [{1, 2}, {2}] if told else [OSError("not told"), {1}, set[int]()]
+    looked: list[Any] = []
+
+    def there() -> set[int]:
+        looked.append(tables[len(looked)])
+        if isinstance(looked[-1], OSError):
+            raise looked[-1]
+        return set(looked[-1])
+
+    flows, over = Flows(there), asyncio.Event()
+    where, words = flows.expect(
+        4, lambda sock, sender: Flow(sock, Stalled(), over.set, program=1), lambda: None
+    )
+    with socket.socket(type=socket.SOCK_DGRAM) as program:
+        program.sendto(words, (where.host, where.port))
+        async with timeout(30):
+            await over.wait()
+    assert looked == tables and ("not told" in caplog.text) is not told
+    flows.close()
+
+
 async def test_of_many_errors_at_once_few_are_told() -> None:
-    told: asyncio.Queue[int] = asyncio.Queue()
-    teller = Teller(told.put_nowait)
+    told: asyncio.Queue[bool] = asyncio.Queue()
+    teller = Teller(lambda: told.put_nowait(True))
     for _ in range(2):
-        for code in (111, 113, 111):
-            teller(code)
-        assert await told.get() == 111
+        for _ in range(3):
+            teller()
+        assert await told.get()
     assert told.empty()
