@@ -94,3 +94,13 @@ class Config:
             if (transport := parse(text).transport) in off:
                 found.append(f"{place}: {text!r} has no effect: feature.network.outgoing.{transport} is off")
         return found
+
+
+def summary(config: Config) -> str:
+    """What it means, for the plan."""
+    kinds = " and ".join(name.upper() for name in ("tcp", "udp") if getattr(config, name)) or "unix sockets"
+    if config.filter is None:
+        return f"{kinds} from the target"
+    if config.filter.remote is not None:
+        return f"{kinds} from the target for {len(config.filter.remote)} filter entries, else from here"
+    return f"{kinds} from the target, except {len(config.filter.local or ())} filter entries"

@@ -121,7 +121,7 @@ class Layer(LayerFeature):
         self._rooms = Rooms(lambda *guest: held(self._listeners, *guest), Looks())
         if chosen is not None:
             launch.shared(OutgoingFilter).tell(chosen.entries, chosen.remote is None)
-        launch.notes.append(f"outgoing: {_summary(self.config)}")
+        launch.notes.append(f"outgoing: {keys.summary(self.config)}")
 
     async def started(self, process: Process) -> None:
         self._listeners = listeners.Listeners(process.pid, self._mark)
@@ -159,6 +159,8 @@ class Layer(LayerFeature):
         dial = self._dials.pop(dialed.number, None)
         if dial is not None:
             dial.result = dialed
+            if dialed.code:
+                self._reached.pop(dial.key[1:3], None)
             waiting, dial.waiting = dial.waiting, []
             for tell in waiting:
                 tell()
@@ -255,13 +257,25 @@ class Layer(LayerFeature):
         dialed = dial.result
         if dialed is not None and dialed.code:
             self._unless_handed_over(dial)
-            return Errno(decision.reason, code=dialed.code)
+            return self._failed(call, decision, dialed.code)
         try:
             where, words = dial.place = dial.place or self._place(call, dial)
         except OSError as error:  # no descriptor left for the relay
             self._unless_handed_over(dial)
             return Errno(f"{decision.reason}: {error}", code=error.errno or errno.EIO)
         return OtherAddress(decision.reason, relay=where, introduction=words, name=self._name(call, dialed))
+
+    def _failed(self, call: Call, decision: Decision, code: int) -> Verdict:
+        """A refusal of what was not to be waited for is the socket's to tell, as ever: by poll and SO_ERROR.
+
+        The kernel makes it so for a connection that it refuses itself. No other failure can be made.
+        """
+        polled = call.transport == "tcp" and not call.blocking and not call.again
+        if code == errno.ECONNREFUSED and polled and call.address is not None and self._relay is not None:
+            with suppress(OSError):  # no descriptor left
+                refusing = self._relay.refusing(call.address.ip.version)
+                return OtherAddress(f"{decision.reason}; refused", relay=refusing)
+        return Errno(decision.reason, code=code)
 
     def _begin(self, call: Call) -> _Dial:
         self._number += 1
@@ -377,12 +391,3 @@ def _by_device(host: str) -> str:
     with suppress(OSError):
         return f"{bare}%{socket.if_indextoname(int(zone))}" if percent else host
     return host
-
-
-def _summary(config: keys.Config) -> str:
-    kinds = " and ".join(name.upper() for name in ("tcp", "udp") if getattr(config, name)) or "unix sockets"
-    if config.filter is None:
-        return f"{kinds} from the target"
-    if config.filter.remote is not None:
-        return f"{kinds} from the target for {len(config.filter.remote)} filter entries, else from here"
-    return f"{kinds} from the target, except {len(config.filter.local or ())} filter entries"

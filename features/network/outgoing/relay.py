@@ -38,6 +38,7 @@ class Relay:
         self._loop = asyncio.get_running_loop()
         self._listeners: dict[tuple[int, int], socket.socket] = {}
         self._addresses: dict[int, Address] = {}  # by the version of IP
+        self._refusing: dict[int, socket.socket] = {}
         self._expected: dict[bytes, tuple[Joined, Callable[[], None], asyncio.TimerHandle]] = {}
         self._strangers: dict[socket.socket, asyncio.TimerHandle] = {}  # the first has waited longest
         self._level = logging.WARNING
@@ -50,6 +51,20 @@ class Relay:
             listener = self._listener(family(host), socket.SOCK_STREAM, (host, 0))
             known = self._addresses[version] = Address(host, listener.getsockname()[1])
         return known
+
+    def refusing(self, version: int) -> Address:
+        """Where the kernel refuses every TCP connection: a port that is ours, and on which nobody listens."""
+        held = self._refusing.get(version)
+        if held is None:
+            host = loopback(version)
+            held = socket.socket(family(host), socket.SOCK_STREAM)
+            try:
+                held.bind((host, 0))
+            except BaseException:
+                held.close()
+                raise
+            self._refusing[version] = held
+        return Address(*held.getsockname()[:2])
 
     def name(self, kind: int) -> bytes:
         """Where connections of unix sockets of that kind (stream, seqpacket) are taken: an abstract name."""
@@ -69,6 +84,8 @@ class Relay:
             self._loop.remove_reader(listener.fileno())
             listener.close()
         self._listeners.clear()
+        for held in self._refusing.values():
+            held.close()
         for words in list(self._expected):
             self._never(words)
         for sock in list(self._strangers):

@@ -82,10 +82,58 @@ async def test_an_errno_of_the_target_is_the_verdict(tmp_path: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as gone:
         port = gone.getsockname()[1]
     async with session(tmp_path, Config()) as both:
-        for blocking in (True, False):
-            assert await verdict_of(both.layer.connect, tcp(port, blocking=blocking)) == Errno(
+        for call in (tcp(port), tcp(port, blocking=False, again=True)):
+            assert await verdict_of(both.layer.connect, call) == Errno(
                 "outgoing: no filter", code=errno.ECONNREFUSED
             )
+
+
+def asked(sock: socket.socket) -> tuple[int, int]:
+    """(SO_ERROR, what poll says then)."""
+    code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    poll = select.poll()
+    poll.register(sock, select.POLLOUT)
+    return code, poll.poll(0)[0][1]
+
+
+@pytest.mark.parametrize(("host", "family"), [("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)])
+async def test_a_refusal_that_is_polled_for_is_the_sockets_to_tell(
+    tmp_path: Any, host: str, family: int
+) -> None:
+    """As the kernel has it: at once, by poll, by SO_ERROR once, and by the next connect."""
+    with socket.create_server((host, 0), family=family) as gone:
+        place = Address(*gone.getsockname()[:2])
+    call = evolve(tcp(place.port, blocking=False), address=place)
+    async with session(tmp_path, Config()) as both:
+        verdict = await verdict_of(both.layer.connect, call)
+        assert isinstance(verdict, OtherAddress) and isinstance(verdict.relay, Address)
+        assert (verdict.reason, verdict.introduction) == ("outgoing: no filter; refused", b"")
+        assert both.layer._open == 0
+        where = (verdict.relay.host, verdict.relay.port)
+        with socket.socket(family) as first, socket.socket(family) as second:
+            for sock in (first, second):
+                sock.setblocking(False)
+                assert sock.connect_ex(where) == errno.EINPROGRESS
+            polled = select.poll()
+            polled.register(first, select.POLLOUT)
+            wanted = select.POLLOUT | select.POLLERR | select.POLLHUP
+            assert polled.poll(0) == [(first.fileno(), wanted)]
+            assert asked(first) == (errno.ECONNREFUSED, select.POLLOUT | select.POLLHUP)
+            assert asked(first)[0] == 0
+            assert second.connect_ex(where) == errno.ECONNREFUSED
+            assert await verdict_of(both.layer.connect, call) == verdict  # the same place again
+
+
+async def test_an_address_that_fails_is_not_taken_as_reached_any_more(tmp_path: Any) -> None:
+    async with session(tmp_path, Config()) as both:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            call = tcp(server.getsockname()[1], blocking=False)
+            (await connected(await verdict_of(both.layer.connect, call))).close()
+        loop = asyncio.get_running_loop()
+        with await connected(await verdict_of(both.layer.connect, call)) as early:  # it is told at once
+            with pytest.raises(ConnectionResetError):
+                await loop.sock_recv(early, 1)
+        assert (await verdict_of(both.layer.connect, call)).reason == "outgoing: no filter; refused"
 
 
 async def test_an_address_that_was_reached_is_answered_at_once(tmp_path: Any, served: socket.socket) -> None:

@@ -89,11 +89,22 @@ def polled():
             found.append(errno.errorcode[sock.connect_ex(("10.77.0.1", port))])
             poll = select.epoll()
             poll.register(sock, select.EPOLLOUT)
-            poll.poll(20)
+            [(_, events)] = poll.poll(20)
+            found.append(bool(events & select.EPOLLERR))
             found.append(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
             if port == 7001:
                 found += [sock.connect_ex(("10.77.0.1", port)), sock.connect_ex(("10.77.0.1", port))]
                 found.append(sock.getpeername()[0])
+    where = ("10.77.0.1", 7099)
+    for again in (False, True):  # without a poll
+        with socket.socket() as sock:
+            sock.setblocking(False)
+            found.append(sock.connect_ex(where))
+            if again:
+                found.append(sock.connect_ex(where))
+            else:
+                found.append(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+            found.append(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
     return found
 
 
