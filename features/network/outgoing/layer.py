@@ -29,7 +29,7 @@ from pymirror.features.network.names import Lookup, Names, OutgoingFilter
 from pymirror.features.network.outgoing import config as keys
 from pymirror.features.network.outgoing import debuggers, listeners, sockdiag
 from pymirror.features.network.outgoing import messages as m
-from pymirror.features.network.outgoing.borrow import borrowed, held
+from pymirror.features.network.outgoing.borrow import held
 from pymirror.features.network.outgoing.carry import Join, join
 from pymirror.features.network.outgoing.datagrams import Flow
 from pymirror.features.network.outgoing.facts import Now, Unasked
@@ -40,6 +40,7 @@ from pymirror.features.network.outgoing.lookups import WITHIN, Lookups
 from pymirror.features.network.outgoing.relay import Relay
 from pymirror.features.network.outgoing.rooms import Rooms
 from pymirror.features.network.outgoing.rules import Decision, Place, Rules, Unknown
+from pymirror.features.network.outgoing.telling import Telling
 
 MARK = "PYMIRROR_SESSION"
 """In the environment of each process of the program, with this session's own value."""
@@ -118,6 +119,7 @@ class Layer(LayerFeature):
         self._open = 0
         self._limit = Limit(self.config.max_connections, self.log)
         self._joined: dict[int, Join | Flow] = {}
+        self._telling = Telling(self._holder)
         self._rooms = Rooms(lambda *guest: held(self._listeners, *guest), Looks())
         if chosen is not None:
             launch.shared(OutgoingFilter).tell(chosen.entries, chosen.remote is None)
@@ -146,6 +148,7 @@ class Layer(LayerFeature):
             self.dialed(m.Dialed(dial.number, errno.ECONNABORTED))
             self._unless_handed_over(dial)
         await self._rooms.aclose()
+        await self._telling.aclose()
         self._flows.close()
         relay.close()
         for joined in list(self._joined.values()):
@@ -166,20 +169,14 @@ class Layer(LayerFeature):
                 tell()
 
     @handles(m.Refused)
-    async def refused(self, refused: m.Refused) -> None:
-        """The program hears of it at its next call, as the kernel has it."""
+    def refused(self, refused: m.Refused) -> None:
         flow = self._joined.get(refused.number)
-        if not isinstance(flow, Flow):
-            return
-        program = borrowed(*flow.holder, flow.program) if flow.holder is not None else None
-        if program is None:
-            holder = partial(self._listeners.holder, sockdiag.UDP, flow.port, flow.program)
-            flow.holder = await asyncio.to_thread(holder)
-            program = borrowed(*flow.holder, flow.program) if flow.holder is not None else None
-        if program is not None:
-            with program:
-                if self._joined.get(refused.number) is flow:
-                    flow.refuse(program)
+        if isinstance(flow, Flow):
+            self._telling.refused(flow)
+
+    async def _holder(self, flow: Flow) -> tuple[int, int] | None:
+        holder = partial(self._listeners.holder, sockdiag.UDP, flow.port, flow.program)
+        return await asyncio.to_thread(holder)
 
     @intercepts("connect", "sendto")
     def connect(self, call: Call) -> Verdict | Awaitable[Verdict]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -11,9 +12,11 @@ import pytest
 
 from pymirror.core.limit import timeout
 from pymirror.features.network.outgoing import flows as flows_of
+from pymirror.features.network.outgoing.borrow import cookie_of
 from pymirror.features.network.outgoing.datagrams import LENGTH, QUEUE, Flow, split
 from pymirror.features.network.outgoing.flows import Flows
 from pymirror.features.network.outgoing.refusals import Teller
+from pymirror.features.network.outgoing.telling import Telling
 
 
 def framed(*datagrams: bytes) -> bytes:
@@ -132,3 +135,60 @@ async def test_of_many_errors_at_once_few_are_told() -> None:
             teller()
         assert await told.get()
     assert told.empty()
+
+
+async def test_a_refusal_is_told_beside_everything_else_and_once_for_many() -> None:
+    """Nothing waits while the program's socket is looked for."""
+    found: asyncio.Future[tuple[int, int]] = asyncio.get_running_loop().create_future()
+    asked: list[Flow] = []
+
+    async def find(flow: Flow) -> tuple[int, int] | None:
+        asked.append(flow)
+        return await found
+
+    with socket.socket(type=socket.SOCK_DGRAM) as relay, socket.socket(type=socket.SOCK_DGRAM) as program:
+        for sock in (relay, program):
+            sock.setblocking(False)
+            sock.bind(("127.0.0.1", 0))
+        relay.connect(program.getsockname())
+        program.connect(relay.getsockname())
+        flow, telling = Flow(relay, Stalled(), lambda: None, program=cookie_of(program)), Telling(find)
+        for _ in range(3):
+            telling.refused(flow)
+            await asyncio.sleep(0)
+        assert asked == [flow]
+        found.set_result((os.getpid(), program.fileno()))
+        for _ in range(2):
+            await asyncio.sleep(0)
+        with pytest.raises(ConnectionRefusedError):
+            program.recv(1)
+        with pytest.raises(BlockingIOError):
+            program.recv(1)
+        flow.cancel()
+        await telling.aclose()
+
+
+@pytest.mark.parametrize("error", [None, OSError("no /proc")])
+async def test_a_socket_that_is_not_found_is_told_nothing(
+    error: OSError | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = asyncio.Event()
+
+    async def find(flow: Flow) -> tuple[int, int] | None:
+        asked.set()
+        if error is not None:
+            raise error
+        return None
+
+    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    here.setblocking(False)
+    with there:
+        flow, telling = Flow(here, Stalled(), lambda: None), Telling(find)
+        for _ in range(2):  # the first costs the second nothing
+            asked.clear()
+            telling.refused(flow)
+            await asked.wait()
+            await asyncio.sleep(0)
+        assert caplog.text.count("no /proc") == (2 if error is not None else 0)
+        flow.cancel()
+        await telling.aclose()
