@@ -96,6 +96,7 @@ class Room:
         finally:
             task.cancel()
             gone.cancel()
+            await asyncio.gather(task, gone, return_exceptions=True)  # who waits for `_end` leaves first
 
     async def _left(self) -> None:
         missed = 0

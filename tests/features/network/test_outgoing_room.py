@@ -39,6 +39,7 @@ async def met(act: Callable[[socket.socket, ExitStack], Any]) -> tuple[socket.so
     done = []
     with socket.socket() as program, ExitStack() as later:
         program.setblocking(False)
+        program.bind(("127.0.0.1", 0))  # a port that no other connection shares
         room = Room(4, cookie_of(program), Looks())
         assert program.connect_ex((room.address.host, room.address.port)) == errno.EINPROGRESS
 
@@ -105,6 +106,29 @@ async def test_a_table_that_is_not_told_ends_the_wait(caplog: pytest.LogCaptureF
     async with timeout(30):
         await ended.wait()
     assert "a connection that was being made is lost" in caplog.text
+
+
+async def test_a_meeting_that_is_given_up_ends_before_its_sockets_are_closed() -> None:
+    """Else what it has the loop watch could be another's by then."""
+    meets = asyncio.Event()
+    open_: list[bool] = []
+
+    async def never(*guest: int) -> None:
+        meets.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            open_.append(room._listener.fileno() >= 0)
+
+    with socket.socket() as program:
+        program.setblocking(False)
+        room = Room(4, cookie_of(program), Looks())
+        assert program.connect_ex((room.address.host, room.address.port)) == errno.EINPROGRESS
+        waits = asyncio.ensure_future(room.joined(true(), never))
+        await meets.wait()
+        waits.cancel()
+        await asyncio.gather(waits, return_exceptions=True)
+        assert open_ == [True] and room._listener.fileno() < 0
 
 
 async def test_the_end_of_the_session_ends_every_wait() -> None:
