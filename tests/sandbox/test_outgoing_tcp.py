@@ -80,8 +80,9 @@ async def test_a_port_of_the_programs_own_stays_here(there: Pod) -> None:
     assert await case(there, "listeners") == [True, True, "child", "127.0.0.1"]
 
 
-async def test_many_at_once_from_one_event_loop(there: Pod) -> None:
-    assert await case(there, "many") == 200
+@pytest.mark.parametrize("wait", [0.5, 0.0])
+async def test_many_at_once_from_one_event_loop(there: Pod, wait: float) -> None:
+    assert await case(there, "many", nonblocking_wait=wait) == 200
 
 
 async def test_a_connect_that_nobody_answers(there: Pod) -> None:
@@ -103,6 +104,20 @@ async def test_what_was_sent_before_the_end_arrives(there: Pod, kind: str, port:
     ran = await there.run(sys.executable, "-c", script)
     assert ran.status == 0
     assert int(await asyncio.wait_for(there.servers.readline(), 20)) == size
+
+
+async def test_what_was_sent_arrives_also_where_the_program_ends_as_soon_as_it_is_connected(
+    there: Pod,
+) -> None:
+    script = (
+        "import os, socket; s = socket.socket(); s.settimeout(20); s.connect(('10.77.0.1', 7008))\n"
+        "s.send(b'x' * 1000); os._exit(0)"
+    )
+    for _ in range(5):
+        feature = {"outgoing": {"nonblocking_wait": 0}}
+        ran = await there.run(sys.executable, "-c", script, feature=feature)
+        assert ran.status == 0, ran.err
+        assert int(await asyncio.wait_for(there.servers.readline(), 20)) == 1000
 
 
 async def test_unix_sockets_of_the_target(there: Pod) -> None:

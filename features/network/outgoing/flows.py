@@ -70,6 +70,11 @@ class Flows:
         host, port = sock.getsockname()[:2]
         return Address(host, port), words
 
+    def settle(self) -> None:
+        """Take who is there already; the loop may not have come round to it."""
+        for expected in list(self._expected):
+            self._introduced(expected)
+
     def close(self) -> None:
         """Expect nothing any more, and look no more; the flows that run are whoever's that made them."""
         if self._sweeping is not None:

@@ -139,6 +139,9 @@ class Layer(LayerFeature):
             return
         try:
             async with timeout(SETTLE):
+                relay.settle()
+                self._flows.settle()
+                await self._rooms.settle()
                 await self._settle()
         except (asyncio.TimeoutError, OSError, PeerError) as error:
             self.log.debug("what the program sent last may not have arrived: %r", error)

@@ -78,6 +78,11 @@ class Relay:
         self._expected[words] = (joined, never, timer)
         return words
 
+    def settle(self) -> None:
+        """Take who is there already; the loop may not have come round to it."""
+        for listener in self._listeners.values():
+            self._accept(listener)
+
     def close(self) -> None:
         """Listen no more; the connections that run are whoever's that made them."""
         for listener in self._listeners.values():

@@ -46,6 +46,7 @@ class Room:
         self._cookie, self._looks = guest, looks
         self._listener = self._bound((host, 0), shared=0)
         self._end: socket.socket | None = None
+        self.meets = False  # the target has connected, and so may the program by now
         try:
             code = ctypes.create_string_buffer(_DROP)
             program = struct.pack("HL", 1, ctypes.addressof(code))
@@ -67,6 +68,7 @@ class Room:
         try:
             found = await self._arrived()
             if found is not None and await self._patient(answer):
+                self.meets = True
                 met = await self._patient(self._met(*found, hold))
             return met
         finally:

@@ -19,7 +19,7 @@ class Rooms:
 
     def __init__(self, hold: Hold, looks: Looks) -> None:
         self._hold, self._looks = hold, looks
-        self.waiting: set[asyncio.Task[None]] = set()
+        self.waiting: dict[asyncio.Task[None], Room] = {}
 
     def take(
         self,
@@ -35,9 +35,13 @@ class Rooms:
         """
         room = Room(version, guest, self._looks)
         waits = asyncio.ensure_future(self._wait(room, connected, joined, never))
-        self.waiting.add(waits)
-        waits.add_done_callback(self.waiting.discard)
+        self.waiting[waits] = room
+        waits.add_done_callback(self.waiting.pop)
         return room.address
+
+    async def settle(self) -> None:
+        """Until whoever meets has met: a program may be told that it is connected, send, and end at once."""
+        await asyncio.gather(*(waits for waits, room in self.waiting.items() if room.meets))
 
     async def aclose(self) -> None:
         await asyncio.sleep(0)  # what has not begun would undo nothing

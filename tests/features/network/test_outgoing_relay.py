@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
 from pymirror.core.limit import timeout
+from pymirror.features.network.outgoing.flows import Flows
 from pymirror.features.network.outgoing.relay import STRANGERS, Relay
 
 
@@ -48,6 +50,27 @@ async def test_a_crowd_of_silent_strangers_keeps_nobody_out(caplog: pytest.LogCa
             crowd[0].recv(1)
         relay.close()
     assert caplog.text.count("not the program's was closed") == 1
+
+
+async def test_who_is_there_is_taken_before_the_end() -> None:
+    relay, flows = Relay(), Flows()
+    guest, came = Guest(relay), list[Any]()
+
+    def joined(sock: socket.socket, sender: Any) -> Any:
+        came.append(sender)
+        sock.close()
+        return sock
+
+    where, words = flows.expect(4, joined, lambda: None)
+    with unix(relay) as sock, socket.socket(type=socket.SOCK_DGRAM) as program:
+        sock.sendall(guest.words)
+        program.bind(("127.0.0.1", 0))
+        program.sendto(words, (where.host, where.port))
+        for each in (relay, flows):  # in the same turn of the loop
+            each.settle()
+            each.close()
+        assert came == [program.getsockname()]
+    assert await guest.came()
 
 
 async def test_a_guest_may_be_slow_to_say_its_words() -> None:

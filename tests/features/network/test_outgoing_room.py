@@ -93,7 +93,8 @@ async def test_one_look_answers_all_who_wait_for_it() -> None:
     looks = Looks(look)
     waiting = [asyncio.ensure_future(looks.after(2)) for _ in range(100)]
     waiting[0].cancel()  # costs the others nothing
-    assert await asyncio.gather(*waiting[1:]) == made[:1] * 99
+    assert set(await asyncio.gather(*waiting[1:])) <= set(made)
+    assert len(made) <= 2  # the next begins where its time has come meanwhile
 
 
 async def test_a_table_that_is_not_told_ends_the_wait(caplog: pytest.LogCaptureFixture) -> None:
@@ -129,6 +130,27 @@ async def test_a_meeting_that_is_given_up_ends_before_its_sockets_are_closed() -
         waits.cancel()
         await asyncio.gather(waits, return_exceptions=True)
         assert open_ == [True] and room._listener.fileno() < 0
+
+
+async def test_before_the_end_of_the_session_those_who_meet_have_met() -> None:
+    meets, goes_on, met = asyncio.Event(), asyncio.Event(), list[socket.socket]()
+
+    async def hold(*guest: int) -> None:
+        meets.set()
+        await goes_on.wait()
+
+    waiting = Rooms(hold, Looks())
+    with socket.socket() as program, socket.socket() as elsewhere:
+        program.setblocking(False)
+        place = waiting.take(4, cookie_of(program), true(), met.append, lambda: None)
+        waiting.take(4, cookie_of(elsewhere), true(), met.append, lambda: None)  # for which nobody waits
+        assert program.connect_ex((place.host, place.port)) == errno.EINPROGRESS
+        await meets.wait()
+        asyncio.get_running_loop().call_soon(goes_on.set)
+        await waiting.settle()
+        assert [end.getpeername() for end in met] == [program.getsockname()] and len(waiting.waiting) == 1
+        met[0].close()
+        await waiting.aclose()
 
 
 async def test_the_end_of_the_session_ends_every_wait() -> None:
