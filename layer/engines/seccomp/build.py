@@ -9,8 +9,8 @@ from cffi import FFI  # type: ignore[import-untyped]  # it ships no types
 
 HERE = "layer/engines/seccomp"
 PARTS = (
-    *("carry", "connect", "decide", "filter", "memory", "names", "path", "pump", "receive", "rights", "send"),
-    *("signals", "skip", "sockets", "spawn", "table", "trees"),
+    *("carry", "connect", "decide", "filter", "memory", "names", "path", "pump", "questions", "receive"),
+    *("rights", "send", "signals", "skip", "sockets", "spawn", "table", "trees"),
 )
 
 ffibuilder = FFI()

@@ -1,4 +1,4 @@
-/* The pump's inside, for the two files that share it: pump.c (threads, the door, questions) and decide.c
+/* The pump's inside, for the files that share it: pump.c (threads, the door), questions.c (to Python) and decide.c
    (from a notification to its verdict). A worker belongs to one thread; what others touch is under lock. */
 #ifndef PYMIRROR_PUMP_H
 #define PYMIRROR_PUMP_H
