@@ -10,6 +10,8 @@ enum pm_verdict { PM_ASK, PM_CONTINUE, PM_ERRNO, PM_TREE_PATH, PM_TEXT, PM_ADDRE
 enum pm_transport { PM_TCP, PM_UDP, PM_UNIX, PM_UNIXPACKET, PM_NO_TRANSPORT };
 enum pm_counter { PM_RECEIVED, PM_ANSWERED_LOCAL, PM_ASKED, PM_CARRIED, PM_COUNTERS };
 
+enum { PM_LONGEST = 4098 }; /* a path, plus a trailing slash and the NUL */
+
 typedef struct pm_pump pm_pump;
 
 /* value: the path below root for PM_TREE_PATH, the text for PM_TEXT; for PM_ADDRESS the relay's socket
@@ -22,8 +24,7 @@ typedef struct {
     const char *value;
 } pm_answer;
 
-/* A call the table does not know. path stays valid until pm_reply(cookie); of PM_CONNECT and PM_SENDTO
-   it is a socket address, and what follows path is about the socket. device: the number of the network
+/* A call the table does not know. path: of PM_CONNECT and PM_SENDTO it is a socket address, and what follows path is about the socket. device: the number of the network
    device it is bound to. again: the wait for it was given up, and what was begun goes on. */
 typedef struct {
     unsigned long long cookie;
@@ -70,7 +71,7 @@ int pm_pump_start(pm_pump *pump, int listener);
 int pm_pump_stop(pm_pump *pump, int milliseconds);
 void pm_pump_free(pm_pump *pump);
 int pm_pump_event(pm_pump *pump);
-int pm_pump_next(pm_pump *pump, pm_question *question);
+int pm_pump_next(pm_pump *pump, pm_question *question, char *path); /* path: room for PM_LONGEST */
 int pm_pump_reply(pm_pump *pump, unsigned long long cookie, const pm_answer *answer);
 long long pm_pump_count(pm_pump *pump, int counter);
 

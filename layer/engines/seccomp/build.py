@@ -9,8 +9,8 @@ from cffi import FFI  # type: ignore[import-untyped]  # it ships no types
 
 HERE = "layer/engines/seccomp"
 PARTS = (
-    *("carry", "connect", "decide", "filter", "memory", "names", "path", "pump", "questions", "receive"),
-    *("rights", "send", "signals", "skip", "sockets", "spawn", "table", "trees"),
+    *("carry", "connect", "decide", "filter", "memory", "names", "parked", "path", "pump"),
+    *("questions", "receive", "rights", "send", "signals", "skip", "sockets", "spawn", "table", "trees"),
 )
 
 ffibuilder = FFI()
@@ -21,7 +21,7 @@ ffibuilder.set_source(
     sources=[f"{HERE}/{part}.c" for part in PARTS],
     include_dirs=[HERE],
     define_macros=[("_GNU_SOURCE", None)],
-    depends=[f"{HERE}/api.h", f"{HERE}/parts.h", f"{HERE}/pump.h", f"{HERE}/sockets.h"],
+    depends=[f"{HERE}/api.h", f"{HERE}/parts.h", f"{HERE}/pump.h", f"{HERE}/parked.h", f"{HERE}/sockets.h"],
     extra_compile_args=["-O2", "-pthread", "-Wall", "-Wextra"],
     extra_link_args=["-pthread"],
     py_limited_api=True,

@@ -1,6 +1,7 @@
 /* Connecting a socket. Rules: the program's own socket is connected, to its relay; its call returns as the
    kernel's would, also when it does not wait for the end: a signal or a time limit ends the wait, and
-   connecting goes on. What the kernel refuses is left to it, so that the errno is the kernel's. */
+   connecting goes on. No thread waits: not for Python's answer, and what takes long in the kernel takes it in the
+   program's own call. What the kernel refuses is left to it, so that the errno is the kernel's. */
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -10,10 +11,10 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#include "sockets.h"
+#include "parked.h"
 
-#define SLICE 30000 /* us between two looks at the thread that waits */
 #define INTRODUCE_LIMIT 1000 /* ms; a relay on loopback is there at once or not at all */
+#define UNTOUCHED 1 /* no result of a call */
 
 /* Before the program can write, for its call has not returned. 0 or -errno. */
 static int introduce(const struct taken *taken, const struct pm_address *words)
@@ -29,58 +30,44 @@ static int introduce(const struct taken *taken, const struct pm_address *words)
     return 0;
 }
 
-/* A blocking connect may take minutes: a signal ends the wait, as in the kernel, and SO_SNDTIMEO does. */
-static int look(struct worker *worker)
+static int under_way(long long failed)
 {
-    if (!pm_job_valid(&worker->job))
-        return ESRCH;
-    if (worker->pump->stopping)
-        return EIO;
-    if (worker->until && pm_now() >= worker->until)
-        return EINPROGRESS;
-    return -pm_interrupted((pid_t)worker->request.pid, worker->until != 0);
+    return failed == -EINPROGRESS || failed == -EALREADY || failed == -EINTR;
 }
 
-/* A relay is there at once. Another address may take minutes, so the kernel waits in slices, and the socket is
-   connecting when a wait is given up, as ever. 0 or -errno. */
-static long long reach(struct worker *worker, const struct taken *taken, const struct pm_address *address, int relay)
+/* A relay is there at once. Another address may take minutes: then connecting is begun here, and the program's own call,
+   left alone, waits for the end; the kernel looks at no address while a socket connects. 0, UNTOUCHED or -errno. */
+static long long reach(const struct taken *taken, const struct pm_address *address, int relay)
 {
-    struct timeval slice = {0, SLICE}, kept = {0};
+    struct timeval moment = {0, 1}, kept = {0};
     socklen_t size = sizeof kept;
-    int slow = !relay && taken->blocking && taken->transport == PM_TCP, code = 0;
+    int slow = !relay && taken->blocking && taken->transport == PM_TCP;
     long long failed;
 
     if (slow) {
-        long long limit = pm_limit(taken->fd, SO_SNDTIMEO);
-
-        worker->until = limit ? pm_now() + limit : 0;
         getsockopt(taken->fd, SOL_SOCKET, SO_SNDTIMEO, &kept, &size);
-        setsockopt(taken->fd, SOL_SOCKET, SO_SNDTIMEO, &slice, sizeof slice);
+        setsockopt(taken->fd, SOL_SOCKET, SO_SNDTIMEO, &moment, sizeof moment);
     }
-    do
-        failed = connect(taken->fd, (void *)address->bytes, address->size) < 0 ? -errno : 0;
-    while (slow && (failed == -EINPROGRESS || failed == -EALREADY) && !(code = look(worker)));
+    failed = connect(taken->fd, (void *)address->bytes, address->size) < 0 ? -errno : 0;
     if (slow)
         setsockopt(taken->fd, SOL_SOCKET, SO_SNDTIMEO, &kept, sizeof kept);
-    return code ? -code : failed;
+    return slow && under_way(failed) ? UNTOUCHED : failed;
 }
 
-static int goes_on(long long failed)
+/* To where the answer says. 0, UNTOUCHED or -errno. */
+static long long join(struct worker *worker, struct parked *call)
 {
-    return failed == 0 || failed == -EINPROGRESS || failed == -EALREADY || failed == -EINTR || failed == -RESTART;
-}
-
-static long long join(struct worker *worker, const struct taken *taken, struct pm_name *name)
-{
+    const struct taken *taken = &call->taken;
+    struct pm_name *name = &call->name;
     struct pm_address words;
     long long failed;
     int at = 0, refused;
 
-    if (!pm_unpack(&worker->job.found, &at, &name->relay) || !pm_unpack(&worker->job.found, &at, &words) ||
-        !pm_unpack(&worker->job.found, &at, &name->name))
+    if (!pm_unpack(&call->found, &at, &name->relay) || !pm_unpack(&call->found, &at, &words) ||
+        !pm_unpack(&call->found, &at, &name->name))
         return -EIO;
-    failed = reach(worker, taken, &name->relay, words.size > 0);
-    if (!goes_on(failed))
+    failed = reach(taken, &name->relay, words.size > 0);
+    if (failed < 0 && !under_way(failed))
         return failed;
     pm_names_put(worker->pump->names, name);
     refused = introduce(taken, &words);
@@ -107,95 +94,60 @@ static int is_a_question(const struct worker *worker, const struct taken *taken,
     return !pm_skipped((pid_t)worker->request.pid, worker->pump->skip, worker->pump->skips);
 }
 
-/* again: the question of before, whose answer nobody waited for. */
-void pm_ask_socket(struct worker *worker, const struct taken *taken, int kind, const struct pm_address *peer,
-                   int again)
+/* Put to Python; call->go_on is next. */
+static void ask(struct worker *worker, struct parked *call)
 {
-    pm_question question = {.kind = kind, .size = peer->size, .path = (const char *)peer->bytes,
-                            .domain = taken->domain, .transport = taken->transport,
-                            .blocking = taken->blocking && pm_waiting < MOST_WAITING, .device = taken->device,
-                            .again = again, .socket = taken->socket};
-    long long limit = taken->blocking ? pm_limit(taken->fd, SO_SNDTIMEO) : 0;
+    pm_question question = pm_question_of(worker, &call->taken, PM_CONNECT, &call->name.peer);
 
-    pm_waiting++;
-    worker->until = limit ? pm_now() + limit : 0;
-    worker->look = taken->blocking && taken->transport != PM_UDP ? look : NULL;
-    pm_put(worker, &question);
-    worker->look = NULL;
-    pm_waiting--;
+    question.again = call->again;
+    question.blocking = call->interruptible = call->taken.blocking && !call->told;
+    pm_park_asking(worker->pump, call, &question);
 }
 
-/* The program's connect is given up with `code`, but connecting goes on, as in the kernel: the program may
-   poll, or ask again. So the socket gets its relay now. */
-static long long go_on(struct worker *worker, struct taken *taken, struct pm_name *name, int code)
+/* `result` is what the program's call returns; of TCP Fast Open what it sent. */
+static void finish(struct worker *worker, struct parked *call, long long result)
 {
-    int blocking = taken->blocking;
-    long long failed;
+    if (result == UNTOUCHED)
+        pm_leave_alone(worker);
+    else if (worker->job.caught->op == OP_CONNECT)
+        pm_job_return(&worker->job, result);
+    else
+        pm_job_return(&worker->job, result ? result : pm_send_first(worker, &call->taken));
+    pm_parked_end(call);
+}
 
-    taken->blocking = 0;
-    pm_ask_socket(worker, taken, PM_CONNECT, &name->peer, 1);
-    taken->blocking = blocking;
-    if (worker->job.found.verdict != PM_ADDRESS || !pm_job_valid(&worker->job))
-        return -(worker->job.found.verdict == PM_ERRNO ? worker->job.found.code : code);
-    name->pending = 1;
-    failed = join(worker, taken, name);
-    return failed ? failed : -code;
+/* The program's connect is given up, but connecting goes on, as in the kernel: the program may poll, or ask again.
+   So the socket gets its relay now. */
+static void given_up(struct worker *worker, struct parked *call)
+{
+    long long failed = 0;
+
+    if (call->found.verdict == PM_ERRNO)
+        failed = -call->found.code;
+    else if (call->found.verdict == PM_ADDRESS && pm_job_valid(&worker->job))
+        failed = join(worker, call);
+    finish(worker, call, failed < 0 ? failed : -call->told);
 }
 
 /* The wait of a connect that was given up before, taken up again: it is joined already. */
-static long long take_up(struct worker *worker, const struct taken *taken, struct pm_name *name)
+static long long take_up(struct worker *worker, struct parked *call)
 {
     const struct sockaddr none = {.sa_family = AF_UNSPEC};
     struct pm_address relay, words;
     int at = 0;
 
-    if (worker->gave_up)
-        return -worker->job.found.code;
-    if (worker->job.found.verdict == PM_ERRNO) {
-        connect(taken->fd, &none, sizeof none);
-        pm_names_drop(worker->pump->names, taken->socket);
-        return -worker->job.found.code;
+    if (call->code)
+        return -call->code;
+    if (call->found.verdict == PM_ERRNO) {
+        connect(call->taken.fd, &none, sizeof none);
+        pm_names_drop(worker->pump->names, call->taken.socket);
+        return -call->found.code;
     }
-    name->pending = 0;
-    if (pm_unpack(&worker->job.found, &at, &relay) && pm_unpack(&worker->job.found, &at, &words))
-        pm_unpack(&worker->job.found, &at, &name->name);
-    pm_names_put(worker->pump->names, name);
+    call->name.pending = 0;
+    if (pm_unpack(&call->found, &at, &relay) && pm_unpack(&call->found, &at, &words))
+        pm_unpack(&call->found, &at, &call->name.name);
+    pm_names_put(worker->pump->names, &call->name);
     return 0;
-}
-
-static int is_pending(const struct worker *worker, const struct taken *taken, const struct pm_address *peer,
-                      struct pm_name *name)
-{
-    return taken->blocking && pm_names_find(worker->pump->names, taken->socket, name) && name->pending &&
-           name->peer.size == peer->size && memcmp(name->peer.bytes, peer->bytes, peer->size) == 0;
-}
-
-/* 1: `result` is what the program's connect returns; 0: it goes on untouched. */
-int pm_connect(struct worker *worker, struct taken *taken, const struct pm_address *peer, long long *result)
-{
-    struct pm_found *found = &worker->job.found;
-    struct pm_name name = {0};
-    int pending = is_pending(worker, taken, peer, &name);
-
-    if (!pending && !is_a_question(worker, taken, peer))
-        return 0;
-    pm_ask_socket(worker, taken, PM_CONNECT, peer, pending);
-    worker->pump->counters[PM_CARRIED] += found->verdict == PM_ADDRESS;
-    if (!pending)
-        name = (struct pm_name){.socket = taken->socket, .peer = *peer};
-    if (!pm_job_valid(&worker->job))
-        *result = -ESRCH;
-    else if (pending)
-        *result = take_up(worker, taken, &name);
-    else if (worker->gave_up && found->code != EIO)
-        *result = go_on(worker, taken, &name, found->code);
-    else if (found->verdict == PM_ADDRESS)
-        *result = join(worker, taken, &name);
-    else if (found->verdict == PM_ERRNO)
-        *result = -found->code;
-    else
-        return 0;
-    return 1;
 }
 
 /* A connect that the kernel does: to no address at all it ends what the socket was connected to. */
@@ -210,22 +162,84 @@ static void forget(struct worker *worker, const struct taken *taken, const struc
         pm_names_drop(worker->pump->names, taken->socket);
 }
 
+/* Python has answered, or the wait is given up. */
+static void answered(struct worker *worker, struct parked *call)
+{
+    int verdict = call->found.verdict;
+
+    worker->pump->counters[PM_CARRIED] += verdict == PM_ADDRESS;
+    if (!pm_job_valid(&worker->job)) {
+        pm_parked_end(call);
+    } else if (call->again) {
+        finish(worker, call, take_up(worker, call));
+    } else if (call->code) {
+        call->told = call->code;
+        call->found.verdict = PM_ASK;
+        call->again = call->name.pending = 1;
+        call->until = 0;
+        call->go_on = given_up;
+        ask(worker, call);
+    } else if (verdict == PM_ADDRESS) {
+        finish(worker, call, join(worker, call));
+    } else if (verdict == PM_ERRNO) {
+        finish(worker, call, -call->found.code);
+    } else {
+        forget(worker, &call->taken, &call->name.peer);
+        finish(worker, call, UNTOUCHED);
+    }
+}
+
+/* Was a connect to there given up before? Then `name` is what is known of it. */
+static int is_pending(const struct worker *worker, const struct taken *taken, const struct pm_address *peer,
+                      struct pm_name *name)
+{
+    struct pm_name known;
+
+    if (!taken->blocking || !pm_names_find(worker->pump->names, taken->socket, &known) || !known.pending ||
+        known.peer.size != peer->size || memcmp(known.peer.bytes, peer->bytes, peer->size) != 0)
+        return 0;
+    *name = known;
+    return 1;
+}
+
+/* 1: the call and its descriptor are taken over; 0: it is the kernel's. */
+int pm_connect(struct worker *worker, const struct taken *taken, const struct pm_address *peer)
+{
+    struct pm_name name = {.socket = taken->socket, .peer = *peer};
+    int again = is_pending(worker, taken, peer, &name);
+    long long limit = taken->blocking ? pm_limit(taken->fd, SO_SNDTIMEO) : 0;
+    struct parked *call;
+
+    if (!again && !is_a_question(worker, taken, peer))
+        return 0;
+    call = pm_parked_new(worker, taken);
+    if (!call) {
+        pm_job_return(&worker->job, -ENOBUFS);
+        close(taken->fd);
+        return 1;
+    }
+    call->name = name;
+    call->again = again;
+    call->until = limit && taken->transport != PM_UDP ? pm_now() + limit : 0;
+    call->late = EINPROGRESS;
+    call->go_on = answered;
+    ask(worker, call);
+    return 1;
+}
+
 void pm_serve_connect(struct worker *worker)
 {
     struct pm_address peer;
     struct taken taken;
-    long long result;
 
     if (!pm_read_address(worker, arg(worker, 1), (uint32_t)arg(worker, 2), &peer) || !pm_take(worker, &taken)) {
         pm_leave_alone(worker);
         return;
     }
     pm_fit(&peer, &taken);
-    if (pm_connect(worker, &taken, &peer, &result)) {
-        pm_job_return(&worker->job, result);
-    } else {
-        forget(worker, &taken, &peer);
-        pm_leave_alone(worker);
-    }
+    if (pm_connect(worker, &taken, &peer))
+        return;
+    forget(worker, &taken, &peer);
+    pm_leave_alone(worker);
     close(taken.fd);
 }

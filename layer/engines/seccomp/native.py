@@ -148,9 +148,9 @@ class Pump:
 
     def questions(self) -> Iterator[Question]:
         """Those waiting now."""
-        question = ffi.new("pm_question *")
-        while lib.pm_pump_next(self._pump, question):
-            path = ffi.buffer(question.path, question.size)[:]
+        question, room = ffi.new("pm_question *"), ffi.new("char[]", lib.PM_LONGEST)
+        while lib.pm_pump_next(self._pump, question, room):
+            path = ffi.buffer(room, question.size)[:]
             if question.kind in _SOCKET_NAMES:
                 yield Question(question.cookie, _socket_call(question, path), question.domain)
                 continue

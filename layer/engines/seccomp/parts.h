@@ -26,8 +26,8 @@
 #define AT_STATX_DONT_SYNC 0x4000
 #endif
 
-/* The longest path plus a trailing slash and the NUL. */
-#define PM_PATH (PATH_MAX + 2)
+#define PM_PATH PM_LONGEST
+_Static_assert(PM_PATH == PATH_MAX + 2, "cffi reads api.h without the system's headers");
 
 /* filter.c: the system calls behind each call */
 enum op { OP_NONE, OP_OPEN, OP_CREAT, OP_OPENAT, OP_OPENAT2, OP_STAT, OP_LSTAT, OP_FSTATAT, OP_STATX,

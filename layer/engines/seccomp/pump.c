@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <time.h>
@@ -20,19 +21,22 @@
 
 static int grow(struct pm_pump *pump);
 
+void pm_admit(struct pm_pump *pump)
+{
+    int short_of_workers = pump->waiting == 0;
+
+    sem_post(&pump->door);
+    if (short_of_workers)
+        grow(pump); /* with as many as may be, the first to be done passes */
+}
+
 /* Before something that may take long: the door is another's. */
 void pm_leave_door(struct worker *worker)
 {
-    struct pm_pump *pump = worker->pump;
-    int short_of_workers;
-
     if (!worker->at_door)
         return;
     worker->at_door = 0;
-    short_of_workers = pump->waiting == 0;
-    sem_post(&pump->door);
-    if (short_of_workers)
-        grow(pump); /* with as many as may be, the first to be done takes the door */
+    pm_admit(worker->pump);
 }
 
 static void take_door(struct worker *worker)
@@ -62,11 +66,13 @@ static void *work(void *given)
     struct pm_pump *pump = worker->pump;
 
     while (!pump->stopping) {
-        int received;
+        int received, passes = !worker->at_door;
 
         take_door(worker);
         if (pump->stopping)
             break;
+        if (passes && pm_parked_go_on(worker))
+            continue;
         memset(&worker->request, 0, sizeof worker->request);
         received = ioctl(pump->listener, SECCOMP_IOCTL_NOTIF_RECV, &worker->request) == 0;
         if (received) {
@@ -86,7 +92,7 @@ static void woken(int number)
     (void)number;
 }
 
-static int start_thread(struct worker *worker)
+int pm_start_thread(pthread_t *thread, void *(*work)(void *), void *given)
 {
     pthread_attr_t attributes;
     sigset_t ours, before;
@@ -97,7 +103,7 @@ static int start_thread(struct worker *worker)
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, STACK);
     pthread_sigmask(SIG_SETMASK, &ours, &before);
-    failed = pthread_create(&worker->thread, &attributes, work, worker);
+    failed = pthread_create(thread, &attributes, work, given);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
     return failed;
@@ -113,6 +119,8 @@ static struct worker *make_worker(struct pm_pump *pump)
     worker->job.request = &worker->request;
     worker->job.listener = pump->listener;
     worker->job.own = &pump->own;
+    worker->asked.found = &worker->job.found;
+    worker->asked.worker = worker;
     pthread_cond_init(&worker->replied, NULL);
     return worker;
 }
@@ -131,7 +139,7 @@ static int grow(struct pm_pump *pump)
     if (!failed) {
         pump->workers[pump->count] = worker;
         pump->alive++;
-        failed = start_thread(worker);
+        failed = pm_start_thread(&worker->thread, work, worker);
         if (failed)
             pump->alive--;
         else
@@ -151,6 +159,10 @@ pm_pump *pm_pump_new(const char **skip, int skips)
         return NULL;
     pump->listener = -1;
     pump->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    pump->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    pump->epoll = epoll_create1(EPOLL_CLOEXEC);
+    TAILQ_INIT(&pump->waits);
+    TAILQ_INIT(&pump->ready);
     pump->root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
     pump->table = pm_table_new();
     pump->trees = pm_trees_new(pump->root);
@@ -160,7 +172,7 @@ pm_pump *pm_pump_new(const char **skip, int skips)
     pump->skip = calloc((size_t)skips + 1, sizeof *pump->skip);
     pthread_mutex_init(&pump->lock, NULL);
     sem_init(&pump->door, 0, 1);
-    if (pump->event < 0 || pump->root < 0 || !pump->table || !pump->trees || !pump->names || !pump->skip) {
+    if (pump->event < 0 || pump->bell < 0 || pump->epoll < 0 || pump->root < 0 || !pump->table || !pump->trees || !pump->names || !pump->skip) {
         pm_pump_free(pump);
         return NULL;
     }
@@ -173,11 +185,12 @@ pm_pump *pm_pump_new(const char **skip, int skips)
 int pm_pump_start(pm_pump *pump, int listener)
 {
     struct sigaction action = {.sa_handler = woken}; /* without SA_RESTART: that is its use */
-    int failed = 0;
+    int failed;
 
     pump->listener = listener;
     ioctl(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP); /* from 6.6 */
     sigaction(WAKE, &action, NULL);
+    failed = pm_watcher_start(pump);
     for (int i = 0; i < FIRST_WORKERS && !failed; i++)
         failed = grow(pump);
     return failed;
@@ -193,6 +206,7 @@ int pm_pump_stop(pm_pump *pump, int milliseconds)
     for (int i = 0; i < pump->count; i++)
         pthread_cond_signal(&pump->workers[i]->replied);
     pthread_mutex_unlock(&pump->lock);
+    pm_watcher_wake(pump);
     for (; pump->alive > 0 && milliseconds > 0; milliseconds--) {
         for (int i = 0; i < pump->count; i++) /* again and again: a signal before the ioctl is lost */
             pthread_kill(pump->workers[i]->thread, WAKE);
@@ -209,6 +223,7 @@ void pm_pump_free(pm_pump *pump)
         pthread_cond_destroy(&pump->workers[i]->replied);
         free(pump->workers[i]);
     }
+    pm_parked_free(pump);
     for (int i = 0; i < pump->skips; i++)
         free(pump->skip[i]);
     free(pump->skip);

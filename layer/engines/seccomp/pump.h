@@ -6,26 +6,38 @@
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdatomic.h>
+#include <sys/queue.h>
 
 #include "parts.h"
 
 #define MOST_WORKERS 256
 
+struct parked;
+struct worker;
+TAILQ_HEAD(parked_list, parked);
+
+/* A question to Python, from its asking to its answer. */
+struct asked {
+    struct asked *next;  /* in the queue, until Python takes it */
+    struct asked *other; /* in its bucket, while it is open */
+    pm_question question;
+    int open;
+    struct pm_found *found; /* where the answer goes */
+    struct worker *worker;  /* whose thread waits for it; NULL: */
+    struct parked *call;    /* what goes on with it */
+};
+
 struct worker {
     struct pm_pump *pump;
     pthread_t thread;
     pthread_cond_t replied;
-    struct worker *next; /* in the queue of questions */
-    pm_question question;
-    unsigned int turn; /* tells a late reply from a fresh one */
-    int open;          /* a question that waits for its reply */
-    int (*look)(struct worker *worker); /* while it waits: the errno to give up with, 0 to go on; may be NULL */
-    int gave_up;       /* it has: there was no reply */
-    long long until;   /* ms of the monotonic clock, for look(); 0: no limit */
+    struct asked asked;
     int at_door;
     struct seccomp_notif request;
     struct pm_job job;
 };
+
+#define PM_BUCKETS 1024
 
 struct pm_pump {
     int listener;
@@ -38,11 +50,16 @@ struct pm_pump {
     struct pm_table *table;
     struct pm_trees *trees;
     struct pm_names *names;
-    pthread_mutex_t lock; /* workers, the queue, questions */
+    pthread_mutex_t lock; /* workers, questions, calls that wait */
     struct worker *workers[MOST_WORKERS];
     int count;
-    struct worker *first, *last;
-    sem_t door; /* one may pass; a condition would cost two wake-ups more for each call that is carried out */
+    unsigned long long cookies; /* of the last question */
+    struct asked *first, *last, *open[PM_BUCKETS];
+    struct parked_list waits, ready; /* ready: a thread is to go on with it */
+    int bell, epoll; /* of the watcher */
+    int asleep, watched, receiving;
+    pthread_t watcher;
+    sem_t door; /* one may pass, and one for each call that is ready; a condition would cost two wake-ups more */
     atomic_int waiting, alive, stopping;
     atomic_llong counters[PM_COUNTERS];
 };
@@ -50,8 +67,22 @@ struct pm_pump {
 void pm_ask(struct worker *worker);        /* put job's question to Python; its verdict is in job.found */
 void pm_put(struct worker *worker, const pm_question *question); /* the same with a question of one's own */
 void pm_leave_door(struct worker *worker); /* before what may take long */
+void pm_admit(struct pm_pump *pump);       /* one more thread may pass the door */
+int pm_start_thread(pthread_t *thread, void *(*work)(void *), void *given);
 void pm_serve(struct worker *worker);      /* one notification, to its answer */
 void pm_serve_socket(struct worker *worker); /* sockets.c: the same for calls on sockets */
 void pm_leave_alone(struct worker *worker);
+
+/* questions.c, under lock */
+void pm_question_queue(struct pm_pump *pump, struct asked *asked, const pm_question *question);
+void pm_question_withdraw(struct pm_pump *pump, struct asked *asked);
+void pm_tell(struct pm_pump *pump); /* Python, that there are some; without the lock */
+
+/* parked.c */
+int pm_watcher_start(struct pm_pump *pump);
+void pm_watcher_wake(struct pm_pump *pump);
+int pm_parked_over(struct pm_pump *pump, struct parked *call, int code); /* under lock; 1: then pm_admit */
+int pm_parked_go_on(struct worker *worker); /* with one that is ready; 0: there is none */
+void pm_parked_free(struct pm_pump *pump);
 
 #endif

@@ -1,15 +1,13 @@
-/* Questions to Python and their answers. Rules: what the table does not know goes into a queue, an event descriptor
-   says so, and the worker waits for the reply; a reply that comes too late goes nowhere. */
+/* Questions to Python and their answers. Rules: what the table does not know goes into a queue, and an event descriptor
+   says so; a thread waits for the reply, or a parked call goes on with it; what is read of a question is copied
+   under lock, for who asked may be gone; a reply that comes too late goes nowhere. */
 #include <errno.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "pump.h"
 
-#define LOOK 30000000 /* ns between two looks at a caller that waits for Python */
-
-static void tell(struct pm_pump *pump)
+void pm_tell(struct pm_pump *pump)
 {
     uint64_t one = 1;
     ssize_t done = write(pump->event, &one, sizeof one);
@@ -21,144 +19,146 @@ void pm_ask(struct worker *worker)
 {
     const struct pm_job *job = &worker->job;
     pm_question question = {.kind = job->kind, .follow = job->follow, .path = job->path,
-                            .size = (int)strlen(job->path)};
+                            .size = (int)strlen(job->path), .pid = job->request->pid};
 
     pm_put(worker, &question);
 }
 
-/* Under lock. The errno to give up with, when there is no reply: look() says so, or the pump stops. */
-static int await_reply(struct worker *worker)
+/* To the end of the queue. */
+void pm_question_queue(struct pm_pump *pump, struct asked *asked, const pm_question *question)
 {
-    struct pm_pump *pump = worker->pump;
-    struct timespec until;
-    int code = 0;
+    struct asked **bucket;
 
-    while (worker->open && !pump->stopping && !code) {
-        if (!worker->look) {
-            pthread_cond_wait(&worker->replied, &pump->lock);
-            continue;
-        }
-        clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_nsec += LOOK;
-        until.tv_sec += until.tv_nsec / 1000000000;
-        until.tv_nsec %= 1000000000;
-        if (pthread_cond_timedwait(&worker->replied, &pump->lock, &until) == 0)
-            continue;
-        pthread_mutex_unlock(&pump->lock);
-        code = worker->look(worker);
-        pthread_mutex_lock(&pump->lock);
-    }
-    return code ? code : EIO;
+    pump->counters[PM_ASKED]++;
+    asked->question = *question;
+    asked->question.cookie = ++pump->cookies;
+    asked->open = 1;
+    asked->next = NULL;
+    if (pump->last)
+        pump->last->next = asked;
+    else
+        pump->first = asked;
+    pump->last = asked;
+    bucket = &pump->open[pump->cookies % PM_BUCKETS];
+    asked->other = *bucket;
+    *bucket = asked;
 }
 
-/* Under lock: nobody waits for the reply any more, and Python need not see the question if it has not. */
-static void withdraw(struct worker *worker)
+/* The place that points to an open question; *place is NULL where there is none. */
+static struct asked **place_of(struct pm_pump *pump, unsigned long long cookie)
 {
-    struct pm_pump *pump = worker->pump;
-    struct worker *before = NULL;
+    struct asked **place = &pump->open[cookie % PM_BUCKETS];
 
-    worker->open = 0;
-    for (struct worker *each = pump->first; each; before = each, each = each->next) {
-        if (each != worker)
+    while (*place && (*place)->question.cookie != cookie)
+        place = &(*place)->other;
+    return place;
+}
+
+static void shut(struct pm_pump *pump, struct asked *asked)
+{
+    struct asked **place = place_of(pump, asked->question.cookie);
+
+    *place = asked->other;
+    asked->open = 0;
+}
+
+/* Nobody waits for the reply any more, and Python need not see the question if it has not. */
+void pm_question_withdraw(struct pm_pump *pump, struct asked *asked)
+{
+    struct asked *before = NULL;
+
+    if (!asked->open)
+        return;
+    shut(pump, asked);
+    for (struct asked *each = pump->first; each; before = each, each = each->next) {
+        if (each != asked)
             continue;
         if (before)
-            before->next = worker->next;
+            before->next = asked->next;
         else
-            pump->first = worker->next;
-        if (pump->last == worker)
+            pump->first = asked->next;
+        if (pump->last == asked)
             pump->last = before;
         return;
     }
 }
 
-/* The worker's question to the end of the queue; under lock. */
-static void queue_question(struct worker *worker, const pm_question *question)
-{
-    struct pm_pump *pump = worker->pump;
-    unsigned int index = 0;
-
-    while (pump->workers[index] != worker)
-        index++;
-    worker->turn++;
-    worker->question = *question;
-    worker->question.cookie = ((uint64_t)worker->turn << 16) | index;
-    worker->question.pid = worker->job.request->pid;
-    worker->open = 1;
-    worker->next = NULL;
-    if (pump->last)
-        pump->last->next = worker;
-    else
-        pump->first = worker;
-    pump->last = worker;
-}
-
-/* Put the question to Python and wait; the answer is in job.found. First Python is woken, then who is next
-   at the door. */
+/* Put the question to Python and wait; the answer is in job.found, EIO when the pump stops. First Python is
+   woken, then who is next at the door. */
 void pm_put(struct worker *worker, const pm_question *question)
 {
     struct pm_pump *pump = worker->pump;
-    int code;
+    struct asked *asked = &worker->asked;
 
-    pump->counters[PM_ASKED]++;
     pthread_mutex_lock(&pump->lock);
-    queue_question(worker, question);
+    pm_question_queue(pump, asked, question);
     pthread_mutex_unlock(&pump->lock);
-    tell(pump);
+    pm_tell(pump);
     pm_leave_door(worker);
     pthread_mutex_lock(&pump->lock);
-    code = await_reply(worker);
-    worker->gave_up = worker->open;
-    if (worker->open) {
-        withdraw(worker);
+    while (asked->open && !pump->stopping)
+        pthread_cond_wait(&worker->replied, &pump->lock);
+    if (asked->open) {
+        pm_question_withdraw(pump, asked);
         worker->job.found.verdict = PM_ERRNO;
-        worker->job.found.code = code;
+        worker->job.found.code = EIO;
     }
     pthread_mutex_unlock(&pump->lock);
 }
 
-int pm_pump_next(pm_pump *pump, pm_question *question)
+/* path: room for PM_LONGEST bytes, where the question's path is then. */
+int pm_pump_next(pm_pump *pump, pm_question *question, char *path)
 {
-    struct worker *worker;
+    struct asked *asked;
 
     pthread_mutex_lock(&pump->lock);
-    worker = pump->first;
-    if (worker) {
-        pump->first = worker->next;
+    asked = pump->first;
+    if (asked) {
+        pump->first = asked->next;
         if (!pump->first)
             pump->last = NULL;
-        *question = worker->question;
+        *question = asked->question;
+        memcpy(path, question->path, (size_t)question->size);
+        question->path = path;
     }
     pthread_mutex_unlock(&pump->lock);
-    return worker != NULL;
+    return asked != NULL;
 }
 
-/* ESRCH: that question is not open (the pump is stopping). */
+static void fill(struct pm_found *found, const pm_answer *answer)
+{
+    found->verdict = answer->verdict;
+    found->code = answer->code;
+    found->root = answer->root;
+    found->size = answer->size;
+    memcpy(found->value, answer->value, (size_t)answer->size);
+    found->value[answer->size] = 0;
+}
+
+/* ESRCH: that question is not open (it was given up, or the pump is stopping). */
 int pm_pump_reply(pm_pump *pump, unsigned long long cookie, const pm_answer *answer)
 {
-    unsigned int index = cookie & 0xffff;
-    struct worker *worker;
-    int failed = ESRCH;
+    struct worker *worker = NULL;
+    struct asked *asked;
+    int ready = 0;
 
     if (answer->size < 0 || answer->size >= PATH_MAX)
         return ENAMETOOLONG;
     if (answer->verdict == PM_TREE_PATH)
         pm_trees_note(pump->trees, answer->root);
     pthread_mutex_lock(&pump->lock);
-    worker = index < (unsigned)pump->count ? pump->workers[index] : NULL;
-    if (worker && worker->open && worker->question.cookie == cookie) {
-        struct pm_found *found = &worker->job.found;
-
-        found->verdict = answer->verdict;
-        found->code = answer->code;
-        found->root = answer->root;
-        found->size = answer->size;
-        memcpy(found->value, answer->value, (size_t)answer->size);
-        found->value[answer->size] = 0;
-        worker->open = 0;
-        failed = 0;
+    asked = *place_of(pump, cookie);
+    if (asked) {
+        fill(asked->found, answer);
+        shut(pump, asked);
+        worker = asked->worker;
+        if (!worker)
+            ready = pm_parked_over(pump, asked->call, 0);
     }
     pthread_mutex_unlock(&pump->lock);
-    if (!failed)
+    if (worker)
         pthread_cond_signal(&worker->replied); /* under the lock it would wake only to wait for that */
-    return failed;
+    if (ready)
+        pm_admit(pump);
+    return asked ? 0 : ESRCH;
 }

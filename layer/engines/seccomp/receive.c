@@ -1,10 +1,8 @@
 /* Datagrams whose sender the program wants to know: it is told the one it sent to, not the relay. Rules:
-   sockets in the table of names are ours, and those on which a thread waits, for another may send while it
-   does; such a call waits here, away from the door, and is looked after in slices, for the kernel tells us
-   of no signal that has come for the thread meanwhile. */
+   sockets in the table of names are ours, and those on which a call may wait, for another may send while it
+   does; such a call waits parked, and with more than may be so in the kernel, which tells the relay's address. */
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,9 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "sockets.h"
-
-#define SLICE 20 /* ms between two looks at the thread's signals */
+#include "parked.h"
 
 /* What one recvmsg took. */
 struct got {
@@ -23,8 +19,6 @@ struct got {
     size_t control_size;
     int flags;
 };
-
-atomic_int pm_waiting;
 
 static unsigned long long field(const char *text, const char *name, int base)
 {
@@ -74,29 +68,6 @@ long long pm_limit(int fd, int option)
 
     getsockopt(fd, SOL_SOCKET, option, &limit, &size);
     return limit.tv_sec * 1000LL + (limit.tv_usec + 999) / 1000;
-}
-
-/* Until there is something to receive. 0 or -errno. until: in ms, 0 for ever. */
-static int await(struct worker *worker, int fd, long long until)
-{
-    struct pollfd ready = {.fd = fd, .events = POLLIN};
-
-    for (;;) {
-        long long left = until ? until - pm_now() : SLICE;
-        int code = poll(&ready, 1, left < 0 ? 0 : left < SLICE ? (int)left : SLICE);
-
-        if (code > 0)
-            return 0;
-        if (until && pm_now() >= until)
-            return -EAGAIN;
-        if (worker->pump->stopping)
-            return -EIO;
-        if (!pm_job_valid(&worker->job))
-            return -ESRCH;
-        code = pm_interrupted((pid_t)worker->request.pid, until != 0);
-        if (code)
-            return code;
-    }
 }
 
 static long long receive(const struct taken *taken, const struct message *message, char *data, struct got *got, int flags)
@@ -153,19 +124,13 @@ static long long give(const struct worker *worker, const struct message *message
     return failed ? failed : size;
 }
 
-/* One message; wait: may it wait. Bytes received, or -errno. */
-static long long receive_one(struct worker *worker, const struct taken *taken, const struct message *message,
-                             int flags, long long until, int wait)
+/* One message. Bytes received, or -errno: EAGAIN where there is none. */
+static long long receive_one(struct worker *worker, const struct taken *taken, const struct message *message, int flags)
 {
     char *data = malloc(PM_DATAGRAM);
     struct got *got = calloc(1, sizeof *got);
-    long long size = data && got ? -EAGAIN : -ENOMEM;
+    long long size = data && got ? receive(taken, message, data, got, flags) : -ENOMEM;
 
-    while (data && got && (size = receive(taken, message, data, got, flags)) == -EAGAIN && wait) {
-        size = await(worker, taken->fd, until);
-        if (size < 0)
-            break;
-    }
     if (size >= 0) {
         translate(worker, taken, got);
         size = give(worker, message, data, size, got);
@@ -175,56 +140,32 @@ static long long receive_one(struct worker *worker, const struct taken *taken, c
     return size;
 }
 
+/* From message `done` on, which counts those that are received. 0, or what there is no more for. */
 static long long receive_many(struct worker *worker, const struct taken *taken, struct message *message,
-                              long long until, int wait)
+                              unsigned int *done)
 {
-    unsigned int count = (unsigned int)arg(worker, 2), done = 0;
+    unsigned int count = (unsigned int)arg(worker, 2);
     int flags = (int)arg(worker, 3);
-    long long size = 0;
 
-    for (; done < count && done < PM_IOV; done++) {
-        uint64_t place = arg(worker, 1) + done * sizeof(struct mmsghdr);
+    for (; *done < count && *done < PM_IOV; ++*done) {
+        uint64_t place = arg(worker, 1) + *done * sizeof(struct mmsghdr);
+        long long size = pm_message_read(worker, place, message);
         unsigned int length;
 
-        size = pm_message_read(worker, place, message);
         if (size == 0)
-            size = receive_one(worker, taken, message, flags & ~MSG_WAITFORONE, until,
-                               wait && !(done && flags & MSG_WAITFORONE));
-        if (size < 0)
-            break;
+            size = receive_one(worker, taken, message, flags & ~MSG_WAITFORONE);
         length = (unsigned int)size;
+        if (size < 0)
+            return size;
         if (pm_give(worker, place + offsetof(struct mmsghdr, msg_len), &length, sizeof length))
-            break;
+            return -EFAULT;
     }
-    return done ? done : size;
+    return 0;
 }
 
 static int flags_of(const struct worker *worker)
 {
     return (int)arg(worker, worker->job.caught->op == OP_RECVMSG ? 2 : 3);
-}
-
-static int may_wait(const struct taken *taken, int flags)
-{
-    return taken->blocking && !(flags & MSG_DONTWAIT) && pm_waiting < MOST_WAITING;
-}
-
-static long long receive_all(struct worker *worker, const struct taken *taken, struct message *message)
-{
-    enum op op = worker->job.caught->op;
-    int flags = flags_of(worker), wait = may_wait(taken, flags);
-    long long limit = pm_limit(taken->fd, SO_RCVTIMEO), until = limit ? pm_now() + limit : 0;
-    struct timespec given;
-
-    if (op == OP_RECVMMSG && arg(worker, 4)) {
-        if (pm_read((pid_t)worker->request.pid, arg(worker, 4), &given, sizeof given))
-            return -EFAULT;
-        limit = given.tv_sec * 1000LL + given.tv_nsec / 1000000;
-        until = pm_now() + limit;
-    }
-    if (op == OP_RECVMMSG)
-        return receive_many(worker, taken, message, until, wait);
-    return receive_one(worker, taken, message, flags, until, wait);
 }
 
 /* Is a sender's address wanted, and no error's? */
@@ -239,33 +180,112 @@ static int wants_sender(const struct worker *worker, struct message *message)
     return pm_message_read(worker, arg(worker, 1), message) == 0 && message->header.msg_name;
 }
 
-static int is_ours(struct worker *worker, const struct taken *taken)
+/* What is there now. What the call returns, or -EAGAIN; done: of recvmmsg. */
+static long long receive_now(struct worker *worker, const struct taken *taken, unsigned int *done)
 {
-    if (taken->transport != PM_UDP)
+    struct message *message = malloc(sizeof *message);
+    long long size = message ? -EFAULT : -ENOMEM;
+
+    if (message && worker->job.caught->op == OP_RECVMMSG)
+        size = receive_many(worker, taken, message, done);
+    else if (message && wants_sender(worker, message))
+        size = receive_one(worker, taken, message, flags_of(worker));
+    free(message);
+    return size;
+}
+
+/* May the call wait for more, with so many messages received? */
+static int may_wait(const struct worker *worker, const struct taken *taken, unsigned int done)
+{
+    int flags = flags_of(worker);
+
+    return taken->blocking && !(flags & MSG_DONTWAIT) && !(done && flags & MSG_WAITFORONE);
+}
+
+/* ms of the clock when it has waited long enough, 0: never; -EFAULT. */
+static long long end_of(const struct worker *worker, const struct taken *taken)
+{
+    long long limit = pm_limit(taken->fd, SO_RCVTIMEO);
+    struct timespec given;
+
+    if (worker->job.caught->op != OP_RECVMMSG || !arg(worker, 4))
+        return limit ? pm_now() + limit : 0;
+    if (pm_read((pid_t)worker->request.pid, arg(worker, 4), &given, sizeof given))
+        return -EFAULT;
+    return pm_now() + given.tv_sec * 1000LL + given.tv_nsec / 1000000;
+}
+
+/* There is something to receive, or the wait is given up. */
+static void received(struct worker *worker, struct parked *call)
+{
+    long long result = -call->code;
+
+    if (!call->code)
+        result = receive_now(worker, &call->taken, &call->done);
+    if (!call->code && result == -EAGAIN && may_wait(worker, &call->taken, call->done) &&
+        pm_park_receiving(worker->pump, call))
+        return; /* another took it */
+    pm_job_return(&worker->job, call->done ? call->done : result);
+    pm_parked_end(call);
+}
+
+/* 0: there are as many as may be. */
+static int park(struct worker *worker, const struct taken *taken, long long until, unsigned int done)
+{
+    struct parked *call = pm_parked_new(worker, taken);
+
+    if (!call)
         return 0;
-    return may_wait(taken, flags_of(worker)) || pm_names_talks(worker->pump->names, taken->socket);
+    call->done = done;
+    call->until = until;
+    call->late = EAGAIN;
+    call->interruptible = 1;
+    call->go_on = received;
+    if (pm_park_receiving(worker->pump, call))
+        return 1;
+    free(call);
+    return 0;
+}
+
+static void serve(struct worker *worker, const struct taken *taken)
+{
+    unsigned int done = 0;
+    long long until = end_of(worker, taken), result = until < 0 ? until : receive_now(worker, taken, &done);
+    int waits = result == -EAGAIN && may_wait(worker, taken, done);
+
+    if (waits && park(worker, taken, until, done))
+        return;
+    if (waits && !done)
+        pm_leave_alone(worker);
+    else
+        pm_job_return(&worker->job, done ? done : result);
+    close(taken->fd);
+}
+
+/* Is it about a sender's address at all? */
+static int concerns(const struct worker *worker)
+{
+    int idle = flags_of(worker) & MSG_DONTWAIT && !pm_names_any(worker->pump->names);
+    struct message *message = idle ? NULL : malloc(sizeof *message);
+    int wanted = message && wants_sender(worker, message);
+
+    free(message);
+    return wanted;
 }
 
 void pm_serve_receive(struct worker *worker)
 {
-    int idle = flags_of(worker) & MSG_DONTWAIT && !pm_names_any(worker->pump->names);
-    struct message *message = idle ? NULL : malloc(sizeof *message);
     struct taken taken;
 
-    if (!message || !wants_sender(worker, message) || !pm_take(worker, &taken)) {
+    if (!concerns(worker) || !pm_take(worker, &taken)) {
         pm_leave_alone(worker);
-        free(message);
-        return;
-    }
-    if (is_ours(worker, &taken)) {
+    } else if (taken.transport == PM_UDP &&
+               (may_wait(worker, &taken, 0) || pm_names_talks(worker->pump->names, taken.socket))) {
         worker->pump->counters[PM_CARRIED]++;
         pm_leave_door(worker);
-        pm_waiting++;
-        pm_job_return(&worker->job, receive_all(worker, &taken, message));
-        pm_waiting--;
+        serve(worker, &taken);
     } else {
         pm_leave_alone(worker);
+        close(taken.fd);
     }
-    close(taken.fd);
-    free(message);
 }

@@ -96,6 +96,7 @@ static int settle(struct worker *worker, const struct taken *taken, struct pm_na
 static int route(struct worker *worker, const struct taken *taken, struct pm_name *flow)
 {
     struct pm_names *names = worker->pump->names;
+    pm_question question = pm_question_of(worker, taken, PM_SENDTO, &flow->peer);
     struct pm_name other;
 
     flow->socket = taken->socket;
@@ -109,7 +110,7 @@ static int route(struct worker *worker, const struct taken *taken, struct pm_nam
         *flow = other;
         return 0;
     }
-    pm_ask_socket(worker, taken, PM_SENDTO, &flow->peer, 0);
+    pm_put(worker, &question);
     if (!pm_job_valid(&worker->job))
         return -ESRCH;
     return settle(worker, taken, flow);
@@ -190,23 +191,6 @@ static long long send_one(struct worker *worker, const struct taken *taken, cons
                   : transmit(worker, taken, message, flow.kind == PM_FLOW ? &flow.relay : &flow.peer, flags);
 }
 
-/* TCP Fast Open: connect and send in one. 0: the call goes on untouched. A part of the data may be sent, as
-   by any send, and none where the program does not wait for the connection: then it sends once it is there. */
-static int fast_open(struct worker *worker, struct taken *taken, struct message *message,
-                     const struct pm_address *peer)
-{
-    long long result = -EOPNOTSUPP; /* for several messages nobody does that */
-
-    if (worker->job.caught->op != OP_SENDMMSG && !pm_connect(worker, taken, peer, &result))
-        return 0;
-    if (message->size >= PM_DATAGRAM)
-        message->size = PM_DATAGRAM - 1;
-    if (result == 0)
-        result = transmit(worker, taken, message, NULL, (flags_of(worker) & ~MSG_FASTOPEN) | MSG_DONTWAIT);
-    pm_job_return(&worker->job, result);
-    return 1;
-}
-
 static long long send_many(struct worker *worker, const struct taken *taken, struct message *message)
 {
     unsigned int count = (unsigned int)arg(worker, 2), done = 0;
@@ -239,6 +223,32 @@ static int addressed(const struct worker *worker, struct message *message)
         if (pm_message_read(worker, arg(worker, 1) + i * STEP, message) || !message->header.msg_name)
             return 0;
     return count > 0;
+}
+
+/* TCP Fast Open: connect and send in one. A part of the data may be sent, as by any send, and none where the program
+   does not wait for the connection: then it sends once it is there. */
+static int fast_open(struct worker *worker, const struct taken *taken, const struct pm_address *peer)
+{
+    if (worker->job.caught->op != OP_SENDMMSG)
+        return pm_connect(worker, taken, peer);
+    pm_job_return(&worker->job, -EOPNOTSUPP); /* for several messages nobody does that */
+    close(taken->fd);
+    return 1;
+}
+
+/* Its second part. Bytes sent, or -errno. */
+long long pm_send_first(struct worker *worker, const struct taken *taken)
+{
+    struct message *message = malloc(sizeof *message);
+    long long sent = message ? -EFAULT : -ENOMEM;
+
+    if (message && addressed(worker, message)) {
+        if (message->size >= PM_DATAGRAM)
+            message->size = PM_DATAGRAM - 1;
+        sent = transmit(worker, taken, message, NULL, (flags_of(worker) & ~MSG_FASTOPEN) | MSG_DONTWAIT);
+    }
+    free(message);
+    return sent;
 }
 
 static long long send_all(struct worker *worker, const struct taken *taken, struct message *message)
@@ -274,8 +284,12 @@ void pm_serve_send(struct worker *worker)
     if (!is_ours(worker, &taken, &peer)) {
         pm_leave_alone(worker);
     } else if (taken.transport == PM_TCP) {
-        if (!fast_open(worker, &taken, message, &peer))
-            pm_leave_alone(worker);
+        free(message);
+        if (fast_open(worker, &taken, &peer))
+            return;
+        pm_leave_alone(worker);
+        close(taken.fd);
+        return;
     } else {
         pump->counters[PM_CARRIED]++;
         pm_leave_door(worker);

@@ -204,6 +204,14 @@ int pm_unpack(const struct pm_found *found, int *at, struct pm_address *part)
     return 1;
 }
 
+pm_question pm_question_of(const struct worker *worker, const struct taken *taken, int kind,
+                           const struct pm_address *peer)
+{
+    return (pm_question){.kind = kind, .size = peer->size, .path = (const char *)peer->bytes,
+                         .pid = worker->request.pid, .domain = taken->domain, .transport = taken->transport,
+                         .blocking = taken->blocking, .device = taken->device, .socket = taken->socket};
+}
+
 int pm_connected(int fd)
 {
     struct sockaddr_storage peer;

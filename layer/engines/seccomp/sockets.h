@@ -11,8 +11,6 @@
 #define PM_IOV 1024 /* the kernel's UIO_MAXIOV */
 
 #define RESTART 512 /* ERESTARTSYS: the kernel runs the handler and makes the call again if it may */
-#define MOST_WAITING 192 /* workers that may wait for the network at once; the others are for short calls */
-extern atomic_int pm_waiting;
 
 /* The program's socket, by a descriptor of ours. */
 struct taken {
@@ -38,7 +36,7 @@ static inline uint64_t arg(const struct worker *worker, int index)
 }
 
 int pm_take(struct worker *worker, struct taken *taken);
-int pm_connect(struct worker *worker, struct taken *taken, const struct pm_address *peer, long long *result);
+int pm_connect(struct worker *worker, const struct taken *taken, const struct pm_address *peer);
 int pm_well_formed(const struct pm_address *address, int domain);
 void pm_fit(struct pm_address *address, const struct taken *taken);
 int pm_read_address(const struct worker *worker, uint64_t place, uint64_t size, struct pm_address *address);
@@ -46,8 +44,8 @@ long long pm_give_address(const struct worker *worker, uint64_t place, uint64_t 
                           const struct pm_address *address);
 int pm_give(const struct worker *worker, uint64_t place, const void *bytes, size_t size);
 int pm_unpack(const struct pm_found *found, int *at, struct pm_address *part);
-void pm_ask_socket(struct worker *worker, const struct taken *taken, int kind, const struct pm_address *peer,
-                   int again);
+pm_question pm_question_of(const struct worker *worker, const struct taken *taken, int kind,
+                           const struct pm_address *peer);
 int pm_connected(int fd);
 void pm_serve_connect(struct worker *worker);
 void pm_serve_send(struct worker *worker);
@@ -57,6 +55,8 @@ void pm_serve_receive(struct worker *worker);
 int pm_interrupted(pid_t thread, int has_limit);
 long long pm_now(void);
 long long pm_limit(int fd, int option);
+
+long long pm_send_first(struct worker *worker, const struct taken *taken); /* send.c: what TCP Fast Open has to send */
 
 /* send.c: a message's parts; 0 or -errno */
 int pm_message_read(const struct worker *worker, uint64_t place, struct message *message);

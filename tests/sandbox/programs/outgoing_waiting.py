@@ -1,0 +1,85 @@
+"""Many threads that wait for the network at once: `outgoing_waiting.py CASE TARGET`, prints JSON."""
+
+import json
+import os
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+
+THREADS, HOST = 300, "10.77.0.1"
+SYN_SENT = "02"
+LONGEST = 40.0
+
+
+def until(enough):
+    """Its last value: once it is THREADS, or after LONGEST seconds, so that a failure is told."""
+    end = time.monotonic() + LONGEST
+    while (found := enough()) != THREADS and time.monotonic() < end:
+        time.sleep(0.02)
+    return found
+
+
+def dialing():
+    """Connects of the agent that nobody has answered."""
+    lines = Path(f"/proc/{sys.argv[2]}/net/tcp").read_text().splitlines()[1:]
+    return sum(line.split()[3] == SYN_SENT for line in lines)
+
+
+def begin(work, *arguments):
+    thread = threading.Thread(target=work, args=arguments, daemon=True)
+    thread.start()
+    return thread
+
+
+def greeted():
+    """A whole connection, and what else is put to pymirror."""
+    with socket.create_connection((HOST, 7001)) as sock:
+        host, port = sock.makefile("rb").readline().decode().split()
+        return sock.getpeername() == (HOST, 7001) and sock.getsockname() == (host, int(port))
+
+
+def connects():
+    """Most sockets to where nobody answers."""
+    socks = [socket.socket() for _ in range(THREADS)]
+    for sock in socks:
+        begin(sock.connect, ("10.80.0.1", 80))
+    waiting = until(dialing)
+    found = [greeted() for _ in range(20)]
+    return {"waiting": waiting, "greeted": all(found), "file": os.stat("/etc/hostname").st_size > 0}
+
+
+def call_of(thread):
+    try:
+        return Path(f"/proc/self/task/{thread.native_id}/syscall").read_text().split()[0]
+    except OSError:
+        return ""
+
+
+def receives():
+    """Each is told the true sender of what comes while it waits."""
+    found, failed = [], []
+    socks = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(THREADS)]
+
+    def receive(sock):
+        try:
+            found.append(sock.recvfrom(100))
+        except OSError as error:
+            failed.append(error.errno)
+
+    for sock in socks:
+        sock.bind(("0.0.0.0", 0))
+    threads = [begin(receive, sock) for sock in socks]
+    waiting = until(lambda: sum(call_of(each) == call_of(threads[0]) for each in threads))
+    greeting = greeted()
+    for sock in socks:
+        sock.sendto(b"x", (HOST, 7010))
+    for each in threads:
+        each.join(LONGEST / 4)
+    right = sum(item == (b"7010 x", (HOST, 7010)) for item in found)
+    return {"waiting": waiting, "greeted": greeting, "right": right, "failed": failed}
+
+
+print(json.dumps(globals()[sys.argv[1]]()), flush=True)
+os._exit(0)
