@@ -53,6 +53,11 @@ async def test_a_port_of_the_programs_own_stays_here(there: Pod) -> None:
     assert await case(there, "local") == ["mine", "back", ["127.0.0.1", 7010]]
 
 
+async def test_a_source_in_the_control_data(there: Pod) -> None:
+    """What goes to a relay has none, for its source is not this machine's to choose."""
+    assert await case(there, "source") == [["127.0.0.2", "7011 x"], ["::1", "7011 x"]]
+
+
 @pytest.mark.parametrize("compiler", [["gcc"], ["musl-gcc", "-static"]], ids=["glibc", "musl"])
 async def test_c_programs_that_check_the_sender(there: Pod, tmp_path: Path, compiler: list[str]) -> None:
     program = tmp_path / "datagrams"

@@ -149,13 +149,12 @@ static int read_control(const struct worker *worker, const struct message *messa
         return -ENOBUFS;
     if (*size && pm_read((pid_t)worker->request.pid, (uintptr_t)message->header.msg_control, control, *size))
         return -EFAULT;
-    *size = without_source(control, *size);
     return 0;
 }
 
-/* to: NULL where the socket is connected. */
+/* to: NULL where the socket is connected; relayed: it leads to a relay. */
 static long long transmit(const struct worker *worker, const struct taken *taken, const struct message *message,
-                          const struct pm_address *to, int flags)
+                          const struct pm_address *to, int flags, int relayed)
 {
     char control[PM_CONTROL] __attribute__((aligned(8)));
     char *data = malloc(message->size + 1);
@@ -165,6 +164,8 @@ static long long transmit(const struct worker *worker, const struct taken *taken
 
     if (sent == 0)
         sent = read_control(worker, message, control, &header.msg_controllen);
+    if (sent == 0 && relayed)
+        header.msg_controllen = without_source(control, header.msg_controllen);
     if (sent == 0)
         sent = pm_message_move(worker, message, data, message->size, 0);
     if (sent == 0) {
@@ -179,7 +180,7 @@ static long long transmit(const struct worker *worker, const struct taken *taken
 static long long send_one(struct worker *worker, const struct taken *taken, const struct message *message, int flags)
 {
     struct pm_name flow = {0};
-    int failed;
+    int failed, relayed;
 
     if (!pm_read_address(worker, (uintptr_t)message->header.msg_name, message->header.msg_namelen, &flow.peer) ||
         (pm_fit(&flow.peer, taken), !pm_well_formed(&flow.peer, taken->domain)))
@@ -187,8 +188,10 @@ static long long send_one(struct worker *worker, const struct taken *taken, cons
     if (message->size >= PM_DATAGRAM)
         return -EMSGSIZE;
     failed = route(worker, taken, &flow);
-    return failed ? failed
-                  : transmit(worker, taken, message, flow.kind == PM_FLOW ? &flow.relay : &flow.peer, flags);
+    if (failed)
+        return failed;
+    relayed = flow.kind == PM_FLOW;
+    return transmit(worker, taken, message, relayed ? &flow.relay : &flow.peer, flags, relayed);
 }
 
 static long long send_many(struct worker *worker, const struct taken *taken, struct message *message)
@@ -245,7 +248,7 @@ long long pm_send_first(struct worker *worker, const struct taken *taken)
     if (message && addressed(worker, message)) {
         if (message->size >= PM_DATAGRAM)
             message->size = PM_DATAGRAM - 1;
-        sent = transmit(worker, taken, message, NULL, (flags_of(worker) & ~MSG_FASTOPEN) | MSG_DONTWAIT);
+        sent = transmit(worker, taken, message, NULL, (flags_of(worker) & ~MSG_FASTOPEN) | MSG_DONTWAIT, 1);
     }
     free(message);
     return sent;

@@ -3,7 +3,10 @@
 import json
 import select
 import socket
+import struct
 import sys
+
+IP_PKTINFO = 8  # socket has the name from Python 3.14 on
 
 
 def made(family=socket.AF_INET):
@@ -112,6 +115,24 @@ def local():
             data.decode(),
             *[each.decode() if isinstance(each, bytes) else list(each) for each in sock.recvfrom(9)],
         ]
+
+
+def source():
+    """The address that a message's control data gives as its source counts for what stays here, in both families."""
+    found = []
+    for mine, chosen, level, info in (
+        ("127.0.0.1", "127.0.0.2", socket.IPPROTO_IP, (IP_PKTINFO, "=i4s4x")),
+        ("::1", "::1", socket.IPPROTO_IPV6, (socket.IPV6_PKTINFO, "16si")),
+    ):
+        family = socket.AF_INET6 if ":" in mine else socket.AF_INET
+        parts = [socket.inet_pton(family, chosen), 0]
+        control = [(level, info[0], struct.pack(info[1], *(parts if ":" in mine else parts[::-1])))]
+        with made(family) as server, made(family) as sock:
+            server.bind((mine, 7010))
+            for place in (server.getsockname(), ("fd77::1" if ":" in mine else "10.77.0.1", 7011)):
+                sock.sendmsg([b"x"], control, 0, place)
+            found.append([server.recvfrom(100)[1][0], sock.recv(100).decode()])
+    return found
 
 
 print(json.dumps(globals()[sys.argv[1]]()))
