@@ -31,6 +31,16 @@ async def test_names_are_the_targets_for_all_who_hold_the_socket(there: Pod) -> 
     ]
 
 
+async def test_no_address_is_loopback(there: Pod) -> None:
+    assert await case(there, "no_address") == [
+        [host] * 2 for host in ("127.0.0.1", "::1", "::ffff:127.0.0.1")
+    ]
+
+
+async def test_a_socket_bound_to_loopback_reaches_the_target(there: Pod) -> None:
+    assert await case(there, "bound")
+
+
 async def test_a_failed_connect_has_the_targets_errno(there: Pod) -> None:
     wanted = ["ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH", "ENETUNREACH"]
     assert await case(there, "failures") == [wanted, wanted]

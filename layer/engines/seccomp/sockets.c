@@ -1,6 +1,7 @@
 /* Calls on sockets, and their names. Rules: the program's own socket is used, through a descriptor taken from it for the
    time of the call; its address is read once; what the kernel refuses (a bad address, a socket that is
    connected already) goes on untouched, so that the errno is the kernel's. */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -148,7 +149,20 @@ int pm_well_formed(const struct pm_address *address, int domain)
     return address->size > sizeof family;
 }
 
-/* What the kernel does not look at must not make two addresses of one. */
+/* No address at all is loopback, for who connects or sends, and getpeername tells it so. */
+static void mean_loopback(struct in6_addr *six)
+{
+    static const struct in6_addr mapped = {{{[10] = 0xff, [11] = 0xff}}};
+
+    if (IN6_IS_ADDR_UNSPECIFIED(six)) {
+        *six = in6addr_loopback;
+    } else if (memcmp(six, &mapped, sizeof mapped) == 0) {
+        six->s6_addr[12] = 127;
+        six->s6_addr[15] = 1;
+    }
+}
+
+/* What the kernel does not look at, or takes for the same, must not make two addresses of one. */
 static void tidy(struct pm_address *address)
 {
     struct sockaddr_in *four = (void *)address->bytes;
@@ -157,11 +171,14 @@ static void tidy(struct pm_address *address)
     if (four->sin_family == AF_INET && address->size >= sizeof *four) {
         address->size = sizeof *four;
         memset(four->sin_zero, 0, sizeof four->sin_zero);
+        if (four->sin_addr.s_addr == htonl(INADDR_ANY))
+            four->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     } else if (six->sin6_family == AF_INET6 && address->size >= RFC2133) {
         if (address->size < sizeof *six)
             six->sin6_scope_id = 0;
         address->size = sizeof *six;
         six->sin6_flowinfo = 0;
+        mean_loopback(&six->sin6_addr);
     }
 }
 

@@ -46,6 +46,23 @@ def names():
     return found
 
 
+def no_address():
+    """Of TCP getpeername's host, of UDP the sender's."""
+    found = []
+    for family, host in ((2, "0.0.0.0"), (10, "::"), (10, "::ffff:0.0.0.0")):
+        with socket.socket(family) as sock, socket.socket(family, socket.SOCK_DGRAM) as other:
+            sock.connect((host, 7001))
+            other.sendto(b"x", (host, 7010))
+            found.append([sock.getpeername()[0], other.recvfrom(100)[1][0]])
+    return found
+
+
+def bound():
+    """To loopback of this machine."""
+    with socket.create_connection(("10.77.0.1", 7001), source_address=("127.0.0.1", 0)) as sock:
+        return list(sock.getsockname()) == greeting(sock)
+
+
 def code(host, port, timeout=None):
     try:
         with socket.create_connection((host, port), timeout):
