@@ -3,22 +3,26 @@
 import asyncio
 import contextlib
 import ctypes
+import errno
 import os
 import resource
+import select
 import socket
 import subprocess
 import sys
 
 import pytest
 
-from pymirror.core.call import CALLS, OtherPath, Scope, Text, Untouched
+from pymirror.core.call import CALLS, Errno, OtherPath, Scope, Text, Untouched
 from pymirror.core.errors import ProgramError
 from pymirror.layer.engines.seccomp import native
+from pymirror.layer.engines.seccomp._pump import lib
 from pymirror.layer.engines.seccomp.engine import Engine
 from pymirror.layer.launch import Launched
 
 pytestmark = pytest.mark.sandbox
 
+OTHERS = 30
 FSOPEN, FSCONFIG, FSMOUNT, CREATE = 430, 431, 432, 6
 
 
@@ -39,13 +43,13 @@ def detached():
     os.close(mount)
 
 
-async def run(dispatch, script, tmp_path):
+async def run(dispatch, script, tmp_path, calls=CALLS):
     """What a Python script prints under the engine, its status, the pump's counters."""
     output = tmp_path / "output"
     engine = Engine(executable="/bin/sh")
     command = ["sh", "-c", 'exec "$0" -c "$1" > "$2"', sys.executable, script, str(output)]
     try:
-        running = await engine.start(command, dict(os.environ), CALLS, dispatch)
+        running = await engine.start(command, dict(os.environ), calls, dispatch)
         status = await running.wait()
         return output.read_text(), status
     finally:
@@ -111,6 +115,55 @@ async def test_slow_answers_do_not_delay_other_calls(tmp_path):
         "[t.start() for t in threads]; [t.join() for t in threads]; print('all')"
     )
     assert await run(dispatch, script, tmp_path) == ("all\n", 0)
+
+
+class Late:
+    """The C part for a Python that is late: who asked first is gone, and others have asked, before it reads the question."""
+
+    def __init__(self):
+        self.first, self.kept = True, []
+
+    def __getattr__(self, name):
+        return getattr(lib, name)
+
+    def pm_pump_next(self, pump, question, *room):
+        if self.kept:
+            return self.put(question, room, *self.kept.pop(0))
+        got = lib.pm_pump_next(pump, question, *room)
+        if got and self.first:
+            self.first = False
+            lib.pm_pump_reply(pump, question.cookie, native.ffi.new("pm_answer *", [lib.PM_ERRNO, 1]))
+            self.kept = [self.next(pump) for _ in range(OTHERS)]
+        return got
+
+    def next(self, pump):
+        question, room = native.ffi.new("pm_question *"), native.ffi.new("char[]", lib.PM_LONGEST)
+        while not lib.pm_pump_next(pump, question, room):
+            select.select([lib.pm_pump_event(pump)], [], [], 10)
+        return question, room
+
+    def put(self, question, room, kept, path):
+        question[0] = kept[0]
+        native.ffi.memmove(room[0], path, kept.size)
+        return 1
+
+
+async def test_a_question_is_its_own_though_who_asked_is_gone(tmp_path, monkeypatch):
+    asked = []
+
+    async def dispatch(call):
+        asked.append(call.address.port)
+        return Errno("no", code=errno.ECONNREFUSED)
+
+    script = (
+        "import socket, threading\n"
+        "def connect(port):\n  socket.socket().connect_ex(('127.0.0.1', port))\n"
+        f"connect(1000); threads = [threading.Thread(target=connect, args=(1001 + n,)) for n in range({OTHERS})]\n"
+        "[t.start() for t in threads]; [t.join() for t in threads]; print('all')"
+    )
+    monkeypatch.setattr(native, "lib", Late())
+    assert await run(dispatch, script, tmp_path, frozenset({"connect"})) == ("all\n", 0)
+    assert (asked[0], sorted(asked[1:])) == (1000, [1001 + n for n in range(OTHERS)])
 
 
 async def nothing(_call):
