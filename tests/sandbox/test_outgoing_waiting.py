@@ -21,13 +21,20 @@ async def there() -> Any:
         yield made
 
 
-async def case(there: Pod, name: str) -> Any:
-    return (await there.run(sys.executable, PROGRAM, name, there.pid, trace=False)).json()
+async def case(there: Pod, name: str, threads: int, **more: Any) -> Any:
+    return (await there.run(sys.executable, PROGRAM, name, there.pid, threads, trace=False, **more)).json()
 
 
 async def test_three_hundred_connects_that_nobody_answers(there: Pod) -> None:
-    assert await case(there, "connects") == {"waiting": 300, "greeted": True, "file": True}
+    assert await case(there, "connects", 300) == {"waiting": 300, "greeted": True, "file": True}
 
 
 async def test_three_hundred_that_wait_for_a_datagram(there: Pod) -> None:
-    assert await case(there, "receives") == {"waiting": 300, "greeted": True, "right": 300, "failed": []}
+    found = await case(there, "receives", 300)
+    assert found == {"waiting": 300, "greeted": True, "right": 300, "all": 300, "failed": []}
+
+
+async def test_more_than_may_be_looked_after_wait_in_the_kernel(there: Pod) -> None:
+    """A quarter of 200 descriptors; the others are told the relay as the sender."""
+    found = await case(there, "receives", 60, prefix=("bash", "-c", 'ulimit -n 200; exec "$@"', "few"))
+    assert found == {"waiting": 60, "greeted": True, "right": 50, "all": 60, "failed": []}

@@ -1,4 +1,4 @@
-"""Many threads that wait for the network at once: `outgoing_waiting.py CASE TARGET`, prints JSON."""
+"""Many threads that wait for the network at once: `outgoing_waiting.py CASE TARGET THREADS`, prints JSON."""
 
 import json
 import os
@@ -8,7 +8,7 @@ import threading
 import time
 from pathlib import Path
 
-THREADS, HOST = 300, "10.77.0.1"
+THREADS, HOST = int(sys.argv[3]), "10.77.0.1"
 SYN_SENT = "02"
 LONGEST = 40.0
 
@@ -58,9 +58,9 @@ def call_of(thread):
 
 
 def receives():
-    """Each is told the true sender of what comes while it waits."""
+    """How many are told the true sender of what comes while they wait, two on each socket."""
     found, failed = [], []
-    socks = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(THREADS)]
+    socks = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(THREADS // 2)]
 
     def receive(sock):
         try:
@@ -70,15 +70,15 @@ def receives():
 
     for sock in socks:
         sock.bind(("0.0.0.0", 0))
-    threads = [begin(receive, sock) for sock in socks]
+    threads = [begin(receive, sock) for sock in socks * 2]
     waiting = until(lambda: sum(call_of(each) == call_of(threads[0]) for each in threads))
     greeting = greeted()
-    for sock in socks:
+    for sock in socks * 2:
         sock.sendto(b"x", (HOST, 7010))
     for each in threads:
         each.join(LONGEST / 4)
-    right = sum(item == (b"7010 x", (HOST, 7010)) for item in found)
-    return {"waiting": waiting, "greeted": greeting, "right": right, "failed": failed}
+    right = found.count((b"7010 x", (HOST, 7010)))
+    return {"waiting": waiting, "greeted": greeting, "right": right, "all": len(found), "failed": failed}
 
 
 print(json.dumps(globals()[sys.argv[1]]()), flush=True)
