@@ -117,6 +117,29 @@ async def test_slow_answers_do_not_delay_other_calls(tmp_path):
     assert await run(dispatch, script, tmp_path) == ("all\n", 0)
 
 
+async def test_a_signal_ends_the_wait_of_a_connection_and_of_no_datagram_socket(tmp_path):
+    """As in the kernel, where connecting such a socket waits for nothing."""
+    asked = []
+
+    async def dispatch(call):
+        asked.append((call.transport, call.blocking, call.again))
+        if call.blocking:
+            await asyncio.sleep(0.3)  # several alarms
+        return Errno("no", code=errno.ECONNREFUSED)
+
+    script = (
+        "import signal, socket, ctypes\n"
+        "signal.signal(signal.SIGALRM, lambda *_: None); signal.siginterrupt(signal.SIGALRM, True)\n"
+        "signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)\n"
+        "connect, place = ctypes.CDLL(None, use_errno=True).connect, b'\\2\\0\\0\\1\\x7f\\0\\0\\1' + bytes(8)\n"
+        "for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):\n"
+        "  with socket.socket(type=kind) as s: connect(s.fileno(), place, 16); print(ctypes.get_errno())\n"
+    )
+    out, status = await run(dispatch, script, tmp_path, frozenset({"connect"}))
+    assert (out.split(), status) == ([str(errno.ECONNREFUSED)] * 2, 0)
+    assert asked == [("udp", True, False), ("tcp", True, False), ("tcp", False, True)]
+
+
 class Late:
     """The C part for a Python that is late: who asked first is gone, and others have asked, before it reads the question."""
 

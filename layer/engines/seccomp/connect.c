@@ -100,7 +100,8 @@ static void ask(struct worker *worker, struct parked *call)
     pm_question question = pm_question_of(worker, &call->taken, PM_CONNECT, &call->name.peer);
 
     question.again = call->again;
-    question.blocking = call->interruptible = call->taken.blocking && !call->told;
+    question.blocking = call->taken.blocking && !call->told;
+    call->interruptible = question.blocking && call->taken.transport != PM_UDP;
     pm_park_asking(worker->pump, call, &question);
 }
 
