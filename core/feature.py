@@ -87,13 +87,14 @@ class Stream(Protocol):
     def attach(self, came: Callable[[], object], room: Callable[[], object]) -> None:
         """Call `came` when there is something to read, the end or an error too, and `room` when something
         may be written again. Not for what was there before: look once. Neither comes from within a call
-        on this stream, but for an error."""
+        on this stream, but for an error. One that raises is logged and costs the stream."""
 
     def room(self) -> int:
         """How many bytes `write_now` takes."""
 
     def write_now(self, data: bytes | memoryview) -> int:
-        """Send as much as there is room for: how much that was. ChannelLost, BrokenPipeError."""
+        """Send as much as there is room for: how much that was; if it was not all, `room` is called when more
+        may be written. ChannelLost, BrokenPipeError."""
 
     def read_now(self, size: int = 65536) -> bytes:
         """Up to `size` bytes; b"" at the end, BlockingIOError while there are none."""

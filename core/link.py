@@ -193,7 +193,8 @@ class Link:
         elif isinstance(event, arrivals.Cancelled):
             self._serving.cancelled(event.id)
         elif isinstance(event, arrivals.Opened):
-            stream = self.streams[event.stream] = ChannelStream(self, event.stream)
+            feature = feature_of(tag_of(type(event.message)))
+            stream = self.streams[event.stream] = ChannelStream(self, event.stream, feature)
             self._serving.opened(event.message, stream)
         elif isinstance(event, (arrivals.Received, arrivals.Credited, arrivals.Ended, arrivals.Broken)):
             if event.stream in self.streams:
@@ -381,6 +382,6 @@ class LinkPeer:
         link = self._link
         self._own(message)
         number = link.mux.open(message)
-        stream = link.streams[number] = ChannelStream(link, number)
+        stream = link.streams[number] = ChannelStream(link, number, self._feature)
         link.soon()
         return stream

@@ -7,6 +7,7 @@ that both sides ended, or one of them reset, is forgotten by the channel without
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
@@ -15,6 +16,8 @@ from pymirror.core import arrivals
 from pymirror.core.errors import ChannelLost
 from pymirror.core.lanes import CHUNK
 from pymirror.core.mux import Mux
+
+log = logging.getLogger("pymirror.core.channel")
 
 SMALL = 4096
 """Pieces below are joined: a peer that sends single bytes may not cost an object for each."""
@@ -36,8 +39,8 @@ class Pump(Protocol):
 class ChannelStream:
     """`core.feature.Stream` over a channel."""
 
-    def __init__(self, pump: Pump, number: int) -> None:
-        self.id = number
+    def __init__(self, pump: Pump, number: int, feature: str) -> None:
+        self.id, self._feature = number, feature
         self._pump, self._mux = pump, pump.mux
         self._received: deque[bytes] = deque()
         self._at = 0  # how much of the first piece was read
@@ -100,6 +103,8 @@ class ChannelStream:
             whole = isinstance(data, bytes) and size == len(data)
             self._mux.write(self.id, data if whole else bytes(data[:size]))  # type: ignore[arg-type]
             self._pump.soon()
+        if size < len(data):
+            self.room()  # none now: who was taken from in part is told when there is some
         return size
 
     def read_now(self, size: int = 65536) -> bytes:
@@ -148,19 +153,28 @@ class ChannelStream:
         """The mux says: bytes, credit, end, or broken."""
         if isinstance(event, arrivals.Received):
             self._keep(event.data)
-            self._came()
+            self._tell(self._came)
         elif isinstance(event, arrivals.Credited):
-            self._room()
+            self._tell(self._room)
         elif isinstance(event, arrivals.Ended):
             self._theirs_open = False
             self._forget_if_done()
-            self._came()
+            self._tell(self._came)
         elif isinstance(event, arrivals.Broken):
             self._break(event.error or ConnectionResetError("the stream was closed over there"))
 
     def wake_writer(self) -> None:
         """Something left, or others leave more room: a writer that waited for that may look again."""
-        self._room()
+        self._tell(self._room)
+
+    def _tell(self, callback: Callable[[], object]) -> None:
+        """A half's own: what it raises is a bug there, and costs this stream, not who tells the others."""
+        try:
+            callback()
+        except Exception as error:
+            log.error("%s failed on a stream", self._feature, exc_info=error)
+            if self.broken is None:
+                self.fail(error, self._feature)
 
     def _keep(self, data: bytes) -> None:
         last = len(self._received) - 1
@@ -174,8 +188,8 @@ class ChannelStream:
         self.broken = self.broken or error
         self._pump.streams.pop(self.id, None)
         if first:
-            self._came()
-            self._room()
+            self._tell(self._came)
+            self._tell(self._room)
         self._pump.later()
 
     def _forget_if_done(self) -> None:

@@ -169,6 +169,38 @@ async def test_by_callbacks_bytes_go_as_far_as_there_is_room(both: Both) -> None
         stream.write_now(b"x")
 
 
+async def test_by_callbacks_who_was_taken_from_in_part_is_told_when_others_leave_room(both: Both) -> None:
+    """Without having asked for room: its own reader owes it no credit for so little."""
+    peer, told = both.layer.peer("test-channel"), asyncio.Event()
+    for side in (both.layer, both.agent):
+        side.mux.agree(windows.Terms(4 * MIB, 4 * MIB))
+    *others, last = [peer.stream_now(Stall()) for _ in range(9)]
+    for stream in others:
+        window = both.layer.mux._streams[stream.id].out
+        window.size = 4 * MIB
+        while both.layer.mux._out.room(window):
+            stream.write_now(bytes(1 << 17))
+            await asyncio.sleep(0)
+    last.attach(lambda: None, told.set)
+    assert 0 < last.write_now(bytes(MIB)) < MIB
+    others[0].close()
+    await soon(told.wait())
+
+
+async def test_by_callbacks_one_that_raises_costs_its_stream_alone(
+    both: Both, caplog: pytest.LogCaptureFixture
+) -> None:
+    peer = both.layer.peer("test-channel")
+    stream, other = peer.stream_now(Copy()), peer.stream_now(Copy())
+    stream.attach(lambda: 1 // 0, lambda: None)
+    stream.write_now(b"x")
+    other.write_now(b"y")
+    assert await soon(other.read()) == b"y"
+    assert isinstance(stream.broken, ZeroDivisionError)
+    assert [record.getMessage() for record in caplog.records] == ["test-channel failed on a stream"] * 2
+    assert await soon(peer.request(Ask(1))) == Ask(2)
+
+
 async def test_by_callbacks_a_reset_is_told_once_and_what_came_before_is_kept(both: Both) -> None:
     stream, told = both.layer.peer("test-channel").stream_now(Stall()), asyncio.Queue[int]()
     await soon(both.half.has_stalled.wait())
