@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from pathlib import Path
 
@@ -53,3 +54,18 @@ async def test_a_network_namespace_of_the_programs_own_is_left_alone(there: Pod)
     words = ("unshare", "-n", "sh", "-c", 'ip link set lo up; exec "$@"', "sh", sys.executable, "-c", program)
     ran = await there.run(*words, feature={"outgoing": {"unix_streams": ["side-car"]}})
     assert ran.out.split() == ["True"] * 3, ran.err
+
+
+async def test_a_pymirror_that_is_killed_ends_no_connection_as_if_it_were_complete(
+    there: Pod, tmp_path: Path
+) -> None:
+    """Neither the program's end nor the server's, which tells at another port that it was reset."""
+    found = tmp_path / "found"
+    assert (await there.run(sys.executable, PROGRAMS / "outlives.py", "10.77.0.1", found)).status == -9
+    program = "import socket; print(socket.create_connection(('10.77.0.1', 7006)).recv(100).decode())"
+    assert (await there.truth(sys.executable, "-c", program)).out.strip() == "reset"
+    for _ in range(1000):
+        if text := found.read_text():
+            break
+        await asyncio.sleep(0.02)
+    assert text == "ConnectionResetError"

@@ -1,8 +1,9 @@
 """A connected socket and a stream of the channel, joined: what both halves do with one connection.
 
 End is end and reset is reset, both ways: an end of the stream shuts the socket for writing, a
-broken stream resets the socket, and the other way round. Back-pressure is the stream's credit: a
-socket is not read while its stream has no room. Callbacks only: a connection costs no task.
+broken stream resets the socket, and the other way round. A process that is killed resets its sockets
+too: what was cut off must not look complete. Back-pressure is the stream's credit: a socket is not
+read while its stream has no room. Callbacks only: a connection costs no task.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ CHUNK = 128 << 10
 """Bytes taken from a socket at once; one frame of the channel."""
 PER_TURN = 4
 """Times a socket is read before the loop's turn is somebody else's."""
-NO_LINGER = struct.pack("ii", 1, 0)
 SIZE = struct.Struct("!I")
 LARGEST = 1 << 20
 """Bytes of one packet of a seqpacket socket; the kernel's buffer allows no more by default."""
@@ -41,15 +41,14 @@ class Join:
         self._unwritten: bytes | memoryview = b""  # from the socket; beyond what the stream had room for
         self._unsent: deque[bytes | memoryview] = deque()  # from the stream
         self._reads = self._writes = self.closed = False  # what the loop watches the socket for
+        end_by_reset(sock, True)
         stream.attach(self._into_socket, self._out_of_socket)
         self._read(True)
         self._into_socket()
 
     def cancel(self) -> None:
         """End both directions now. What was given to the socket to its end still arrives."""
-        if not self.given.is_set():
-            reset(self._sock)
-        self._close()
+        self._close(reset=not self.given.is_set())
 
     def _out_of_socket(self) -> None:
         """Called when there is something to read from the socket, and when there is room in the stream."""
@@ -60,7 +59,7 @@ class Join:
         except BlockingIOError:
             self._read(True)
         except (OSError, PeerError):
-            self._break()
+            self._close()
 
     def _took(self) -> bool:
         """Into the stream what fits. False: there is no room, or no more to read."""
@@ -76,6 +75,8 @@ class Join:
                 return False
             size = self._stream.write_now(data)
             self._unwritten = memoryview(data)[size:] if size < len(data) else b""
+            if self._unwritten:
+                return False
             if len(data) < CHUNK:
                 break
         return True
@@ -96,7 +97,7 @@ class Join:
         except BlockingIOError:
             return
         except (OSError, PeerError):
-            self._break()
+            self._close()
 
     def _sent(self) -> bool:
         """Nothing waits for the socket; else the loop tells when it takes more."""
@@ -138,18 +139,15 @@ class Join:
             else:
                 self._loop.remove_writer(self._number)
 
-    def _break(self) -> None:
-        if not self.closed:
-            reset(self._sock)
-            self._close()
-
     def _close_if_done(self) -> None:
         if self.taken.is_set() and self.given.is_set():
-            self._close()
+            self._close(reset=False)
 
-    def _close(self) -> None:
+    def _close(self, reset: bool = True) -> None:
         if self.closed:
             return
+        if not reset:
+            end_by_reset(self._sock, False)
         self._read(False)
         self._write(False)
         self.closed = True
@@ -187,7 +185,7 @@ def join(sock: socket.socket, stream: Stream, over: Callable[[], None]) -> Join:
     return (PacketJoin if sock.type == socket.SOCK_SEQPACKET else Join)(sock, stream, over)
 
 
-def reset(sock: socket.socket) -> None:
-    """Have close send RST instead of FIN. A unix socket has no such thing."""
+def end_by_reset(sock: socket.socket, wanted: bool) -> None:
+    """Have its close send RST, by whomever it is closed, or else FIN. A unix socket has no such thing."""
     if sock.family != socket.AF_UNIX:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", wanted, 0))
