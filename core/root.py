@@ -23,7 +23,7 @@ BUILD_TOOLS = frozenset(
 
 def _pool(_: object, attribute: Attribute[Any], value: int) -> None:
     if value < SMALLEST:
-        raise ValueError(f"{attribute.name}: must be at least {SMALLEST} (1 MiB), got {value}")
+        raise ValueError(f"{attribute.name}: must be at least {SMALLEST} ({SMALLEST >> 20} MiB), got {value}")
 
 
 def _fits_here(_: object, attribute: Attribute[Any], value: int) -> None:

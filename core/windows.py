@@ -1,8 +1,9 @@
 """How far writers of streams may be ahead of their readers: windows out of one pool. No I/O, no clock.
 
-A window follows what its reader takes, up to a share of what is free in the pool, so that a few stalled
-readers cannot have it all; LEAST is everybody's whatever the others do. All that one side may have to
-keep is the pool and LEAST for each stream. Both sides count the same bytes: written, and not credited.
+A window follows what its reader takes, up to a share of what is free in the pool. A part of the pool is
+for small windows alone, so that readers which stalled when theirs were wide leave enough to all others;
+LEAST is everybody's whatever the others do. All that one side may have to keep is the pool and LEAST for
+each stream. Both sides count the same bytes: written, and not credited.
 """
 
 from __future__ import annotations
@@ -15,9 +16,13 @@ FIRST = 256 << 10
 """Bytes of a new stream's window. It triples with each round trip for which it was too small."""
 LEAST = 8 << 10
 SHARE = 2
-"""One stream's window ends where it is half of what is free: alone it may have a third of the pool."""
-SMALLEST = 1 << 20
-"""A pool. Who is held up by one that is not tight has nearly a quarter of it ahead: more than CREDIT_FROM."""
+"""A window ends where it is half of what is free for wide ones: alone at a quarter of the pool."""
+APART = 4
+"""A quarter of the pool is for small windows: up to FIRST, and up to a part of what is free of it all."""
+FEW = 64
+"""That part: a 64th. Of what was free 24 stalled readers leave two thirds, 100 a fifth."""
+SMALLEST = 2 << 20
+"""A pool. Who is held up by one that is not tight has nearly an eighth of it ahead: more than CREDIT_FROM."""
 TO_LAYER = 64 << 20
 """Bytes of the pool for what the layer keeps: 500 MB/s on one stream at 40 ms there and back."""
 TO_AGENT = 24 << 20
@@ -37,6 +42,8 @@ class Terms:
     first: int = FIRST
     least: int = LEAST
     share: int = SHARE
+    apart: int = APART
+    few: int = FEW
     credit_from: int = CREDIT_FROM
     credit_from_tight: int = CREDIT_FROM_TIGHT
 
@@ -71,6 +78,17 @@ class Stream:
         return self.end_left and not self.theirs_open and max(self.out.ahead, self.into.ahead) < LEAST
 
 
+def reach(free: int, size: int) -> int:
+    """How many bytes ahead a window may be, of a pool of `size` bytes of which so many are free."""
+    return max(LEAST, (free - size // APART) // SHARE, min(FIRST, free // FEW))
+
+
+def needed(ahead: int, size: int) -> int:
+    """The least that must be free for a window to reach `ahead` bytes, more than LEAST."""
+    wide = size // APART + SHARE * ahead
+    return min(wide, FEW * ahead) if ahead <= FIRST else wide
+
+
 def pools(initiator: bool, terms: Terms) -> tuple[Pool, Pool]:
     """(out, into) of the layer, or else of the agent."""
     layer, agent = Pool(terms.to_layer), Pool(terms.to_agent)
@@ -90,7 +108,7 @@ class Pool:
 
     def room(self, window: Window) -> int:
         """Bytes that may be written now; none rather than so few that they cost more than they carry."""
-        room = max(LEAST, min(window.size, (self.size - self.used) // SHARE)) - window.ahead
+        room = min(window.size, reach(self.size - self.used, self.size)) - window.ahead
         if room >= CREDIT_FROM_TIGHT:
             return room
         window.short = True
@@ -104,7 +122,7 @@ class Pool:
         """
         self._wait_no_more(window, stream)
         if window.size - window.ahead >= CREDIT_FROM_TIGHT:
-            window.needs = SHARE * (window.ahead + CREDIT_FROM_TIGHT)
+            window.needs = needed(window.ahead + CREDIT_FROM_TIGHT, self.size)
             insort(self._waiting, (window.needs, stream))
 
     def freed(self) -> list[int]:

@@ -258,8 +258,8 @@ def test_warnings(settle: Any) -> None:
         ({"startup_retry": {"max": 1}}, "startup_retry.max: unknown key"),
         ({"session": {"heartbeat": 0}}, "session.heartbeat: must be above 0, got 0.0"),
         (
-            {"session": {"in_flight_to_agent": (1 << 20) - 1}},
-            "session.in_flight_to_agent: must be at least 1048576 (1 MiB), got 1048575",
+            {"session": {"in_flight_to_agent": (2 << 20) - 1}},
+            "session.in_flight_to_agent: must be at least 2097152 (2 MiB), got 2097151",
         ),
         (
             {"session": {"in_flight_to_layer": 1 << 50}},
