@@ -14,6 +14,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from pymirror.agent import namespaces, rights
@@ -65,9 +66,15 @@ class Network:
             self._jobs.put(None)
 
     def _spawn(self, first: Callable[[], None]) -> None:
+        """OSError: the system has no thread for us."""
         self._threads += 1
         self._idle += 1
-        threading.Thread(target=self._work, args=(first,), daemon=True, name="network").start()
+        try:
+            threading.Thread(target=self._work, args=(first,), daemon=True, name="network").start()
+        except RuntimeError as error:
+            self._threads -= 1
+            self._idle -= 1
+            raise OSError(errno.EAGAIN, f"a thread for the target's network: {error}") from error
 
     def _enter(self, pid: int) -> None:
         try:
@@ -84,7 +91,8 @@ class Network:
             with self._lock:
                 self._idle -= 1
                 if not self._idle and self._threads < MOST_THREADS:
-                    self._spawn(lambda: None)  # from here: it starts in this thread's namespace
+                    with suppress(OSError):  # then those there are do all of it
+                        self._spawn(lambda: None)  # from here: it starts in this thread's namespace
             _do(*job)
             with self._lock:
                 self._idle += 1

@@ -90,6 +90,30 @@ async def test_what_the_work_raises_arrives() -> None:
     network.close()
 
 
+@pytest.mark.parametrize("allowed", [0, 1])
+async def test_a_system_without_threads_for_it_costs_an_errno_or_speed(
+    allowed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, left = threading.Thread.start, [None] * allowed
+
+    def scarce(thread: threading.Thread) -> None:
+        if thread.name == "network" and not left:
+            raise RuntimeError("can't start new thread")
+        if thread.name == "network":
+            left.pop()
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", scarce)
+    network = Network(0)
+    for _ in range(2):
+        if allowed:
+            assert await asyncio.gather(*(network.run(lambda n=n: n) for n in range(3))) == [0, 1, 2]  # type: ignore[misc]
+        else:
+            with pytest.raises(OSError, match="a thread for the target's network"):
+                await network.run(lambda: None)
+    network.close()
+
+
 def refused(pid: int) -> str:
     try:
         asyncio.run(Network(pid).run(lambda: None))
