@@ -22,8 +22,28 @@ async def test_signals_limits_and_odd_addresses(there: Pod, tmp_path: Path) -> N
     assert len(truth.out.splitlines()) == 7
 
 
+WITHOUT_IPV6 = 'ip link set lo up; echo 1 > /proc/sys/net/ipv6/conf/lo/disable_ipv6; exec "$@"'
+
+
+async def test_a_slow_connect_to_ipv6_from_a_machine_that_has_none(there: Pod) -> None:
+    """As slow as any that is told "in progress" before the target has answered."""
+    program = (
+        "import socket, errno, select; s = socket.socket(socket.AF_INET6); s.setblocking(False)\n"
+        "print(errno.errorcode[s.connect_ex(('fd77::1', 7001))], *map(len, select.select([], [s], [], 20)))\n"
+        "s.setblocking(True); print(s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), s.recv(4))\n"
+    )
+    ran = await run(
+        there.pid,
+        sys.executable,
+        "-c",
+        program,
+        network={"dns": False, "outgoing": {"nonblocking_wait": 0}},
+        prefix=["unshare", "-n", "sh", "-c", WITHOUT_IPV6, "sh"],
+    )
+    assert ran.out == "EINPROGRESS 0 1 0\n0 b'fd77'\n", ran.err
+
+
 async def test_ipv6_of_the_target_from_a_machine_that_has_none(there: Pod) -> None:
-    script = 'ip link set lo up; echo 1 > /proc/sys/net/ipv6/conf/lo/disable_ipv6; exec "$@"'
     program = (
         "import socket; s = socket.create_connection(('fd77::1', 7001)); print(s.getpeername()[0], end=' ')\n"
         "print(s.recv(100).decode().split()[0] == s.getsockname()[0], end=' ')\n"
@@ -38,7 +58,7 @@ async def test_ipv6_of_the_target_from_a_machine_that_has_none(there: Pod) -> No
         "-c",
         program,
         network={"dns": False},
-        prefix=["unshare", "-n", "sh", "-c", script, "sh"],
+        prefix=["unshare", "-n", "sh", "-c", WITHOUT_IPV6, "sh"],
     )
     assert ran.out == "fd77::1 True fd77::1 7010 refused\n", ran.err
 

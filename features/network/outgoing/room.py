@@ -20,6 +20,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from pymirror.core.call import Address
+from pymirror.features.network.loopback import family, loopback
 from pymirror.features.network.outgoing import sockdiag
 from pymirror.features.network.outgoing.looks import Looks
 
@@ -42,7 +43,8 @@ class Room:
     """
 
     def __init__(self, version: int, guest: int, looks: Looks) -> None:
-        self._family, host = (socket.AF_INET, "127.0.0.1") if version == 4 else (socket.AF_INET6, "::1")
+        host = loopback(version)
+        self._family = family(host)
         self._cookie, self._looks = guest, looks
         self._listener = self._bound((host, 0), shared=0)
         self._end: socket.socket | None = None
