@@ -1,4 +1,4 @@
-/* Calls that wait for the network hold no thread: what is needed to go on with each is kept here, and one thread, the
+/* Connects and receives that wait hold no thread: what is needed to go on with each is kept here, and one thread, the
    watcher, looks after all. A wait ends with Python's answer, with something to receive, with the call's limit
    of time, or with a signal: of that the kernel tells us nothing, so the watcher looks for it in turns. */
 #include <errno.h>
