@@ -86,7 +86,8 @@ def test_waits_are_limited_by_what_keeps_cancellations(path: Path) -> None:
 
 
 PURE = [
-    *(f"features/network/outgoing/{name}.py" for name in ("rules", "forms", "messages", "debuggers")),
+    *(f"features/network/outgoing/{name}.py" for name in ("rules", "forms", "messages")),
+    "features/network/debuggers.py",
     *(
         f"features/network/dns/{name}.py"
         for name in ("names", "lookupfiles", "cache", "header", "packets", "messages")

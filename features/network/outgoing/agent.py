@@ -19,10 +19,10 @@ from typing import Any
 
 from pymirror.core.errors import ChannelLost
 from pymirror.core.feature import AgentFeature, Stream, Target, handles
+from pymirror.features.network.carry import Join, join
 from pymirror.features.network.outgoing import config as keys
 from pymirror.features.network.outgoing import limits
 from pymirror.features.network.outgoing import messages as m
-from pymirror.features.network.outgoing.carry import Join, join
 from pymirror.features.network.outgoing.datagrams import Flow
 from pymirror.features.network.outgoing.dialing import Dialing, kind_of
 from pymirror.features.network.outgoing.refusals import Teller

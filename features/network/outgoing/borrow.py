@@ -11,7 +11,7 @@ import socket
 import sys
 
 from pymirror.core.syscalls import syscall
-from pymirror.features.network.outgoing.listeners import Listeners
+from pymirror.features.network.listeners import Listeners
 
 _SO_COOKIE = 57
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from pymirror.features.network import listeners
 from pymirror.features.network.names import Names
-from pymirror.features.network.outgoing import listeners
 from pymirror.features.network.outgoing.lookups import Lookups
 from pymirror.features.network.outgoing.rules import Facts
 

@@ -17,8 +17,8 @@ from typing import Any
 from attrs import define
 
 from pymirror.core.call import Address
+from pymirror.features.network import sockdiag
 from pymirror.features.network.loopback import family, loopback
-from pymirror.features.network.outgoing import sockdiag
 from pymirror.features.network.outgoing.datagrams import Flow
 from pymirror.features.network.outgoing.relay import EXPECT, INTRODUCTION
 

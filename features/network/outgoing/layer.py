@@ -25,12 +25,12 @@ from pymirror.core.feature import Launch, LayerFeature, Process, Stream, handles
 from pymirror.core.later import Later
 from pymirror.core.limit import timeout
 from pymirror.core.patterns import TooSlow
+from pymirror.features.network import debuggers, listeners, sockdiag
+from pymirror.features.network.carry import Join, join
 from pymirror.features.network.names import Lookup, Names, OutgoingFilter
 from pymirror.features.network.outgoing import config as keys
-from pymirror.features.network.outgoing import debuggers, listeners, sockdiag
 from pymirror.features.network.outgoing import messages as m
 from pymirror.features.network.outgoing.borrow import held
-from pymirror.features.network.outgoing.carry import Join, join
 from pymirror.features.network.outgoing.datagrams import Flow
 from pymirror.features.network.outgoing.facts import Now, Unasked
 from pymirror.features.network.outgoing.flows import Flows

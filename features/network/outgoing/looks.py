@@ -11,7 +11,7 @@ import errno
 from collections.abc import Callable
 from functools import cached_property
 
-from pymirror.features.network.outgoing import sockdiag
+from pymirror.features.network import sockdiag
 
 MOMENT = 0.01
 """Seconds; every wait is a multiple."""

@@ -20,8 +20,8 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from pymirror.core.call import Address
+from pymirror.features.network import sockdiag
 from pymirror.features.network.loopback import family, loopback
-from pymirror.features.network.outgoing import sockdiag
 from pymirror.features.network.outgoing.looks import Looks
 
 T = TypeVar("T")

@@ -21,8 +21,8 @@ from pymirror.core.errors import ConfigError
 from pymirror.core.feature import Launch
 from pymirror.core.structure import structure
 from pymirror.core.testing import FakeTarget, conformance, pair
+from pymirror.features.network import sockdiag
 from pymirror.features.network.names import Names
-from pymirror.features.network.outgoing import sockdiag
 from pymirror.features.network.outgoing.agent import Agent
 from pymirror.features.network.outgoing.borrow import cookie_of
 from pymirror.features.network.outgoing.config import Config, Filter

@@ -16,9 +16,9 @@ from pymirror.core.config import Vocabulary, resolve
 from pymirror.core.errors import ConfigError
 from pymirror.core.feature import NoConfig
 from pymirror.core.structure import structure
+from pymirror.features.network.debuggers import ports
 from pymirror.features.network.filter import Entry, parse
 from pymirror.features.network.outgoing.config import Config, Filter
-from pymirror.features.network.outgoing.debuggers import ports
 from pymirror.features.network.outgoing.forms import FORM, advice
 from pymirror.features.network.outgoing.layer import Layer
 from pymirror.features.network.outgoing.rules import Decision, Place, Rules, Unknown

@@ -17,7 +17,7 @@ from pymirror.core.feature import Stream, handles
 from pymirror.core.message import message
 from pymirror.core.testing import MemoryLink
 from pymirror.core.windows import FIRST
-from pymirror.features.network.outgoing.carry import LARGEST, SIZE, Join, join
+from pymirror.features.network.carry import LARGEST, SIZE, Join, join
 from pymirror.features.network.outgoing.dialing import Dialing
 from pymirror.features.network.outgoing.messages import Dial
 from pymirror.features.network.outgoing.stock import KEPT, Stock

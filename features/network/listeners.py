@@ -11,7 +11,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import suppress
 
-from pymirror.features.network.outgoing import sockdiag
+from pymirror.features.network import sockdiag
 
 MOST_OTHERS = 4096
 

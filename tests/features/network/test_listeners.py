@@ -9,8 +9,8 @@ import subprocess
 
 import pytest
 
-from pymirror.features.network.outgoing.listeners import Listeners, sockets
-from pymirror.features.network.outgoing.sockdiag import read
+from pymirror.features.network.listeners import Listeners, sockets
+from pymirror.features.network.sockdiag import read
 
 
 @pytest.mark.parametrize(("family", "host"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
