@@ -1,0 +1,52 @@
+"""What the halves of `network.incoming` say to each other."""
+
+from __future__ import annotations
+
+from pymirror.core.message import message
+
+NAME = "network.incoming"
+
+
+@message(NAME)
+class Subscribe:
+    """Take, or copy, what comes to that port of the target. Which of the two, the configuration says."""
+
+    port: int
+
+
+@message(NAME)
+class Subscribed:
+    """The answer. code: errno, 0 for done. reason: whose the port is, or which right is missing."""
+
+    code: int = 0
+    reason: str = ""
+
+
+@message(NAME)
+class Release:
+    """No more of that port. What was begun goes on to its end."""
+
+    port: int
+
+
+@message(NAME)
+class Arrived:
+    """Opens a stream, from the agent: a client's connection, as bytes.
+
+    port: the one subscribed to. client and address: numeric, who came and where to.
+    """
+
+    port: int
+    client: str
+    client_port: int
+    address: str
+    address_port: int
+
+
+@message(NAME)
+class Missed:
+    """Copies that ended before their connection did."""
+
+    port: int
+    connections: int
+    reason: str

@@ -1,0 +1,154 @@
+"""A connected socket with the face of a stream: what joins or cuts bytes need not know which it has."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+from pymirror.features.network.carry import end_by_reset
+
+READ = 64 << 10
+
+
+def _nothing() -> None:
+    return
+
+
+class Pipe:
+    """The part of `core.feature.Stream` that never waits, over a non-blocking TCP socket that is now ours.
+
+    Closed by `close` alone, or when both directions have ended; a process that is killed resets it. What
+    was written is held here until the kernel takes it: at most `MOST` bytes.
+    """
+
+    MOST = 256 << 10
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._sock, self._number = sock, sock.fileno()
+        self._came = self._freed = _nothing
+        self._held = bytearray()
+        self._reads = self._writes = False  # what the loop watches the socket for
+        self._told = False  # and nobody has read since
+        self._ended = self._theirs_ended = self._shut = False
+        self.broken: Exception | None = None
+        end_by_reset(sock, True)
+
+    def attach(self, came: Callable[[], object], room: Callable[[], object]) -> None:
+        """See `core.feature.Stream`."""
+        self._came, self._freed = came, room
+
+    def room(self) -> int:
+        """Bytes that `write_now` takes."""
+        return 0 if self._ended or self.broken is not None else self.MOST - len(self._held)
+
+    def write_now(self, data: bytes | memoryview) -> int:
+        """How much of `data` there was room for. ConnectionError."""
+        if self.broken is not None:
+            raise self.broken
+        if self._ended:
+            raise BrokenPipeError("this side has ended")
+        view = memoryview(data)[: self.room()]
+        sent = self._send(view) if not self._held else 0
+        self._held += view[sent:]
+        self._write(bool(self._held) or len(view) < len(data))
+        return len(view)
+
+    def read_now(self, size: int = READ) -> bytes:
+        """Up to `size` bytes; b"" at the end, BlockingIOError while there are none: `came` tells then."""
+        if self._theirs_ended:
+            return b""
+        if self.broken is not None:
+            raise self.broken
+        self._told = False
+        try:
+            data = self._sock.recv(size)
+        except BlockingIOError:
+            self._read(True)
+            raise
+        except OSError as error:
+            self._break(error)
+            raise
+        if not data:
+            self._theirs_ended = True
+            self._read(False)
+            self._close_if_done()
+        return data
+
+    def end(self) -> None:
+        """Nothing more is written; what is held still leaves."""
+        self._ended = True
+        self._shut_if_sent()
+
+    def close(self) -> None:
+        """End both directions now: a reset, unless both have ended."""
+        self._break(BrokenPipeError("closed on this side"))
+
+    def _send(self, view: memoryview) -> int:
+        try:
+            return self._sock.send(view)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            self._break(error)
+            raise
+
+    def _leave(self) -> None:
+        try:
+            sent = self._send(memoryview(self._held))
+        except OSError:
+            self._came()
+            self._freed()
+            return
+        del self._held[:sent]
+        if not self._held:
+            self._write(False)
+            self._shut_if_sent()
+            self._freed()
+
+    def _shut_if_sent(self) -> None:
+        if self._ended and not self._held and not self._shut and self.broken is None:
+            self._shut = True
+            try:
+                self._sock.shutdown(socket.SHUT_WR)
+            except OSError as error:
+                self._break(error)
+                return
+            self._close_if_done()
+
+    def _close_if_done(self) -> None:
+        if self._shut and self._theirs_ended and self.broken is None:
+            end_by_reset(self._sock, False)
+            self._break(BrokenPipeError("both directions have ended"))
+
+    def _break(self, error: Exception) -> None:
+        if self.broken is None:
+            self.broken = error
+            self._read(False)
+            self._write(False)
+            self._held.clear()
+            self._sock.close()
+
+    def _read(self, wanted: bool) -> None:
+        if wanted is not self._reads:
+            self._reads = wanted
+            if wanted:
+                self._loop.add_reader(self._number, self._readable)
+            else:
+                self._loop.remove_reader(self._number)
+
+    def _readable(self) -> None:
+        if self._told:
+            self._read(False)  # who has no room for it; reading watches the socket again
+            return
+        self._told = True
+        self._came()
+
+    def _write(self, wanted: bool) -> None:
+        if wanted is not self._writes:
+            self._writes = wanted
+            if wanted:
+                self._loop.add_writer(self._number, self._leave)
+            else:
+                self._loop.remove_writer(self._number)

@@ -1,0 +1,101 @@
+"""A socket with the face of a stream: bytes, ends, resets, and who has no room."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+
+import pytest
+
+from pymirror.features.network.carry import join
+from pymirror.features.network.incoming.pipe import Pipe
+
+pytestmark = pytest.mark.asyncio
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        one = socket.create_connection(server.getsockname())
+        other, _ = server.accept()
+    for sock in (one, other):
+        sock.setblocking(False)
+    return one, other
+
+
+async def joined() -> tuple[socket.socket, socket.socket, asyncio.Event]:
+    """Two sockets whose other ends are joined by a pipe, and when that is over."""
+    near, inner = pair()
+    outer, far = pair()
+    over = asyncio.Event()
+    join(inner, Pipe(outer), over.set)
+    return near, far, over
+
+
+async def received(sock: socket.socket, size: int) -> bytes:
+    loop, data = asyncio.get_running_loop(), b""
+    while len(data) < size and (more := await loop.sock_recv(sock, 1 << 20)):
+        data += more
+    return data
+
+
+async def test_bytes_and_ends_go_both_ways() -> None:
+    loop = asyncio.get_running_loop()
+    near, far, over = await joined()
+    await loop.sock_sendall(near, b"ask")
+    near.shutdown(socket.SHUT_WR)
+    assert await received(far, 4) == b"ask"
+    await loop.sock_sendall(far, b"answer")
+    far.close()
+    assert await received(near, 7) == b"answer"
+    await asyncio.wait_for(over.wait(), 5)
+    near.close()
+
+
+async def test_a_stalled_reader_stops_the_writer_and_nothing_is_lost() -> None:
+    loop = asyncio.get_running_loop()
+    near, far, _ = await joined()
+    data = bytes(range(256)) * (64 << 10)  # 16 MiB
+    sending = asyncio.ensure_future(loop.sock_sendall(near, data))
+    await asyncio.sleep(0.2)
+    assert not sending.done()
+    assert await received(far, len(data)) == data
+    await sending
+    near.close()
+    far.close()
+
+
+@pytest.mark.parametrize("which", ["near", "far"])
+async def test_a_reset_is_one_at_the_other_end(which: str) -> None:
+    near, far, over = await joined()
+    one, other = (near, far) if which == "near" else (far, near)
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    one.close()
+    with pytest.raises(ConnectionResetError):
+        await asyncio.get_running_loop().sock_recv(other, 1)
+    await asyncio.wait_for(over.wait(), 5)
+    other.close()
+
+
+async def test_who_does_not_read_is_not_told_again_and_again() -> None:
+    near, far = pair()
+    pipe, told = Pipe(near), 0
+
+    def came() -> None:
+        nonlocal told
+        told += 1
+
+    pipe.attach(came, lambda: None)
+    with pytest.raises(BlockingIOError):
+        pipe.read_now()
+    far.send(b"x")
+    await asyncio.sleep(0.1)
+    assert told == 1
+    assert pipe.read_now() == b"x"
+    with pytest.raises(BlockingIOError):
+        pipe.read_now()
+    far.send(b"y")
+    await asyncio.sleep(0.1)
+    assert (told, pipe.read_now()) == (2, b"y")
+    pipe.close()
+    far.close()
