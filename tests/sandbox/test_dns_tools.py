@@ -147,3 +147,26 @@ async def test_go_that_asks_over_tcp_alone(there: NamesPod, tmp_path: Path) -> N
     program = await build_go(tmp_path)
     async with options(there, "use-vc"):
         assert json.loads((await same(there, program, *NAMES)).out)["v4only"] == ["10.77.0.2"]
+
+
+LIMITED = (
+    "import errno, select, socket, struct\n"
+    "server = socket.create_server(('192.0.2.7', 7700)); s = socket.socket()\n"
+    "s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack('ll', 0, 200000))\n"
+    "print(errno.errorcode[s.connect_ex(('192.0.2.7', 7700))], *map(len, select.select([], [s], [], 20)))\n"
+    "print(s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), *s.getpeername())\n"
+    "server.accept()[0].sendall(b'hello'); print(s.recv(5))\n"
+)
+HERE_TOO = 'ip link set lo up; ip addr add 192.0.2.7/32 dev lo; exec "$@"'
+
+
+async def test_a_connect_to_here_that_is_given_up_while_the_filters_names_are_looked_up(
+    there: NamesPod,
+) -> None:
+    """It is begun all the same, as the program was told."""
+    ran = await there.run(
+        *(sys.executable, "-c", LIMITED),
+        outgoing={"filter": {"remote": [f"slow.{ORIGIN}"]}},
+        prefix=["unshare", "-n", "sh", "-c", HERE_TOO, "sh"],
+    )
+    assert ran.out == "EINPROGRESS 0 1 0\n0 192.0.2.7 7700\nb'hello'\n", ran.err

@@ -38,3 +38,8 @@ async def test_more_than_may_be_looked_after_wait_in_the_kernel(there: Pod) -> N
     """A quarter of 200 descriptors; the others are told the relay as the sender."""
     found = await case(there, "receives", 60, prefix=("bash", "-c", 'ulimit -n 200; exec "$@"', "few"))
     assert found == {"waiting": 60, "greeted": True, "right": 50, "all": 60, "failed": []}
+
+
+async def test_three_hundred_first_datagrams_that_nobody_decides(there: Pod) -> None:
+    found = await case(there, "sends", 300)
+    assert found == {"waiting": 300, "file": True, "still": 300, "sent": 300, "failed": [], "answer": True}

@@ -27,7 +27,8 @@ class Pipe:
     def __init__(self, sock: socket.socket) -> None:
         self._loop = asyncio.get_running_loop()
         self._sock, self._number = sock, sock.fileno()
-        self._came = self._freed = _nothing
+        self._came: Callable[[], object] = _nothing
+        self._freed: Callable[[], object] = _nothing
         self._held = bytearray()
         self._reads = self._writes = False  # what the loop watches the socket for
         self._told = False  # and nobody has read since

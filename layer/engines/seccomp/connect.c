@@ -118,15 +118,18 @@ static void finish(struct worker *worker, struct parked *call, long long result)
 }
 
 /* The program's connect is given up, but connecting goes on, as in the kernel: the program may poll, or ask again.
-   So the socket gets its relay now. */
+   So it is begun now, to its relay or by itself. Of a unix socket the kernel begins nothing either. */
 static void given_up(struct worker *worker, struct parked *call)
 {
+    int verdict = call->found.verdict;
     long long failed = 0;
 
-    if (call->found.verdict == PM_ERRNO)
+    if (verdict == PM_ERRNO)
         failed = -call->found.code;
-    else if (call->found.verdict == PM_ADDRESS && pm_job_valid(&worker->job))
+    else if (verdict == PM_ADDRESS && pm_job_valid(&worker->job))
         failed = join(worker, call);
+    else if (verdict == PM_CONTINUE && call->taken.transport == PM_TCP && pm_job_valid(&worker->job))
+        failed = reach(&call->taken, &call->name.peer, 0);
     finish(worker, call, failed < 0 ? failed : -call->told);
 }
 

@@ -1,6 +1,6 @@
-/* Connects and receives that wait hold no thread: what is needed to go on with each is kept here, and one thread, the
-   watcher, looks after all. A wait ends with Python's answer, with something to receive, with the call's limit
-   of time, or with a signal: of that the kernel tells us nothing, so the watcher looks for it in turns. */
+/* Connects, first datagrams and receives that wait hold no thread: what is needed to go on with each is kept here, and
+   one thread, the watcher, looks after all. A wait ends with Python's answer, with something to receive, with the
+   call's limit of time, or with a signal: of that the kernel tells us nothing, so the watcher looks for it in turns. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,11 +38,19 @@ void pm_parked_end(struct parked *call)
     free(call);
 }
 
+/* pump->earliest is no later than any limit, so that all calls are looked through only when one may have come. */
+static void note_limit(struct pm_pump *pump, const struct parked *call)
+{
+    if (call->until && (!pump->earliest || call->until < pump->earliest))
+        pump->earliest = call->until;
+}
+
 /* Under lock. */
 static void wait_from_now(struct pm_pump *pump, struct parked *call)
 {
     call->code = call->over = 0;
     TAILQ_INSERT_TAIL(&pump->waits, call, entry);
+    note_limit(pump, call);
     if (pump->asleep || call->until)
         pm_watcher_wake(pump);
 }
@@ -131,10 +139,15 @@ static int end_late(struct pm_pump *pump)
     long long now = pm_now();
     int over = 0;
 
+    if (!pump->earliest || now < pump->earliest)
+        return 0;
+    pump->earliest = 0;
     for (; call; call = next) {
         next = TAILQ_NEXT(call, entry);
         if (call->until && now >= call->until)
             over += pm_parked_over(pump, call, call->late);
+        else
+            note_limit(pump, call);
     }
     return over;
 }
@@ -142,14 +155,10 @@ static int end_late(struct pm_pump *pump)
 /* Under lock: ms until there is something to do, -1: until the bell rings. */
 static int pause_of(struct pm_pump *pump, long long turn)
 {
-    long long now = pm_now(), until = turn;
-    struct parked *call;
+    long long now = pm_now(), until = pump->earliest && pump->earliest < turn ? pump->earliest : turn;
 
     if (TAILQ_EMPTY(&pump->waits))
         return -1;
-    TAILQ_FOREACH(call, &pump->waits, entry)
-        if (call->until && call->until < until)
-            until = call->until;
     return until < now ? 0 : (int)(until - now);
 }
 

@@ -20,9 +20,9 @@ struct parked {
     int looked_at, over;   /* by the watcher, just now; before it was done with that */
     long long looked;      /* the turn it was looked at */
 
-    struct pm_name name; /* of a connect */
+    struct pm_name name; /* of a connect, or of a new flow */
     int again, told;     /* it was given up before; what its caller is told, for it is given up now */
-    unsigned int done;   /* of recvmmsg: messages so far */
+    unsigned int done;   /* of recvmmsg and sendmmsg: messages so far */
 };
 
 struct parked *pm_parked_new(const struct worker *worker, const struct taken *taken);

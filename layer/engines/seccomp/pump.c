@@ -151,12 +151,14 @@ static int grow(struct pm_pump *pump)
     return failed;
 }
 
-pm_pump *pm_pump_new(const char **skip, int skips)
+static int complete(const struct pm_pump *pump)
 {
-    pm_pump *pump = calloc(1, sizeof *pump);
+    return pump->event >= 0 && pump->bell >= 0 && pump->epoll >= 0 && pump->root >= 0 && pump->table && pump->trees &&
+           pump->names && pump->skip;
+}
 
-    if (!pump)
-        return NULL;
+static void equip(struct pm_pump *pump, int skips)
+{
     pump->listener = -1;
     pump->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     pump->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -172,7 +174,16 @@ pm_pump *pm_pump_new(const char **skip, int skips)
     pump->skip = calloc((size_t)skips + 1, sizeof *pump->skip);
     pthread_mutex_init(&pump->lock, NULL);
     sem_init(&pump->door, 0, 1);
-    if (pump->event < 0 || pump->bell < 0 || pump->epoll < 0 || pump->root < 0 || !pump->table || !pump->trees || !pump->names || !pump->skip) {
+}
+
+pm_pump *pm_pump_new(const char **skip, int skips)
+{
+    pm_pump *pump = calloc(1, sizeof *pump);
+
+    if (!pump)
+        return NULL;
+    equip(pump, skips);
+    if (!complete(pump)) {
         pm_pump_free(pump);
         return NULL;
     }

@@ -57,6 +57,7 @@ struct pm_pump {
     struct asked *first, *last, *open[PM_BUCKETS];
     struct parked_list waits, ready; /* ready: a thread is to go on with it */
     int bell, epoll; /* of the watcher */
+    long long earliest; /* ms of the clock: no parked call's limit is before, 0: none has one */
     int asleep, watched, receiving;
     pthread_t watcher;
     sem_t door; /* one may pass, and one for each call that is ready; a condition would cost two wake-ups more */
@@ -65,7 +66,6 @@ struct pm_pump {
 };
 
 void pm_ask(struct worker *worker);        /* put job's question to Python; its verdict is in job.found */
-void pm_put(struct worker *worker, const pm_question *question); /* the same with a question of one's own */
 void pm_leave_door(struct worker *worker); /* before what may take long */
 void pm_admit(struct pm_pump *pump);       /* one more thread may pass the door */
 int pm_start_thread(pthread_t *thread, void *(*work)(void *), void *given);

@@ -15,15 +15,6 @@ void pm_tell(struct pm_pump *pump)
     (void)done; /* EAGAIN: the counter is full, so it is readable already */
 }
 
-void pm_ask(struct worker *worker)
-{
-    const struct pm_job *job = &worker->job;
-    pm_question question = {.kind = job->kind, .follow = job->follow, .path = job->path,
-                            .size = (int)strlen(job->path), .pid = job->request->pid};
-
-    pm_put(worker, &question);
-}
-
 /* To the end of the queue. */
 void pm_question_queue(struct pm_pump *pump, struct asked *asked, const pm_question *question)
 {
@@ -83,15 +74,18 @@ void pm_question_withdraw(struct pm_pump *pump, struct asked *asked)
     }
 }
 
-/* Put the question to Python and wait; the answer is in job.found, EIO when the pump stops. First Python is
+/* Put job's question to Python and wait; the answer is in job.found, EIO when the pump stops. First Python is
    woken, then who is next at the door. */
-void pm_put(struct worker *worker, const pm_question *question)
+void pm_ask(struct worker *worker)
 {
     struct pm_pump *pump = worker->pump;
     struct asked *asked = &worker->asked;
+    const struct pm_job *job = &worker->job;
+    pm_question question = {.kind = job->kind, .follow = job->follow, .path = job->path,
+                            .size = (int)strlen(job->path), .pid = job->request->pid};
 
     pthread_mutex_lock(&pump->lock);
-    pm_question_queue(pump, asked, question);
+    pm_question_queue(pump, asked, &question);
     pthread_mutex_unlock(&pump->lock);
     pm_tell(pump);
     pm_leave_door(worker);

@@ -1,17 +1,20 @@
 /* What is sent to an address: datagrams of a socket that is not connected there, and TCP Fast Open. Rules: the program's
    own socket sends them, to the relay of their flow, so that answers arrive at that socket; the first one to
-   an address is Python's to decide, the others are not; a message without an address goes on untouched. */
+   an address is Python's to decide, which no thread waits for, the others are not; a message without an address
+   goes where the socket is connected to. */
 #include <errno.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "sockets.h"
+#include "parked.h"
 
 /* A message of sendmmsg and recvmmsg is this long in the program's memory. */
 #define STEP sizeof(struct mmsghdr)
+#define UNDECIDED LLONG_MIN /* no result of a call */
 
 int pm_message_read(const struct worker *worker, uint64_t place, struct message *message)
 {
@@ -70,19 +73,22 @@ static int flags_of(const struct worker *worker)
     return (int)arg(worker, op == OP_SENDMSG ? 2 : 3);
 }
 
-/* Python's verdict on a new flow becomes its entry. 0 or -errno. */
-static int settle(struct worker *worker, const struct taken *taken, struct pm_name *flow)
+/* Python's verdict on a new flow becomes its entry; another thread may have been first. 0 or -errno. */
+static int settle(struct worker *worker, struct parked *call)
 {
-    const struct pm_found *found = &worker->job.found;
+    const struct taken *taken = &call->taken;
+    struct pm_name *flow = &call->name, other;
     struct pm_address words;
     int at = 0;
 
-    if (found->verdict == PM_ERRNO)
-        return -found->code;
+    if (pm_names_flow(worker->pump->names, taken->socket, &flow->peer, &other))
+        return 0;
+    if (call->found.verdict == PM_ERRNO)
+        return -call->found.code;
     flow->kind = PM_LOCAL_FLOW;
-    if (found->verdict == PM_ADDRESS) {
+    if (call->found.verdict == PM_ADDRESS) {
         flow->kind = PM_FLOW;
-        if (!pm_unpack(found, &at, &flow->relay) || !pm_unpack(found, &at, &words))
+        if (!pm_unpack(&call->found, &at, &flow->relay) || !pm_unpack(&call->found, &at, &words))
             return -EIO;
         if (words.size && sendto(taken->fd, words.bytes, words.size, MSG_NOSIGNAL | MSG_DONTWAIT,
                                  (void *)flow->relay.bytes, flow->relay.size) < 0)
@@ -92,11 +98,10 @@ static int settle(struct worker *worker, const struct taken *taken, struct pm_na
     return 0;
 }
 
-/* Where a datagram to flow->peer goes: kind and relay of the flow. 0 or -errno. */
-static int route(struct worker *worker, const struct taken *taken, struct pm_name *flow)
+/* Where a datagram to flow->peer goes: kind and relay of the flow. 0: Python is to say. */
+static int route(const struct worker *worker, const struct taken *taken, struct pm_name *flow)
 {
     struct pm_names *names = worker->pump->names;
-    pm_question question = pm_question_of(worker, taken, PM_SENDTO, &flow->peer);
     struct pm_name other;
 
     flow->socket = taken->socket;
@@ -104,16 +109,12 @@ static int route(struct worker *worker, const struct taken *taken, struct pm_nam
         memcmp(other.peer.bytes, flow->peer.bytes, other.peer.size) == 0) {
         *flow = other; /* it is connected there: the answers must come from that relay */
         flow->kind = PM_FLOW;
-        return 0;
+        return 1;
     }
-    if (pm_names_flow(names, taken->socket, &flow->peer, &other)) {
-        *flow = other;
+    if (!pm_names_flow(names, taken->socket, &flow->peer, &other))
         return 0;
-    }
-    pm_put(worker, &question);
-    if (!pm_job_valid(&worker->job))
-        return -ESRCH;
-    return settle(worker, taken, flow);
+    *flow = other;
+    return 1;
 }
 
 static int is_packet_info(const struct cmsghdr *part)
@@ -176,56 +177,63 @@ static long long transmit(const struct worker *worker, const struct taken *taken
     return sent;
 }
 
-/* One message with an address. Bytes sent, or -errno. */
-static long long send_one(struct worker *worker, const struct taken *taken, const struct message *message, int flags)
+/* One message. Bytes sent, -errno, or UNDECIDED: where to flow->peer is Python's to say. */
+static long long send_one(const struct worker *worker, const struct taken *taken, const struct message *message,
+                          int flags, struct pm_name *flow)
 {
-    struct pm_name flow = {0};
-    int failed, relayed;
+    int relayed;
 
-    if (!pm_read_address(worker, (uintptr_t)message->header.msg_name, message->header.msg_namelen, &flow.peer) ||
-        (pm_fit(&flow.peer, taken), !pm_well_formed(&flow.peer, taken->domain)))
+    *flow = (struct pm_name){0};
+    if (!message->header.msg_name)
+        return transmit(worker, taken, message, NULL, flags, pm_names_find(worker->pump->names, taken->socket, flow));
+    if (!pm_read_address(worker, (uintptr_t)message->header.msg_name, message->header.msg_namelen, &flow->peer) ||
+        (pm_fit(&flow->peer, taken), !pm_well_formed(&flow->peer, taken->domain)))
         return -EINVAL;
     if (message->size >= PM_DATAGRAM)
         return -EMSGSIZE;
-    failed = route(worker, taken, &flow);
-    if (failed)
-        return failed;
-    relayed = flow.kind == PM_FLOW;
-    return transmit(worker, taken, message, relayed ? &flow.relay : &flow.peer, flags, relayed);
+    if (!route(worker, taken, flow))
+        return UNDECIDED;
+    relayed = flow->kind == PM_FLOW;
+    return transmit(worker, taken, message, relayed ? &flow->relay : &flow->peer, flags, relayed);
 }
 
-static long long send_many(struct worker *worker, const struct taken *taken, struct message *message)
+/* From message `done` on, which counts those that are sent. 0, or what there is no more for. */
+static long long send_many(const struct worker *worker, const struct taken *taken, struct message *message,
+                           unsigned int *done, struct pm_name *flow)
 {
-    unsigned int count = (unsigned int)arg(worker, 2), done = 0;
-    long long sent = 0;
+    unsigned int count = (unsigned int)arg(worker, 2);
 
-    for (; done < count && done < PM_IOV; done++) {
-        uint64_t place = arg(worker, 1) + done * STEP;
+    for (; *done < count && *done < PM_IOV; ++*done) {
+        uint64_t place = arg(worker, 1) + *done * STEP;
+        long long sent = pm_message_read(worker, place, message);
         unsigned int size;
 
-        sent = pm_message_read(worker, place, message);
         if (sent == 0)
-            sent = send_one(worker, taken, message, flags_of(worker));
+            sent = send_one(worker, taken, message, flags_of(worker), flow);
         if (sent < 0)
-            break;
+            return sent;
         size = (unsigned int)sent;
         if (pm_give(worker, place + offsetof(struct mmsghdr, msg_len), &size, sizeof size))
-            break;
+            return -EFAULT;
     }
-    return done ? done : sent;
+    return 0;
 }
 
-/* Has every message an address? What has none is for where the socket is connected to: the kernel's. */
+/* Has a message an address, and which is the first? Where none has, all is for where the socket is connected to: the
+   kernel's. */
 static int addressed(const struct worker *worker, struct message *message)
 {
     unsigned int count = worker->job.caught->op == OP_SENDMMSG ? (unsigned int)arg(worker, 2) : 1;
 
     if (worker->job.caught->op == OP_SENDTO)
         return pm_message_one(message, arg(worker, 1), arg(worker, 2), arg(worker, 4), arg(worker, 5)) == 0;
-    for (unsigned int i = 0; i < count && i < PM_IOV; i++)
-        if (pm_message_read(worker, arg(worker, 1) + i * STEP, message) || !message->header.msg_name)
+    for (unsigned int i = 0; i < count && i < PM_IOV; i++) {
+        if (pm_message_read(worker, arg(worker, 1) + i * STEP, message))
             return 0;
-    return count > 0;
+        if (message->header.msg_name)
+            return 1;
+    }
+    return 0;
 }
 
 /* TCP Fast Open: connect and send in one. A part of the data may be sent, as by any send, and none where the program
@@ -254,11 +262,66 @@ long long pm_send_first(struct worker *worker, const struct taken *taken)
     return sent;
 }
 
-static long long send_all(struct worker *worker, const struct taken *taken, struct message *message)
+/* What is to be sent, from message `done` on. What the call returns, or UNDECIDED. */
+static long long send_all(const struct worker *worker, const struct taken *taken, unsigned int *done,
+                          struct pm_name *flow)
 {
-    if (worker->job.caught->op == OP_SENDMMSG)
-        return send_many(worker, taken, message);
-    return send_one(worker, taken, message, flags_of(worker));
+    struct message *message = malloc(sizeof *message);
+    long long sent = message ? -EFAULT : -ENOMEM;
+
+    if (message && worker->job.caught->op == OP_SENDMMSG)
+        sent = send_many(worker, taken, message, done, flow);
+    else if (message && addressed(worker, message))
+        sent = send_one(worker, taken, message, flags_of(worker), flow);
+    free(message);
+    return *done && sent != UNDECIDED ? *done : sent;
+}
+
+static void answered(struct worker *worker, struct parked *call);
+
+/* Without a thread, until Python says where datagrams to call->name.peer go. */
+static void ask(struct worker *worker, struct parked *call)
+{
+    pm_question question = pm_question_of(worker, &call->taken, PM_SENDTO, &call->name.peer);
+
+    call->found.verdict = PM_ASK;
+    call->go_on = answered;
+    pm_park_asking(worker->pump, call, &question);
+}
+
+static void answered(struct worker *worker, struct parked *call)
+{
+    long long sent = -ESRCH;
+
+    if (!call->code && pm_job_valid(&worker->job)) {
+        sent = settle(worker, call);
+        if (sent == 0)
+            sent = send_all(worker, &call->taken, &call->done, &call->name);
+        if (sent == UNDECIDED) {
+            ask(worker, call);
+            return;
+        }
+        pm_job_return(&worker->job, call->done ? call->done : sent);
+    }
+    pm_parked_end(call);
+}
+
+/* The descriptor is taken over. */
+static void serve(struct worker *worker, const struct taken *taken)
+{
+    struct pm_name flow;
+    unsigned int done = 0;
+    long long sent = send_all(worker, taken, &done, &flow);
+    struct parked *call = sent == UNDECIDED ? pm_parked_new(worker, taken) : NULL;
+
+    if (call) {
+        call->name = flow;
+        call->done = done;
+        ask(worker, call);
+        return;
+    }
+    pm_job_return(&worker->job, sent == UNDECIDED ? -ENOBUFS : sent);
+    close(taken->fd);
 }
 
 static int is_ours(const struct worker *worker, const struct taken *taken, const struct pm_address *peer)
@@ -269,35 +332,33 @@ static int is_ours(const struct worker *worker, const struct taken *taken, const
            !pm_skipped((pid_t)worker->request.pid, worker->pump->skip, worker->pump->skips);
 }
 
+/* Where the first message that has an address goes to; 0: none has. */
+static int first_peer(const struct worker *worker, struct pm_address *peer)
+{
+    struct message *message = malloc(sizeof *message);
+    int found = message && addressed(worker, message) &&
+                pm_read_address(worker, (uintptr_t)message->header.msg_name, message->header.msg_namelen, peer);
+
+    free(message);
+    return found;
+}
+
 void pm_serve_send(struct worker *worker)
 {
-    struct pm_pump *pump = worker->pump;
-    struct message *message = malloc(sizeof *message);
     struct pm_address peer;
     struct taken taken;
 
-    if (!message || !addressed(worker, message) ||
-        !pm_read_address(worker, (uintptr_t)message->header.msg_name, message->header.msg_namelen, &peer) ||
-        !pm_take(worker, &taken)) {
+    if (!first_peer(worker, &peer) || !pm_take(worker, &taken)) {
         pm_leave_alone(worker);
-        free(message);
         return;
     }
     pm_fit(&peer, &taken);
-    if (!is_ours(worker, &taken, &peer)) {
-        pm_leave_alone(worker);
-    } else if (taken.transport == PM_TCP) {
-        free(message);
-        if (fast_open(worker, &taken, &peer))
-            return;
+    if (is_ours(worker, &taken, &peer) && taken.transport == PM_UDP) {
+        worker->pump->counters[PM_CARRIED]++;
+        pm_leave_door(worker);
+        serve(worker, &taken);
+    } else if (!is_ours(worker, &taken, &peer) || !fast_open(worker, &taken, &peer)) {
         pm_leave_alone(worker);
         close(taken.fd);
-        return;
-    } else {
-        pump->counters[PM_CARRIED]++;
-        pm_leave_door(worker);
-        pm_job_return(&worker->job, send_all(worker, &taken, message));
     }
-    close(taken.fd);
-    free(message);
 }

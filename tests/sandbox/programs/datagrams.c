@@ -54,6 +54,31 @@ static void many(const char *host)
     close(fd);
 }
 
+/* One message has an address and one has none, which is for where the socket is connected to. */
+static void mixed(const char *host)
+{
+    struct sockaddr_in to = server(host, 7010), other = server(host, 7011);
+    struct iovec part = {"mixed", 5};
+    struct mmsghdr none = {.msg_hdr = {.msg_iov = &part, .msg_iovlen = 1}}, one = none;
+    struct timeval limit = {20, 0};
+
+    one.msg_hdr.msg_name = &other;
+    one.msg_hdr.msg_namelen = sizeof other;
+    for (int connected = 0; connected < 2; connected++) {
+        struct mmsghdr send[2] = {connected ? none : one, connected ? one : none};
+        int fd = socket(AF_INET, SOCK_DGRAM, 0), sent, got;
+        char answer[16] = {0};
+
+        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+        if (connected)
+            connect(fd, (void *)&to, sizeof to);
+        sent = sendmmsg(fd, send, 2, 0);
+        got = (int)recv(fd, answer, sizeof answer - 1, 0);
+        printf("mixed %d %u %d %s\n", sent, send[0].msg_len, got, answer);
+        close(fd);
+    }
+}
+
 static void limits(const char *host)
 {
     struct sockaddr_in to = server(host, 7099), from;
@@ -148,6 +173,7 @@ int main(int count, char **words)
 
     setvbuf(stdout, NULL, _IOLBF, 0);
     many(host);
+    mixed(host);
     limits(host);
     early(host);
     signals(host);

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import sys
 import threading
@@ -10,6 +11,7 @@ from pathlib import Path
 
 THREADS, HOST = int(sys.argv[3]), "10.77.0.1"
 SYN_SENT = "02"
+SENDTO = {"x86_64": "44", "aarch64": "206"}[os.uname().machine]
 LONGEST = 40.0
 
 
@@ -79,6 +81,53 @@ def receives():
         each.join(LONGEST / 4)
     right = found.count((b"7010 x", (HOST, 7010)))
     return {"waiting": waiting, "greeted": greeting, "right": right, "all": len(found), "failed": failed}
+
+
+def agent():
+    words = f"--pid={sys.argv[2]} "
+    for each in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = each.read_text().replace("\0", " ")
+        except OSError:
+            continue
+        if "-m pymirror.agent" in command and words in command:
+            return int(each.parent.name)
+    raise LookupError(words)
+
+
+def sends():
+    """First datagrams while the agent stands still; afterwards each has left, and one more has its answer."""
+    sent, failed = [], []
+    socks = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(THREADS)]
+
+    def send(sock):
+        try:
+            sent.append(sock.sendto(b"x", (HOST, 7010)))
+        except OSError as error:
+            failed.append(error.errno)
+
+    stopped = agent()
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        threads = [begin(send, sock) for sock in socks]
+        waiting = until(lambda: sum(call_of(each) == SENDTO for each in threads))
+        size = os.stat("/etc/hostname").st_size
+        still = sum(call_of(each) == SENDTO for each in threads)
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+    sent_all = until(lambda: len(sent) + len(failed))
+    socks[0].sendto(b"again", (HOST, 7010))
+    while (answer := socks[0].recvfrom(100)) == (b"7010 x", (HOST, 7010)):
+        pass
+    found = answer == (b"7010 again", (HOST, 7010))
+    return {
+        "waiting": waiting,
+        "file": size > 0,
+        "still": still,
+        "sent": sent_all,
+        "failed": failed,
+        "answer": found,
+    }
 
 
 print(json.dumps(globals()[sys.argv[1]]()), flush=True)
