@@ -12,16 +12,14 @@ import logging
 import resource
 import socket
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from attrs import define, field
-
 from pymirror.core.call import SOCKET_CALLS, Address, Call, Errno, OtherAddress, Untouched, Verdict
 from pymirror.core.errors import PeerError
-from pymirror.core.feature import Launch, LayerFeature, Process, Stream, handles, intercepts
+from pymirror.core.feature import Launch, LayerFeature, Process, handles, intercepts
 from pymirror.core.later import Later
 from pymirror.core.limit import timeout
 from pymirror.core.patterns import TooSlow
@@ -32,6 +30,7 @@ from pymirror.features.network.outgoing import config as keys
 from pymirror.features.network.outgoing import messages as m
 from pymirror.features.network.outgoing.borrow import held
 from pymirror.features.network.outgoing.datagrams import Flow
+from pymirror.features.network.outgoing.dial import Dial, Key, by_device, key_of
 from pymirror.features.network.outgoing.facts import Now, Unasked
 from pymirror.features.network.outgoing.flows import Flows
 from pymirror.features.network.outgoing.limits import Limit
@@ -48,28 +47,6 @@ SETTLE = 3.0
 """Seconds after the program's end for what it sent last; a child that outlives it may hold a connection."""
 MOST_REACHED = 4096
 """Addresses remembered as reached before."""
-
-_Key = tuple[int, str, Address | None, bytes]
-
-
-def _key(call: Call) -> _Key:
-    return call.socket, call.transport, call.address, call.path
-
-
-@define(eq=False)
-class _Dial:
-    """A connection from its call to its end. result: None until it is known; waiting: told then.
-
-    place: where the program's socket is handed over.
-    """
-
-    number: int
-    key: _Key
-    stream: Stream
-    result: m.Dialed | None = None
-    waiting: list[Callable[[], None]] = field(factory=list)
-    place: tuple[Address | bytes, bytes] | None = None
-    dropped: bool = False
 
 
 class Layer(LayerFeature):
@@ -113,8 +90,8 @@ class Layer(LayerFeature):
         self._mark = f"{MARK}={session}".encode() if session else b""
         self._listeners = listeners.Listeners(0, self._mark)
         self._number = 0
-        self._dials: dict[int, _Dial] = {}  # without a result yet
-        self._begun: dict[_Key, _Dial] = {}
+        self._dials: dict[int, Dial] = {}  # without a result yet
+        self._begun: dict[Key, Dial] = {}
         self._reached: OrderedDict[tuple[str, Address | None], str] = OrderedDict()  # → from which host
         self._open = 0
         self._limit = Limit(self.config.max_connections, self.log)
@@ -183,48 +160,64 @@ class Layer(LayerFeature):
 
     @intercepts("connect", "sendto")
     def connect(self, call: Call) -> Verdict | Awaitable[Verdict]:
+        return self._asked(call, None)
+
+    def _asked(self, call: Call, since: float | None) -> Verdict | Awaitable[Verdict]:
+        """since: when the call began to wait, by the loop's clock; None: it has not waited."""
         try:
             decision = self._rules.decide(call, Now(self._listeners, self._names, self._lookups))
         except TooSlow as slow:
             return Errno(slow.strerror, code=errno.EIO)
         if isinstance(decision, Unknown):
-            return self._looked_up(call, decision)
-        return self._decided(call, decision)
+            return self._looked_up(call, decision, since or asyncio.get_running_loop().time())
+        return self._decided(call, decision, since)
 
-    async def _looked_up(self, call: Call, unknown: Unknown) -> Verdict:
-        await self._lookups.ask(unknown.names, self._patience(call))
-        verdict = self.connect(call)
+    async def _looked_up(self, call: Call, unknown: Unknown, since: float) -> Verdict:
+        await self._lookups.ask(unknown.names, self._patience(call, since))
+        verdict = self._asked(call, since)
         return verdict if isinstance(verdict, Verdict) else await verdict
 
-    def _decided(self, call: Call, decision: Decision) -> Verdict | Awaitable[Verdict]:
+    def _decided(self, call: Call, decision: Decision, since: float | None) -> Verdict | Awaitable[Verdict]:
         if decision.place is Place.HERE:
-            return self._stays(call, decision)
-        begun = self._begun.get(_key(call)) if call.again else None
+            return self._stays(call, decision, since)
+        # One that was given up while it waited for names may have been asked about again meanwhile.
+        begun = self._begun.get(key_of(call)) if call.again or since is not None else None
         if self._relay is None or (begun is None and self._open >= self._limit.most):
             return Errno(f"{decision.reason}; {self._limit.refused()}", code=errno.EADDRNOTAVAIL)
         dial = begun or self._begin(call)
-        wait = self._may_wait(call, at_once=begun is not None)
+        wait = self._left(call, since)
+        if wait is not None and (begun is not None or self._is_reached(call)):
+            wait = 0.0
         if dial.result is not None or wait == 0:
             return self._verdict(call, decision, dial)
         return self._wait(call, decision, dial, wait)
 
-    def _patience(self, call: Call) -> float:
-        """Seconds a call may wait for names."""
-        return WITHIN if call.blocking else self.config.nonblocking_wait
+    def _left(self, call: Call, since: float | None) -> float | None:
+        """Seconds the call may still wait; None: as long as it takes."""
+        if call.blocking:
+            return None
+        waited = 0.0 if since is None else asyncio.get_running_loop().time() - since
+        return max(0.0, self.config.nonblocking_wait - waited)
 
-    def _stays(self, call: Call, decision: Decision) -> Verdict | Awaitable[Verdict]:
+    def _patience(self, call: Call, since: float | None) -> float:
+        """Seconds a call may wait for names."""
+        left = self._left(call, since)
+        return WITHIN if left is None else left
+
+    def _stays(self, call: Call, decision: Decision, since: float | None) -> Verdict | Awaitable[Verdict]:
         """An address that the target's resolver gave out may be nothing here, its name yes (mirrord: 7.2)."""
         untouched = Untouched(decision.reason)
         name = self._names.there(call.address.host) if call.address is not None and decision.filtered else ""
         if not name or call.address is None or call.address.ip.is_loopback:
             return untouched
         if self._own.known(name) is None:
-            return self._renamed_later(call, decision, call.address, name)
+            return self._renamed_later(call, decision, name, self._patience(call, since))
         return self._renamed(decision, call.address, name)
 
-    async def _renamed_later(self, call: Call, decision: Decision, address: Address, name: str) -> Verdict:
-        await self._own.ask([name], self._patience(call))
-        return self._renamed(decision, address, name)
+    async def _renamed_later(self, call: Call, decision: Decision, name: str, within: float) -> Verdict:
+        await self._own.ask([name], within)
+        assert call.address is not None
+        return self._renamed(decision, call.address, name)
 
     def _renamed(self, decision: Decision, address: Address, name: str) -> Verdict:
         """The call goes to what `name` is here."""
@@ -235,13 +228,7 @@ class Layer(LayerFeature):
         reason = f"{decision.reason}; {name} is {fitting[0]} here"
         return OtherAddress(reason, relay=Address(fitting[0], address.port), here=True)
 
-    def _may_wait(self, call: Call, at_once: bool) -> float | None:
-        """Seconds the call may wait for the result; None: as long as it takes."""
-        if call.blocking:
-            return None
-        return 0 if at_once or self._is_reached(call) else self.config.nonblocking_wait
-
-    def _wait(self, call: Call, decision: Decision, dial: _Dial, limit: float | None) -> Later:
+    def _wait(self, call: Call, decision: Decision, dial: Dial, limit: float | None) -> Later:
         later = Later()
         tell = partial(self._tell, call, decision, dial, later)
         dial.waiting.append(tell)
@@ -249,11 +236,11 @@ class Layer(LayerFeature):
             asyncio.get_running_loop().call_later(limit, tell)
         return later
 
-    def _tell(self, call: Call, decision: Decision, dial: _Dial, later: Later) -> None:
+    def _tell(self, call: Call, decision: Decision, dial: Dial, later: Later) -> None:
         if not later.settled:
             later.settle(self._verdict(call, decision, dial))
 
-    def _verdict(self, call: Call, decision: Decision, dial: _Dial) -> Verdict:
+    def _verdict(self, call: Call, decision: Decision, dial: Dial) -> Verdict:
         dialed = dial.result
         if dialed is not None and dialed.code:
             self._unless_handed_over(dial)
@@ -277,21 +264,21 @@ class Layer(LayerFeature):
                 return OtherAddress(f"{decision.reason}; refused", relay=refusing)
         return Errno(decision.reason, code=code)
 
-    def _begin(self, call: Call) -> _Dial:
+    def _begin(self, call: Call) -> Dial:
         self._number += 1
-        number, key = self._number, _key(call)
+        number, key = self._number, key_of(call)
         host, port = (call.address.host, call.address.port) if call.address is not None else ("", 0)
-        stream = self.peer.stream_now(m.Dial(number, call.transport, _by_device(host), port, call.path))
+        stream = self.peer.stream_now(m.Dial(number, call.transport, by_device(host), port, call.path))
         self._open += 1
-        dial = self._dials[number] = self._begun[key] = _Dial(number, key, stream)
+        dial = self._dials[number] = self._begun[key] = Dial(number, key, stream)
         return dial
 
-    def _place(self, call: Call, dial: _Dial) -> tuple[Address | bytes, bytes]:
+    def _place(self, call: Call, dial: Dial) -> tuple[Address | bytes, bytes]:
         known = dial.result is not None or self._is_reached(call)
         relayed = known or call.again or call.transport != "tcp"
         return self._relayed(call, dial) if relayed else self._late(call, dial)
 
-    def _relayed(self, call: Call, dial: _Dial) -> tuple[Address | bytes, bytes]:
+    def _relayed(self, call: Call, dial: Dial) -> tuple[Address | bytes, bytes]:
         """(where to connect, introduction)."""
         relay = self._relay
         if relay is None:
@@ -308,7 +295,7 @@ class Layer(LayerFeature):
     def _is_reached(self, call: Call) -> bool:
         return (call.transport, call.address) in self._reached
 
-    def _late(self, call: Call, dial: _Dial) -> tuple[Address, bytes]:
+    def _late(self, call: Call, dial: Dial) -> tuple[Address, bytes]:
         """Where the program's connect is under way until the target's has ended; without an introduction."""
         assert call.address is not None
         known = asyncio.Event()
@@ -340,23 +327,23 @@ class Layer(LayerFeature):
             self._reached.popitem(last=False)
         return Address(dialed.host + zone, dialed.port)
 
-    def _join(self, dial: _Dial, sock: socket.socket) -> None:
+    def _join(self, dial: Dial, sock: socket.socket) -> None:
         self._keep(dial, join(sock, dial.stream, partial(self._over, dial)))
 
-    def _flow(self, dial: _Dial, sock: socket.socket, program: Any) -> Flow:
+    def _flow(self, dial: Dial, sock: socket.socket, program: Any) -> Flow:
         flow = Flow(sock, dial.stream, partial(self._over, dial), program=dial.key[0], only=program)
         self._keep(dial, flow)
         return flow
 
-    def _keep(self, dial: _Dial, joined: Join | Flow) -> None:
+    def _keep(self, dial: Dial, joined: Join | Flow) -> None:
         if not joined.closed:
             self._joined[dial.number] = joined
 
-    def _over(self, dial: _Dial) -> None:
+    def _over(self, dial: Dial) -> None:
         self._joined.pop(dial.number, None)
         self._forget(dial)
 
-    def _forget(self, dial: _Dial) -> None:
+    def _forget(self, dial: Dial) -> None:
         self._open -= 1
         if self._begun.get(dial.key) is dial:
             del self._begun[dial.key]
@@ -371,11 +358,11 @@ class Layer(LayerFeature):
             await asyncio.gather(*(each.taken.wait() for each in joined.values()))
             await self.peer.request(m.Settle(list(joined)))
 
-    def _unless_handed_over(self, dial: _Dial) -> None:
+    def _unless_handed_over(self, dial: Dial) -> None:
         if dial.place is None:
             self._drop(dial)
 
-    def _drop(self, dial: _Dial) -> None:
+    def _drop(self, dial: Dial) -> None:
         """The program is gone, or does not want the connection any more."""
         if dial.dropped:
             return
@@ -383,11 +370,3 @@ class Layer(LayerFeature):
         self._dials.pop(dial.number, None)
         self._forget(dial)
         dial.stream.close()
-
-
-def _by_device(host: str) -> str:
-    """A link-local address with its device by name: more likely the same in the target than its number."""
-    bare, percent, zone = host.partition("%")
-    with suppress(OSError):
-        return f"{bare}%{socket.if_indextoname(int(zone))}" if percent else host
-    return host

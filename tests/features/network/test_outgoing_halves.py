@@ -9,37 +9,24 @@ import select
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 from attrs import evolve
-from verdicts import verdict_of
+from verdicts import tcp, verdict_of
 
 from pymirror.core.call import Address, Call, Errno, OtherAddress, Untouched
 from pymirror.core.errors import ConfigError
 from pymirror.core.feature import Launch
 from pymirror.core.structure import structure
 from pymirror.core.testing import FakeTarget, conformance, pair
-from pymirror.features.network import sockdiag
 from pymirror.features.network.names import Names
 from pymirror.features.network.outgoing.agent import Agent
-from pymirror.features.network.outgoing.borrow import cookie_of
 from pymirror.features.network.outgoing.config import Config, Filter
 from pymirror.features.network.outgoing.layer import Layer
 from pymirror.features.network.outgoing.limits import Limit
 
 T = TypeVar("T")
-
-MPTCP_HERE = Path("/proc/sys/net/mptcp/enabled").exists()
-
-
-@pytest.fixture
-def served() -> Any:
-    """A server in this process; the program is another, so the port is nobody's of the program."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        server.setblocking(False)
-        yield server
 
 
 @asynccontextmanager
@@ -48,10 +35,6 @@ async def session(tmp_path: Any, config: Config, launch: Launch | None = None) -
         async with pair(Layer, Agent, config, target) as both:
             await both.layer.prepare(launch or Launch(["program"], {}, "/nowhere"))
             yield both
-
-
-def tcp(port: int, **more: Any) -> Call:
-    return Call("connect", transport="tcp", address=Address("127.0.0.1", port), **more)
 
 
 async def connected(verdict: Any) -> socket.socket:
@@ -279,129 +262,3 @@ async def test_an_agent_without_the_right_says_so_before_the_program_starts(tmp_
 
 async def test_it_keeps_the_rules_of_a_feature() -> None:
     await conformance(Layer, Agent, Config())
-
-
-class Slow(FakeTarget):
-    """A target whose network is entered when the test says so."""
-
-    def __init__(self, folder: Any) -> None:
-        super().__init__(folder)
-        self.entered = asyncio.Event()
-
-    async def in_network(self, work: Callable[[], T]) -> T:
-        await self.entered.wait()
-        return await super().in_network(work)
-
-
-@asynccontextmanager
-async def slow(
-    tmp_path: Any,
-    place: Address,
-    family: int = socket.AF_INET,
-    protocol: int = 0,
-    before: Callable[[Address], object] | None = None,
-) -> AsyncIterator[tuple[Slow, Any, socket.socket]]:
-    """(the target, both halves, the program's socket, which connects to the place and is not told yet)."""
-    with Slow(tmp_path) as target:
-        target.entered.set()
-        async with pair(Layer, Agent, Config(nonblocking_wait=0.01), target) as both:
-            await both.layer.prepare(Launch(["program"], {}, "/nowhere"))
-            target.entered.clear()
-            both.agent._stock.close()  # of what it has in stock it would connect at once
-            with socket.socket(family, proto=protocol) as program:
-                program.setblocking(False)
-                call = tcp(place.port, blocking=False, socket=cookie_of(program))
-                verdict = await verdict_of(both.layer.connect, evolve(call, address=place))
-                assert isinstance(verdict, OtherAddress) and isinstance(verdict.relay, Address)
-                assert verdict.introduction == b""
-                if before is not None:
-                    before(verdict.relay)
-                mapped = family == socket.AF_INET6 and place.ip.version == 4
-                code = program.connect_ex(("::ffff:" * mapped + verdict.relay.host, verdict.relay.port))
-                assert code == errno.EINPROGRESS
-                await asyncio.sleep(0)  # it has been seen
-                yield target, both, program
-
-
-async def outcome(program: socket.socket) -> int:
-    """SO_ERROR, once the program's poll says that its connect has ended."""
-    loop, ended = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_writer(program, ended.set)
-    try:
-        await asyncio.wait_for(ended.wait(), 30)
-    finally:
-        loop.remove_writer(program)
-    return program.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-
-
-@pytest.mark.parametrize(
-    ("host", "family", "protocol"),
-    [
-        ("127.0.0.1", socket.AF_INET, 0),
-        ("127.0.0.1", socket.AF_INET6, 0),
-        ("::1", socket.AF_INET6, 0),
-        ("127.0.0.1", socket.AF_INET, sockdiag.MPTCP),
-    ],
-)
-async def test_a_connect_that_is_polled_for_ends_when_the_targets_does(
-    tmp_path: Any, host: str, family: int, protocol: int
-) -> None:
-    if protocol and not MPTCP_HERE:
-        pytest.skip("this kernel has no MPTCP")
-    loop, version = asyncio.get_running_loop(), socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, 0), family=version) as server:
-        server.setblocking(False)
-        place = Address(*server.getsockname()[:2])
-        async with slow(tmp_path, place, family, protocol) as (target, _, program):
-            assert select.select([], [program], [], 0.1)[1] == []
-            target.entered.set()
-            with (await loop.sock_accept(server))[0] as theirs:
-                theirs.setblocking(False)
-                assert await outcome(program) == 0
-                await loop.sock_sendall(program, b"there")
-                assert await loop.sock_recv(theirs, 100) == b"there"
-                theirs.shutdown(socket.SHUT_WR)
-                assert await loop.sock_recv(program, 100) == b""
-
-
-async def test_a_connect_that_is_polled_for_fails_when_the_targets_does(tmp_path: Any) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as gone:
-        port = gone.getsockname()[1]
-    async with slow(tmp_path, Address("127.0.0.1", port)) as (target, _, program):
-        target.entered.set()
-        assert await outcome(program) == errno.ECONNREFUSED
-
-
-async def test_a_program_that_waits_no_more_is_waited_for_no_more(
-    tmp_path: Any, served: socket.socket
-) -> None:
-    async with slow(tmp_path, Address(*served.getsockname())) as (_, both, program):
-        [waits] = both.layer._rooms.waiting
-        program.close()
-        await asyncio.wait_for(waits, 30)
-        assert both.layer._open == 0
-
-
-@pytest.mark.parametrize("protocol", [0, sockdiag.MPTCP])
-async def test_who_connects_before_the_program_is_not_taken_for_it(
-    tmp_path: Any, served: socket.socket, protocol: int
-) -> None:
-    if protocol and not MPTCP_HERE:
-        pytest.skip("this kernel has no MPTCP")
-    loop = asyncio.get_running_loop()
-    with socket.socket() as stranger:
-        stranger.setblocking(False)
-
-        def come(room: Address) -> None:
-            assert stranger.connect_ex((room.host, room.port)) == errno.EINPROGRESS
-
-        place = Address(*served.getsockname())
-        async with slow(tmp_path, place, protocol=protocol, before=come) as (target, _, program):
-            target.entered.set()
-            with (await loop.sock_accept(served))[0] as theirs:
-                theirs.setblocking(False)
-                assert await outcome(program) == 0
-                await loop.sock_sendall(program, b"there")
-                assert await loop.sock_recv(theirs, 100) == b"there"
-                with pytest.raises(OSError):
-                    stranger.getpeername()
