@@ -25,6 +25,8 @@ PER_TURN = 4
 SIZE = struct.Struct("!I")
 LARGEST = 1 << 20
 """Bytes of one packet of a seqpacket socket; the kernel's buffer allows no more by default."""
+SENDER = socket.CMSG_LEN(struct.calcsize("3i"))
+"""Room for who sent a packet, and for no descriptors, which end here."""
 
 
 class Join:
@@ -159,13 +161,20 @@ class Join:
 
 
 class PacketJoin(Join):
-    """Of a seqpacket socket: in the stream each packet has its size before it, so that it stays one."""
+    """Of a seqpacket socket: in the stream each packet has its size before it, so that it stays one.
+
+    An empty packet differs from the end in that its sender can be told.
+    """
 
     _held = b""
 
+    def __init__(self, sock: socket.socket, stream: Stream, over: Callable[[], None]) -> None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        super().__init__(sock, stream, over)
+
     def _receive(self, room: int) -> bytes:
-        data = self._sock.recv(LARGEST)
-        return SIZE.pack(len(data)) + data if data else b""
+        data, sender, _, _ = self._sock.recvmsg(LARGEST, SENDER)
+        return SIZE.pack(len(data)) + data if data or sender else b""
 
     def _keep(self, data: bytes) -> None:
         held, at = self._held + data, 0

@@ -8,12 +8,23 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
+
+from attrs import frozen
 
 from pymirror.features.network import sockdiag
 
 MOST_OTHERS = 4096
+
+
+@frozen
+class Place:
+    """Of a socket: its protocol (sockdiag's), the port it has on this machine, and its SO_COOKIE."""
+
+    protocol: int
+    port: int
+    cookie: int
 
 
 def sockets(transport: str, port: int = 0) -> dict[int, int]:
@@ -45,15 +56,21 @@ class Listeners:
         self._others |= wanted
         return ""
 
-    def holder(self, protocol: int, port: int, cookie: int) -> tuple[int, int] | None:
-        """(process, descriptor) of the program's socket that has the port and that SO_COOKIE."""
-        found = sockdiag.sockets(protocol, sockdiag.ANY_STATE, port)
-        wanted = {each.inode for each in found if each.cookie == cookie}
-        for pid in _processes(self._program, self._mark) if wanted else ():
-            for inode, number in _held(pid).items():
-                if inode in wanted:
-                    return pid, number
-        return None
+    def holders(self, wanted: Collection[Place]) -> dict[Place, tuple[int, int]]:
+        """(process, descriptor) of each of these sockets of the program that is there."""
+        inodes: dict[int, Place] = {}
+        for protocol in {place.protocol for place in wanted}:
+            for each in sockdiag.sockets(protocol, sockdiag.ANY_STATE):
+                place = Place(protocol, each.port, each.cookie)
+                if place in wanted:
+                    inodes[each.inode] = place
+        found: dict[Place, tuple[int, int]] = {}
+        for pid in _processes(self._program, self._mark) if inodes else ():
+            held = _held(pid)
+            found |= {inodes[inode]: (pid, held[inode]) for inode in inodes.keys() & held.keys()}
+            if len(found) == len(inodes):
+                break
+        return found
 
 
 def _processes(program: int, mark: bytes) -> Iterator[int]:

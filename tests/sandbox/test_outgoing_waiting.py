@@ -43,3 +43,8 @@ async def test_more_than_may_be_looked_after_wait_in_the_kernel(there: Pod) -> N
 async def test_three_hundred_first_datagrams_that_nobody_decides(there: Pod) -> None:
     found = await case(there, "sends", 300)
     assert found == {"waiting": 300, "file": True, "still": 300, "sent": 300, "failed": [], "answer": True}
+
+
+async def test_who_is_killed_while_he_waits_leaves_his_port(there: Pod) -> None:
+    """Not each time before the next system call of another, but with nothing to wait for in between."""
+    assert await case(there, "killed", 20) == {"free": True}

@@ -44,6 +44,7 @@ class Answers:
     most_waiting: int = MOST_WAITING
     _slots: asyncio.Semaphore = field(init=False)
     _waiting: int = field(default=0, init=False)
+    _level: int = field(default=logging.WARNING, init=False)
     _flights: dict[Hashable, asyncio.Task[bytes]] = field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -74,7 +75,8 @@ class Answers:
         flight = self._flights.get(key) if key is not None else None
         if flight is None:
             if self._waiting >= self.most_waiting:
-                log.warning("%d names wait for an answer: %s failed", self._waiting, question.name)
+                level, self._level = self._level, logging.DEBUG  # told once: there may be many
+                log.log(level, "%d names wait for an answer: %s failed", self._waiting, question.name)
                 return header.failure(query, header.SERVFAIL)
             log.debug("%s: %s (%s)", question.name, "here" if decision.here else "target", decision.reason)
             ask = functools.partial(self.here if decision.here else self.target, query, server, tcp)

@@ -28,7 +28,7 @@ from pymirror.features.network.carry import Join, join
 from pymirror.features.network.names import Lookup, Names, OutgoingFilter
 from pymirror.features.network.outgoing import config as keys
 from pymirror.features.network.outgoing import messages as m
-from pymirror.features.network.outgoing.borrow import held
+from pymirror.features.network.outgoing.borrow import Holders
 from pymirror.features.network.outgoing.datagrams import Flow
 from pymirror.features.network.outgoing.dial import Dial, Key, by_device, key_of
 from pymirror.features.network.outgoing.facts import Now, Unasked
@@ -96,8 +96,9 @@ class Layer(LayerFeature):
         self._open = 0
         self._limit = Limit(self.config.max_connections, self.log)
         self._joined: dict[int, Join | Flow] = {}
+        self._holders = Holders(lambda: self._listeners)
         self._telling = Telling(self._holder)
-        self._rooms = Rooms(lambda *guest: held(self._listeners, *guest), Looks())
+        self._rooms = Rooms(self._holders.hold, Looks())
         if chosen is not None:
             launch.shared(OutgoingFilter).tell(chosen.entries, chosen.remote is None)
         launch.notes.append(f"outgoing: {keys.summary(self.config)}")
@@ -129,6 +130,7 @@ class Layer(LayerFeature):
             self._unless_handed_over(dial)
         await self._rooms.aclose()
         await self._telling.aclose()
+        await self._holders.aclose()
         self._flows.close()
         relay.close()
         for joined in list(self._joined.values()):
@@ -155,8 +157,7 @@ class Layer(LayerFeature):
             self._telling.refused(flow)
 
     async def _holder(self, flow: Flow) -> tuple[int, int] | None:
-        holder = partial(self._listeners.holder, sockdiag.UDP, flow.port, flow.program)
-        return await asyncio.to_thread(holder)
+        return await self._holders.find(listeners.Place(sockdiag.UDP, flow.port, flow.program))
 
     @intercepts("connect", "sendto")
     def connect(self, call: Call) -> Verdict | Awaitable[Verdict]:

@@ -1,13 +1,10 @@
 """Where a connect waits that its program polls for, when the target is slow to answer.
 
-The room is a listener that drops every packet, so that the program's socket goes on connecting: it is not
-told more than is known, and its own limits of time hold. When the target has connected, a socket with the
-listener's address connects to the program's, and both are connected (TCP's simultaneous open: the program's
-next packet could be seconds away). When the target has failed, the listener goes, and the kernel refuses
-the program's next packet.
-
-The program's socket is known by its SO_COOKIE, before it is met and again afterwards. Whoever else connects
-here is not heard, and what has its address afterwards is closed.
+The room is a listener that drops every packet, so that the program's socket goes on connecting. When the
+target has connected, a socket with the listener's address connects to the program's (TCP's simultaneous open:
+the program's next packet could be seconds away). When the target has failed, the listener goes, and the
+kernel refuses the program's next packet. The program's socket is known by its SO_COOKIE, before it is met and
+again afterwards: whoever else connects here is not heard, and what has its address afterwards is closed.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ class Telling:
     def __init__(self, find: Find) -> None:
         self._find = find
         self._telling: dict[Flow, asyncio.Task[None]] = {}
+        self._level = logging.WARNING
 
     def refused(self, flow: Flow) -> None:
         """The program hears of it at its next call, as the kernel has it: once for all until then."""
@@ -47,4 +48,5 @@ class Telling:
                     if not flow.closed:
                         flow.refuse(program)
         except OSError as error:
-            log.warning("what the target's network refused is not told to the program: %s", error)
+            level, self._level = self._level, logging.DEBUG  # told once: it may be so for each datagram
+            log.log(level, "what the target's network refused is not told to the program: %s", error)

@@ -13,7 +13,7 @@
 
 #define TURN 20 /* ms */
 #define LOOKS 64 /* threads whose signals are looked at in a turn: about a millisecond's work */
-#define PART 4 /* calls that wait for something to receive: one for so many descriptors */
+#define PART 4 /* calls that wait for something to receive: one for so many descriptors, of which it has two */
 
 /* With the descriptor. NULL: no memory. */
 struct parked *pm_parked_new(const struct worker *worker, const struct taken *taken)
@@ -29,11 +29,14 @@ struct parked *pm_parked_new(const struct worker *worker, const struct taken *ta
     call->taken = *taken;
     call->asked.found = &call->found;
     call->asked.call = call;
+    call->thread = -1;
     return call;
 }
 
 void pm_parked_end(struct parked *call)
 {
+    if (call->thread >= 0)
+        close(call->thread);
     close(call->taken.fd);
     free(call);
 }
@@ -72,14 +75,19 @@ static int most_receiving(void)
     return limit.rlim_cur / PART > INT_MAX ? INT_MAX : (int)(limit.rlim_cur / PART);
 }
 
+/* The program's socket is to be gone with its last process, and not a turn later: so the end of who waits is watched. */
 int pm_park_receiving(struct pm_pump *pump, struct parked *call)
 {
     struct epoll_event event = {.events = EPOLLIN | EPOLLONESHOT, .data = {.ptr = call}};
     int most = most_receiving(), parked;
 
+    if (call->thread < 0)
+        call->thread = pm_pidfd((pid_t)call->request.pid);
     pthread_mutex_lock(&pump->lock);
     parked = pump->receiving < most && epoll_ctl(pump->epoll, EPOLL_CTL_ADD, call->taken.fd, &event) == 0;
     if (parked) {
+        if (call->thread >= 0)
+            epoll_ctl(pump->epoll, EPOLL_CTL_ADD, call->thread, &event);
         call->receives = 1;
         pump->receiving++;
         wait_from_now(pump, call);
@@ -100,6 +108,8 @@ int pm_parked_over(struct pm_pump *pump, struct parked *call, int code)
     pm_question_withdraw(pump, &call->asked);
     if (call->receives) {
         epoll_ctl(pump->epoll, EPOLL_CTL_DEL, call->taken.fd, NULL);
+        if (call->thread >= 0)
+            epoll_ctl(pump->epoll, EPOLL_CTL_DEL, call->thread, NULL);
         call->receives = 0;
         pump->receiving--;
     }
@@ -108,10 +118,15 @@ int pm_parked_over(struct pm_pump *pump, struct parked *call, int code)
     return 1;
 }
 
+static int is_left(const struct pm_pump *pump, const struct parked *call)
+{
+    return ioctl(pump->listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &call->request.id) == 0;
+}
+
 /* The errno that its thread's state ends the wait with; 0: it goes on. */
 static int look(const struct pm_pump *pump, const struct parked *call)
 {
-    if (ioctl(pump->listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &call->request.id) < 0)
+    if (!is_left(pump, call))
         return ESRCH;
     return call->interruptible ? -pm_interrupted((pid_t)call->request.pid, call->until != 0) : 0;
 }
@@ -162,17 +177,32 @@ static int pause_of(struct pm_pump *pump, long long turn)
     return until < now ? 0 : (int)(until - now);
 }
 
+/* There is something to receive, or nobody is left who does: then the socket goes at once. */
+static int take_event(struct pm_pump *pump, struct parked *call)
+{
+    int code, over;
+
+    if (call->over)
+        return 0;
+    code = is_left(pump, call) ? 0 : ESRCH;
+    over = pm_parked_over(pump, call, code);
+    if (code) {
+        close(call->taken.fd);
+        call->taken.fd = -1;
+    }
+    return over;
+}
+
 static int take_events(struct pm_pump *pump, const struct epoll_event *events, int count)
 {
     uint64_t rung;
     int over = 0;
 
-    for (int i = 0; i < count; i++) {
+    for (int i = 0; i < count; i++)
         if (events[i].data.ptr)
-            over += pm_parked_over(pump, events[i].data.ptr, 0);
+            over += take_event(pump, events[i].data.ptr);
         else if (read(pump->bell, &rung, sizeof rung) < 0)
             continue; /* nobody else reads it, so it is there */
-    }
     return over;
 }
 

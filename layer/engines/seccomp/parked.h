@@ -13,6 +13,7 @@ struct parked {
     struct asked asked;
     struct pm_found found; /* the answer */
     int receives;          /* it waits for something to receive, not for an answer */
+    int thread;            /* a pidfd of who waits so, -1: none */
     int interruptible;     /* a signal for the thread ends the wait */
     long long until;       /* ms of the monotonic clock, 0: no limit */
     int late;              /* the errno it ends with then */

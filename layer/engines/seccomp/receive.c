@@ -220,6 +220,8 @@ static void received(struct worker *worker, struct parked *call)
 {
     long long result = -call->code;
 
+    if (!call->code && !pm_job_valid(&worker->job))
+        call->code = ESRCH; /* what is there is for others */
     if (!call->code)
         result = receive_now(worker, &call->taken, &call->done);
     if (!call->code && result == -EAGAIN && may_wait(worker, &call->taken, call->done) &&
@@ -243,6 +245,8 @@ static int park(struct worker *worker, const struct taken *taken, long long unti
     call->go_on = received;
     if (pm_park_receiving(worker->pump, call))
         return 1;
+    if (call->thread >= 0)
+        close(call->thread);
     free(call);
     return 0;
 }

@@ -54,14 +54,22 @@ static int exhausted(void)
     return errno == EMFILE || errno == ENFILE || errno == ENOMEM;
 }
 
-static int take_descriptor(pid_t thread, int number)
+/* A pidfd of the thread, or of its process where the kernel has none for threads; -1. */
+int pm_pidfd(pid_t thread)
 {
-    int fd, pidfd = (int)syscall(SYS_pidfd_open, thread, PIDFD_THREAD);
+    int pidfd = (int)syscall(SYS_pidfd_open, thread, PIDFD_THREAD);
 
     if (pidfd < 0 && !exhausted())
         pidfd = (int)syscall(SYS_pidfd_open, thread, 0);
     if (pidfd < 0 && !exhausted())
         pidfd = (int)syscall(SYS_pidfd_open, process_of(thread), 0);
+    return pidfd;
+}
+
+static int take_descriptor(pid_t thread, int number)
+{
+    int fd, pidfd = pm_pidfd(thread);
+
     if (pidfd < 0)
         return -1;
     fd = (int)syscall(SYS_pidfd_getfd, pidfd, number, 0);

@@ -35,6 +35,7 @@ static inline uint64_t arg(const struct worker *worker, int index)
     return worker->request.data.args[index];
 }
 
+int pm_pidfd(pid_t thread);
 int pm_take(struct worker *worker, struct taken *taken);
 int pm_connect(struct worker *worker, const struct taken *taken, const struct pm_address *peer);
 int pm_well_formed(const struct pm_address *address, int domain);

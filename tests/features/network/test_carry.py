@@ -121,6 +121,55 @@ async def test_a_reset_of_the_socket_resets_the_stream() -> None:
         assert both.ended.is_set()
 
 
+async def test_what_a_socket_takes_in_parts_arrives_whole() -> None:
+    made, loop = tcp(), asyncio.get_running_loop()
+    made[1].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2304)  # the least there is
+    made[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    async with joined(made) as both:
+        data = bytes(range(256)) * (FIRST // 256)
+        await both.far.write(data)
+        await both.far.close_write()
+        got = b""
+        while more := await loop.sock_recv(both.program, 1000):
+            got += more
+        assert got == data
+
+
+async def test_empty_packets_are_packets_and_no_end() -> None:
+    loop = asyncio.get_running_loop()
+    async with joined(packets()) as both:
+        for packet in (b"", b"one", b""):
+            both.program.send(packet)
+        got = b""
+        while len(got) < 3 * SIZE.size + 3:
+            got += await both.far.read()
+        assert got == SIZE.pack(0) + SIZE.pack(3) + b"one" + SIZE.pack(0)
+        await both.far.write(got)
+        both.program.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        for packet in (b"", b"one", b""):
+            while True:
+                try:
+                    data, sender, _, _ = both.program.recvmsg(10, 100)
+                    break
+                except BlockingIOError:
+                    await asyncio.sleep(0)
+            assert data == packet and sender
+        both.program.shutdown(socket.SHUT_WR)
+        assert await both.far.read() == b""
+        await both.far.close_write()
+        assert await loop.sock_recv(both.program, 10) == b""
+
+
+async def test_descriptors_in_a_packet_end_here() -> None:
+    read, write = os.pipe()
+    async with joined(packets()) as both:
+        socket.send_fds(both.program, [b"x"], [write])
+        os.close(write)
+        assert await both.far.read() == SIZE.pack(1) + b"x"
+        assert os.read(read, 1) == b""  # nobody has the other end
+        os.close(read)
+
+
 async def test_a_socket_is_not_read_while_its_stream_has_no_room() -> None:
     made = tcp()
     async with joined(made) as both:

@@ -136,13 +136,17 @@ async def test_equal_queries_under_way_are_one(tmp_path: Path) -> None:
         assert {reply.answer[0][0].to_text() for reply in replies} == {"10.77.0.5"}
 
 
-async def test_more_than_may_wait_fail_at_once(tmp_path: Path) -> None:
+async def test_more_than_may_wait_fail_at_once_and_that_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async with halves(tmp_path) as there:
         answers = there.both.layer._answers
         answers.most_waiting = 1
         first = asyncio.ensure_future(there.ask("slow"))
         await there.server.waiting.wait()
-        assert (await there.ask("api")).rcode() == dns.rcode.SERVFAIL
+        for name in ("api", "v4only"):
+            assert (await there.ask(name)).rcode() == dns.rcode.SERVFAIL
+        assert caplog.text.count("names wait for an answer") == 1
         there.server.released.set()
         assert (await first).answer
         assert (await there.ask("api")).answer

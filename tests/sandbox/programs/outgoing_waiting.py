@@ -11,7 +11,7 @@ from pathlib import Path
 
 THREADS, HOST = int(sys.argv[3]), "10.77.0.1"
 SYN_SENT = "02"
-SENDTO = {"x86_64": "44", "aarch64": "206"}[os.uname().machine]
+SENDTO, RECVFROM = {"x86_64": ("44", "45"), "aarch64": ("206", "207")}[os.uname().machine]
 LONGEST = 40.0
 
 
@@ -128,6 +128,35 @@ def sends():
         "failed": failed,
         "answer": found,
     }
+
+
+def killed():
+    """How many ports of THREADS are free as soon as who waited for a datagram there is gone."""
+    free = 0
+    for _ in range(THREADS):
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.bind(("127.0.0.1", 0))
+        child = os.fork()
+        if not child:
+            sock.recvfrom(10)
+        place = sock.getsockname()
+        sock.close()
+        while Path(f"/proc/{child}/syscall").read_text().split()[0] != RECVFROM:
+            time.sleep(0.001)
+        time.sleep(0.005)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        free += is_free(place)
+    return {"free": free > 0}
+
+
+def is_free(place):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.bind(place)
+        except OSError:
+            return False
+        return True
 
 
 print(json.dumps(globals()[sys.argv[1]]()), flush=True)
