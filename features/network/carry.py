@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 from pymirror.core.errors import PeerError
 from pymirror.core.feature import Stream
+from pymirror.features.network.stalled import stalled
 
 CHUNK = 128 << 10
 """Bytes taken from a socket at once; one frame of the channel."""
@@ -43,6 +44,7 @@ class Join:
         self._unwritten: bytes | memoryview = b""  # from the socket; beyond what the stream had room for
         self._unsent: deque[bytes | memoryview] = deque()  # from the stream
         self._reads = self._writes = self.closed = False  # what the loop watches the socket for
+        self._stalled = stalled()
         end_by_reset(sock, True)
         stream.attach(self._into_socket, self._out_of_socket)
         self._read(True)
@@ -85,12 +87,17 @@ class Join:
 
     def _into_socket(self) -> None:
         """Called when something came by the stream, and when the socket takes more."""
-        if self.closed or self.given.is_set():
+        if self.closed:
+            return
+        if self.given.is_set():
+            if self._stream.broken is not None:  # after its end: nobody reads the other direction any more
+                self._close()
             return
         try:
             while self._sent():
                 data = self._stream.read_now(CHUNK)
                 if not data:
+                    end_by_reset(self._sock, False)  # what is on its way arrives, even if we are killed now
                     self._sock.shutdown(socket.SHUT_WR)
                     self.given.set()
                     self._close_if_done()
@@ -129,9 +136,11 @@ class Join:
         if wanted is not self._reads and not self.closed:
             self._reads = wanted
             if wanted:
+                self._stalled.leave(self._number)
                 self._loop.add_reader(self._number, self._out_of_socket)
             else:
                 self._loop.remove_reader(self._number)
+                self._stalled.watch(self._number, self._close)
 
     def _write(self, wanted: bool) -> None:
         if wanted is not self._writes and not self.closed:
@@ -148,10 +157,11 @@ class Join:
     def _close(self, reset: bool = True) -> None:
         if self.closed:
             return
-        if not reset:
-            end_by_reset(self._sock, False)
-        self._read(False)
+        end_by_reset(self._sock, reset)
+        if self._reads:
+            self._loop.remove_reader(self._number)
         self._write(False)
+        self._stalled.leave(self._number)
         self.closed = True
         self._sock.close()
         self._stream.close()

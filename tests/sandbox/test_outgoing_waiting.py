@@ -48,3 +48,15 @@ async def test_three_hundred_first_datagrams_that_nobody_decides(there: Pod) -> 
 async def test_who_is_killed_while_he_waits_leaves_his_port(there: Pod) -> None:
     """Not each time before the next system call of another, but with nothing to wait for in between."""
     assert await case(there, "killed", 20) == {"free": True}
+
+
+async def test_shutdown_ends_who_waits_for_a_datagram(there: Pod) -> None:
+    assert await case(there, "shut", 1) == {"found": [["", None]]}
+
+
+async def test_a_signal_for_who_is_in_many_groups(there: Pod) -> None:
+    assert await case(there, "groups", 1) == {"before it came": True}
+
+
+async def test_threads_that_send_to_a_new_peer_at_once(there: Pod) -> None:
+    assert await case(there, "together", 16) == {"found": [["7010 x", ["10.77.0.1", 7010]]]}

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pymirror.core.call import Address
+from pymirror.features.network.carry import end_by_reset
 from pymirror.features.network.loopback import family, loopback
 
 log = logging.getLogger("pymirror.features.network.outgoing")
@@ -105,8 +106,9 @@ class Relay:
     def _listen(self, domain: int, kind: int, place: Any) -> socket.socket:
         listener = socket.socket(domain, kind)
         try:
+            end_by_reset(listener, True)  # what is accepted inherits it, and so do
             if domain != socket.AF_UNIX:
-                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what is accepted inherits it
+                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)  # until words are there
             listener.bind(place)
             listener.listen(BACKLOG)

@@ -173,6 +173,7 @@ static void equip(struct pm_pump *pump, int skips)
     pm_rights_read("/proc/thread-self", &pump->own); /* not readable: like nobody's, so all are elsewhere */
     pump->skip = calloc((size_t)skips + 1, sizeof *pump->skip);
     pthread_mutex_init(&pump->lock, NULL);
+    pthread_mutex_init(&pump->settling, NULL);
     sem_init(&pump->door, 0, 1);
 }
 
@@ -242,6 +243,7 @@ void pm_pump_free(pm_pump *pump)
     pm_trees_free(pump->trees);
     pm_names_free(pump->names);
     sem_destroy(&pump->door);
+    pthread_mutex_destroy(&pump->settling);
     pthread_mutex_destroy(&pump->lock);
     if (pump->event >= 0)
         close(pump->event);

@@ -51,6 +51,7 @@ struct pm_pump {
     struct pm_trees *trees;
     struct pm_names *names;
     pthread_mutex_t lock; /* workers, questions, calls that wait */
+    pthread_mutex_t settling; /* whose new flow it is */
     struct worker *workers[MOST_WORKERS];
     int count;
     unsigned long long cookies; /* of the last question */

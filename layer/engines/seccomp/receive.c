@@ -3,6 +3,7 @@
    does; such a call waits parked, and with more than may be so in the kernel, which tells the relay's address. */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,8 @@
 #include <unistd.h>
 
 #include "parked.h"
+
+#define STATUS 8192
 
 /* What one recvmsg took. */
 struct got {
@@ -27,23 +30,38 @@ static unsigned long long field(const char *text, const char *name, int base)
     return found ? strtoull(found + strlen(name), NULL, base) : 0;
 }
 
-/* What an interrupted call is to return; 0: no signal has come. A signal for the whole process may be
-   another thread's to handle, and only the kernel could start the call again safely then. */
-int pm_interrupted(pid_t thread, int has_limit)
+/* The last part of a thread's status: what comes before may be as long as its groups are many. Its length, or -1. */
+static ssize_t read_status(pid_t thread, char *text)
 {
-    char place[32], text[2048];
-    unsigned long long blocked, shared, own;
-    ssize_t size;
+    char place[32];
+    ssize_t size = 0, more;
     int fd;
 
     snprintf(place, sizeof place, "/proc/%d/status", thread);
     fd = open(place, O_RDONLY | O_CLOEXEC);
-    size = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
-    if (fd >= 0)
-        close(fd);
-    if (size <= 0)
-        return -ESRCH;
+    if (fd < 0)
+        return -1;
+    while ((more = read(fd, text + size, (size_t)(STATUS - 1 - size))) > 0) {
+        size += more;
+        if (size < STATUS - 1)
+            continue;
+        size = STATUS / 2;
+        memmove(text, text + STATUS - 1 - size, (size_t)size);
+    }
+    close(fd);
     text[size] = 0;
+    return size;
+}
+
+/* What an interrupted call is to return; 0: no signal has come. A signal for the whole process may be
+   another thread's to handle, and only the kernel could start the call again safely then. */
+int pm_interrupted(pid_t thread, int has_limit)
+{
+    char text[STATUS];
+    unsigned long long blocked, shared, own;
+
+    if (read_status(thread, text) <= 0)
+        return -ESRCH;
     blocked = field(text, "SigBlk:", 16);
     own = field(text, "SigPnd:", 16) & ~blocked;
     shared = field(text, "ShdPnd:", 16) & ~blocked;
@@ -70,6 +88,14 @@ long long pm_limit(int fd, int option)
     return limit.tv_sec * 1000LL + (limit.tv_usec + 999) / 1000;
 }
 
+/* shutdown() of this side ends each wait: nothing comes, from nobody. */
+static int is_shut(const struct taken *taken)
+{
+    struct pollfd shut = {.fd = taken->fd, .events = POLLRDHUP};
+
+    return poll(&shut, 1, 0) > 0 && shut.revents & POLLRDHUP;
+}
+
 static long long receive(const struct taken *taken, const struct message *message, char *data, struct got *got, int flags)
 {
     size_t control = message->header.msg_control ? message->header.msg_controllen : 0;
@@ -78,6 +104,8 @@ static long long receive(const struct taken *taken, const struct message *messag
                             control < PM_CONTROL ? control : PM_CONTROL, 0};
     ssize_t size = recvmsg(taken->fd, &header, flags | MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 
+    if (size < 0 && errno == EAGAIN && taken->blocking && !(flags & MSG_DONTWAIT) && is_shut(taken))
+        return 0;
     if (size < 0)
         return -errno;
     got->from.size = (unsigned char)header.msg_namelen;

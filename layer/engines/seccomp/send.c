@@ -73,16 +73,14 @@ static int flags_of(const struct worker *worker)
     return (int)arg(worker, op == OP_SENDMSG ? 2 : 3);
 }
 
-/* Python's verdict on a new flow becomes its entry; another thread may have been first. 0 or -errno. */
-static int settle(struct worker *worker, struct parked *call)
+/* Python's verdict on a new flow becomes its entry. 0 or -errno. */
+static int enter(struct worker *worker, struct parked *call)
 {
     const struct taken *taken = &call->taken;
-    struct pm_name *flow = &call->name, other;
+    struct pm_name *flow = &call->name;
     struct pm_address words;
     int at = 0;
 
-    if (pm_names_flow(worker->pump->names, taken->socket, &flow->peer, &other))
-        return 0;
     if (call->found.verdict == PM_ERRNO)
         return -call->found.code;
     flow->kind = PM_LOCAL_FLOW;
@@ -96,6 +94,21 @@ static int settle(struct worker *worker, struct parked *call)
     }
     pm_names_put(worker->pump->names, flow);
     return 0;
+}
+
+/* Threads that share a socket may each have asked: the first verdict counts for all, whose answers come from one relay.
+   The others' flows are never begun. */
+static int settle(struct worker *worker, struct parked *call)
+{
+    struct pm_pump *pump = worker->pump;
+    struct pm_name other;
+    int failed = 0;
+
+    pthread_mutex_lock(&pump->settling);
+    if (!pm_names_flow(pump->names, call->taken.socket, &call->name.peer, &other))
+        failed = enter(worker, call);
+    pthread_mutex_unlock(&pump->settling);
+    return failed;
 }
 
 /* Where a datagram to flow->peer goes: kind and relay of the flow. 0: Python is to say. */

@@ -6,8 +6,9 @@ import asyncio
 import errno
 import os
 import socket
+import struct
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 import pytest
@@ -110,6 +111,75 @@ async def test_a_reset_of_the_stream_resets_the_socket(much: bytes) -> None:
         with pytest.raises(ConnectionResetError):
             while both.program.recv(1 << 20):
                 pass
+
+
+LINGER = struct.pack("ii", 0, 0)
+
+
+async def test_what_was_sent_to_its_end_arrives_though_the_socket_is_closed_as_by_a_kill() -> None:
+    """The kernel then does with it what SO_LINGER says, and has both it and the end still to send."""
+    async with joined(tcp()) as both:
+        sock = both.join._sock
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8) != LINGER
+        await both.far.write(b"all")
+        await both.far.close_write()
+        await both.join.given.wait()
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8) == LINGER
+        await both.far.aclose()  # and the other direction is cut off
+        await both.ended.wait()
+        assert (both.program.recv(10), both.program.recv(10)) == (b"all", b"")
+        with pytest.raises(ConnectionError):
+            for _ in range(2):
+                both.program.send(b"more")
+
+
+async def test_a_reset_after_an_end_ends_the_other_direction() -> None:
+    """An early answer to an upload, and its end: who still sends is told."""
+    async with joined(tcp()) as both:
+        await both.far.write(b"413")
+        await both.far.close_write()
+        await both.join.given.wait()
+        await both.far.aclose()
+        await both.ended.wait()
+        assert both.program.recv(10) == b"413"
+        with pytest.raises(ConnectionError):
+            for _ in range(2):
+                both.program.send(b"more")
+
+
+@pytest.mark.parametrize("ended", [False, True])
+async def test_a_reset_while_the_stream_has_no_room_ends_it(ended: bool) -> None:
+    async with joined(tcp()) as both:
+        if ended:
+            await both.far.close_write()
+        with suppress(BlockingIOError):
+            while True:
+                for _ in range(50):  # until neither the stream nor the kernel takes more
+                    await asyncio.sleep(0)
+                both.program.send(bytes(1 << 20))
+        both.program.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        both.program.close()
+        await both.ended.wait()
+        with pytest.raises(ConnectionResetError):
+            while await both.far.read(1 << 20):
+                pass
+
+
+async def test_both_ends_while_the_stream_has_no_room_lose_nothing() -> None:
+    async with joined(tcp()) as both:
+        await both.far.close_write()
+        sent = 0
+        with suppress(BlockingIOError):
+            while True:
+                for _ in range(50):
+                    await asyncio.sleep(0)
+                sent += both.program.send(bytes(1 << 20))
+        both.program.close()
+        got = 0
+        while data := await both.far.read(1 << 20):
+            got += len(data)
+        assert got == sent
+        await both.ended.wait()
 
 
 async def test_a_reset_of_the_socket_resets_the_stream() -> None:
