@@ -63,6 +63,24 @@ async def test_ipv6_of_the_target_from_a_machine_that_has_none(there: Pod) -> No
     assert ran.out == "fd77::1 True fd77::1 7010 refused\n", ran.err
 
 
+@pytest.mark.parametrize("option", ["SO_REUSEADDR", "SO_REUSEPORT"])
+async def test_one_port_for_connections_to_several_places(there: Pod, option: str) -> None:
+    """At once and one after the other: they differ in where they go to."""
+    program = (
+        "import socket\n"
+        "def bound(port):\n"
+        f"    s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.{option}, 1)\n"
+        "    s.bind(('0.0.0.0', port)); return s\n"
+        "def greeted(s, port):\n"
+        "    s.connect(('10.77.0.1', port)); return s.getpeername() == ('10.77.0.1', port)\n"
+        "first = bound(0); port = first.getsockname()[1]; second = bound(port)\n"
+        "print(greeted(first, 7001), greeted(second, 7002), end=' ')\n"
+        "second.close(); print(greeted(bound(port), 7003))\n"
+    )
+    ran = await there.run(sys.executable, "-c", program)
+    assert ran.out.split() == ["True"] * 3, ran.err
+
+
 async def test_a_network_namespace_of_the_programs_own_is_left_alone(there: Pod) -> None:
     """As in a container it starts: what is there is its own, and there is no way out."""
     program = (

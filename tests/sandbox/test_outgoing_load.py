@@ -69,7 +69,7 @@ async def test_ten_thousand_one_after_the_other(there: Pod) -> None:
     ("outgoing", "most", "words"),
     [
         ({"max_connections": 30}, 30, "as many as feature.network.outgoing.max_connections allows"),
-        ({}, 50, "the agent has as many connections as its own `ulimit -Hn` allows"),
+        ({}, 50, "the agent has as many connections as it may (max_connections, its own `ulimit -Hn`)"),
     ],
     ids=["configured", "descriptors"],
 )

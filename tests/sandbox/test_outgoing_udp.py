@@ -69,6 +69,8 @@ async def test_c_programs_that_check_the_sender(there: Pod, tmp_path: Path, comp
             "many 2 2 3 1",
             "mixed 1 5 10 7011 mixed",
             "mixed 2 5 10 7010 mixed",
+            "cork 7010 onetwo",
+            "plain 7010 plain",
             "limit -1 EAGAIN",
             "peek 8 short 4 7010",
             "none -1 EAGAIN",

@@ -50,6 +50,12 @@ async def test_who_is_killed_while_he_waits_leaves_his_port(there: Pod) -> None:
     assert await case(there, "killed", 20) == {"free": True}
 
 
+async def test_a_crowd_on_one_socket_with_few_descriptors(there: Pod) -> None:
+    """Who comes too late and cannot be looked after again waits in the kernel."""
+    found = await case(there, "crowd", 80, prefix=("bash", "-c", 'ulimit -n 200; exec "$@"', "few"))
+    assert found == {"found": True}
+
+
 async def test_shutdown_ends_who_waits_for_a_datagram(there: Pod) -> None:
     assert await case(there, "shut", 1) == {"found": [["", None]]}
 

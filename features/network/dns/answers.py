@@ -43,7 +43,8 @@ class Answers:
     most_at_once: int = MOST_AT_ONCE
     most_waiting: int = MOST_WAITING
     _slots: asyncio.Semaphore = field(init=False)
-    _waiting: int = field(default=0, init=False)
+    _waiting: int = field(default=0, init=False)  # for an answer
+    _flying: int = field(default=0, init=False)  # on their way, also where nobody waits any more
     _level: int = field(default=logging.WARNING, init=False)
     _flights: dict[Hashable, asyncio.Task[bytes]] = field(factory=dict, init=False)
 
@@ -72,24 +73,27 @@ class Answers:
         kept = None if key is None else self.cache.get(key, self.clock())
         if kept is not None:
             return header.renumbered(kept, query)
+        if max(self._waiting, self._flying) >= self.most_waiting:
+            level, self._level = self._level, logging.DEBUG  # told once: there may be many
+            log.log(level, "%d names wait for an answer: %s failed", self._waiting, question.name)
+            return header.failure(query, header.SERVFAIL)
         flight = self._flights.get(key) if key is not None else None
         if flight is None:
-            if self._waiting >= self.most_waiting:
-                level, self._level = self._level, logging.DEBUG  # told once: there may be many
-                log.log(level, "%d names wait for an answer: %s failed", self._waiting, question.name)
-                return header.failure(query, header.SERVFAIL)
             log.debug("%s: %s (%s)", question.name, "here" if decision.here else "target", decision.reason)
             ask = functools.partial(self.here if decision.here else self.target, query, server, tcp)
             flight = asyncio.ensure_future(self._fetch(query, question, ask, key))
             if key is not None:
                 self._flights[key] = flight
-        # Shielded: who asked first may go away, the others still want it.
-        return header.renumbered(await asyncio.shield(flight), query)
+        self._waiting += 1
+        try:  # Shielded: who asked first may go away, the others still want it.
+            return header.renumbered(await asyncio.shield(flight), query)
+        finally:
+            self._waiting -= 1
 
     async def _fetch(
         self, query: bytes, question: packets.Question, ask: Callable[[], Awaitable[bytes]], key: Hashable
     ) -> bytes:
-        self._waiting += 1
+        self._flying += 1
         try:
             async with self._slots:
                 answer = await ask()
@@ -97,7 +101,7 @@ class Answers:
             log.debug("%s: %s", question.name, error)
             return header.failure(query, header.SERVFAIL)
         finally:
-            self._waiting -= 1
+            self._flying -= 1
             self._flights.pop(key, None)
         told = packets.read_answer(answer)
         if key is not None:

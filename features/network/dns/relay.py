@@ -27,6 +27,8 @@ MOST_SERVERS = 64
 MOST_SOCKETS = 8192
 """UDP sockets of the program known for one server; the one not heard of for longest goes first."""
 MOST_CONNECTIONS = 256
+MOST_STRANGERS = 64
+"""Connections without the words yet; for one more the oldest goes. The program's come with them."""
 MOST_PIPELINED = 64
 """Queries of one TCP connection under way; more are read when some are answered."""
 STRANGER = 5.0
@@ -78,6 +80,8 @@ class _Relay(asyncio.DatagramProtocol):
         self._known: OrderedDict[Any, None] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
         self._connections = 0
+        self._strangers: OrderedDict[asyncio.StreamWriter, None] = OrderedDict()
+        self._level = logging.WARNING
         self._transport: Any = None
         self._server: asyncio.Server | None = None
         self.udp = self.tcp = Address(host="", port=0)
@@ -133,22 +137,34 @@ class _Relay(asyncio.DatagramProtocol):
         assert task is not None
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        self._connections += 1
         try:
-            if self._connections <= MOST_CONNECTIONS:
-                await self._serve(reader, writer)
+            if await self._introduced(reader, writer) and self._connections < MOST_CONNECTIONS:
+                self._connections += 1
+                try:
+                    await self._serve(reader, writer)
+                finally:
+                    self._connections -= 1
         except (OSError, asyncio.IncompleteReadError, asyncio.TimeoutError) as error:
             log.debug("a connection has ended: %s", error)
         finally:
-            self._connections -= 1
             writer.close()
 
+    async def _introduced(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        self._strangers[writer] = None
+        if len(self._strangers) > MOST_STRANGERS:
+            next(iter(self._strangers)).transport.abort()
+        try:
+            async with timeout(STRANGER):
+                words = await reader.readexactly(INTRODUCTION)
+        finally:
+            del self._strangers[writer]
+        if secrets.compare_digest(words, self._words):
+            return True
+        level, self._level = self._level, logging.DEBUG  # told once: who wishes could come without end
+        log.log(level, "a connection that is not the program's was closed")
+        return False
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        async with timeout(STRANGER):
-            words = await reader.readexactly(INTRODUCTION)
-        if not secrets.compare_digest(words, self._words):
-            log.warning("a connection that is not the program's was closed")
-            return
         slots = asyncio.Semaphore(MOST_PIPELINED)
         answering: set[asyncio.Task[None]] = set()
         try:

@@ -13,6 +13,7 @@ import os
 import resource
 import socket
 from collections.abc import Awaitable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -28,6 +29,9 @@ from pymirror.features.network.outgoing.dialing import Dialing, kind_of
 from pymirror.features.network.outgoing.refusals import Teller
 from pymirror.features.network.outgoing.stock import Stock
 
+LOOKING = 4
+"""Threads that look up paths of unix sockets. One that never comes back delays other paths alone."""
+
 
 class Agent(AgentFeature):
     name = m.NAME
@@ -41,6 +45,7 @@ class Agent(AgentFeature):
         self._saying: set[asyncio.Task[None]] = set()
         descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._most = limits.share(descriptors, limits.AGENT, self.config.max_connections)
+        self._threads = ThreadPoolExecutor(LOOKING, "outgoing")
         self._stock = stock = Stock(target.in_network)
         await stock.fill((socket.AF_INET, socket.SOCK_STREAM))  # what is missing is said now
 
@@ -55,12 +60,13 @@ class Agent(AgentFeature):
                 each.cancel()
         for saying in self._saying:
             saying.cancel()
+        self._threads.shutdown(wait=False, cancel_futures=True)
         stock.close()
 
     @handles(m.Dial)
     def dial(self, dial: m.Dial, stream: Stream) -> Awaitable[None] | None:
         done = partial(self._dialed, dial, stream)
-        dialing = Dialing(dial, self.target.root, self.config.connect_timeout, done)
+        dialing = Dialing(dial, self.target.root, self.config.connect_timeout, done, self._threads)
         self._running[dial.number] = dialing
         stream.attach(partial(self._unwanted, dialing, dial.number, stream), lambda: None)
         stock = self._stock

@@ -22,7 +22,7 @@ QUEUE = 256 << 10
 PER_TURN = 64
 """Datagrams taken from one socket before the loop's turn is somebody else's."""
 READ = 256 << 10
-_buffer = memoryview(bytearray(QUEUE + LENGTH.size + LARGEST))
+_buffer = memoryview(bytearray(QUEUE + PER_TURN * LENGTH.size + LARGEST))
 """Every flow's, within one turn."""
 
 

@@ -2,6 +2,7 @@
 
 A connect on a non-blocking socket says EINPROGRESS also where it is over already, as it is to a
 process of the same node: so it is asked a second time at once, and the loop only watches what is far.
+A unix socket's path is looked up in a thread: what is mounted there may not answer.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from pymirror.features.network.outgoing.messages import Dial
@@ -23,15 +27,20 @@ class Dialing:
     """done(sock, code) is called once, whatever happens, unless it is cancelled.
 
     sock: connected, and the caller's from then on; None: code is an errno. root: descriptor of the target's
-    root, for a unix socket's path. timeout: seconds, 0: the kernel's. given: as of `carry.Join`; set when
-    this is over.
+    root, for a unix socket's path, and threads: those that look it up. timeout: seconds, 0: the kernel's.
+    given: as of `carry.Join`; set when this is over.
     """
 
     def __init__(
-        self, dial: Dial, root: int, timeout: float, done: Callable[[socket.socket | None, int], None]
+        self,
+        dial: Dial,
+        root: int,
+        timeout: float,
+        done: Callable[[socket.socket | None, int], None],
+        threads: Executor | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._dial, self._root, self._done = dial, root, done
+        self._dial, self._root, self._done, self._threads = dial, root, done, threads
         self._sock: socket.socket | None = None
         self._address: Any = None
         self._retry: asyncio.TimerHandle | None = None
@@ -63,14 +72,39 @@ class Dialing:
             sock.close()
 
     def _again(self, twice: bool = False) -> None:
-        try:
+        if self._dial.path and not self._dial.path.startswith(b"\0"):
+            self._look_up()
+            return
+        with self._no_wait_without_an_end():
             code = self._connect()
             self._try(self._connect() if twice and code == errno.EINPROGRESS else code)
+
+    @contextmanager
+    def _no_wait_without_an_end(self) -> Iterator[None]:
+        """Whatever is wrong here is told there."""
+        try:
+            yield
         except OSError as error:
             self.fail(error.errno or errno.EIO)
-        except BaseException:  # a bug here is no wait without an end there
+        except BaseException:  # a bug
             self.fail(errno.EIO)
             raise
+
+    def _look_up(self) -> None:
+        """The socket is the thread's until it comes back."""
+        sock, self._sock = self._sock, None
+        assert sock is not None
+        looks = self._loop.run_in_executor(self._threads, _connect_below, sock, self._root, self._dial.path)
+        looks.add_done_callback(partial(self._looked_up, sock))
+
+    def _looked_up(self, sock: socket.socket, looks: asyncio.Future[int]) -> None:
+        if self.over or looks.cancelled():
+            sock.close()
+            self.fail(errno.ECONNABORTED)
+            return
+        self._sock = sock
+        with self._no_wait_without_an_end():
+            self._try(looks.result())
 
     def _try(self, code: int) -> None:
         assert self._sock is not None
@@ -87,16 +121,7 @@ class Dialing:
 
     def _connect(self) -> int:
         assert self._sock is not None
-        place = self._dial.path
-        if self._sock.family != socket.AF_UNIX:
-            return self._sock.connect_ex(self._address)
-        if place.startswith(b"\0"):
-            return self._sock.connect_ex(place)
-        try:
-            with inside(self._root, place) as name:
-                return self._sock.connect_ex(name)
-        except OSError as error:
-            return error.errno or errno.EIO
+        return self._sock.connect_ex(self._dial.path or self._address)
 
     def _end(self) -> socket.socket | None:
         sock, self._sock = self._sock, None
@@ -108,6 +133,11 @@ class Dialing:
         self.over = True
         self.given.set()
         return sock
+
+
+def _connect_below(sock: socket.socket, root: int, path: bytes) -> int:
+    with inside(root, path) as name:
+        return sock.connect_ex(name)
 
 
 def kind_of(dial: Dial) -> tuple[int, int]:

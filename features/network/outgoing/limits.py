@@ -37,8 +37,10 @@ class Limit:
         return self._tell(f"{self.most} connections are open, as many as {whose}")
 
     def refused_there(self) -> str:
-        """The same for the agent's descriptors."""
-        return self._tell("the agent has as many connections as its own `ulimit -Hn` allows")
+        """The same for the agent."""
+        return self._tell(
+            "the agent has as many connections as it may (max_connections, its own `ulimit -Hn`)"
+        )
 
     def _tell(self, words: str) -> str:
         if words not in self._told:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from pymirror.features.network.names import Lookup
 
@@ -83,4 +84,10 @@ class Lookups:
         except OSError as error:
             log.debug("%s, on this machine: %s", name, error)
             return frozenset()
-        return frozenset(str(address[0]) for *_, address in found)
+        return frozenset(_numeric(address) for *_, address in found)
+
+
+def _numeric(address: tuple[Any, ...]) -> str:
+    """The device of a link-local one by its number, as the engine writes it."""
+    bare, percent, _ = str(address[0]).partition("%")
+    return f"{bare}%{address[3]}" if percent else bare

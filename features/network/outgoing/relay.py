@@ -8,6 +8,7 @@ longest. Bounded: strangers and expected ones alike.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import os
 import secrets
@@ -28,6 +29,9 @@ STRANGERS = 256
 """Connections that have not said yet whose they are. What the pump connects has, by the time it is taken."""
 STRANGER = 5.0
 BACKLOG = 4096
+ANY, DEVICE = "0.0.0.0", b"lo"
+"""Each address of IPv4, by this device alone: nobody else's machine reaches it."""
+FIRST, ADDRESSES = ipaddress.IPv4Address("127.64.0.0"), 1 << 20
 
 Joined = Callable[[socket.socket], object]
 
@@ -38,20 +42,24 @@ class Relay:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._listeners: dict[tuple[int, int], socket.socket] = {}
-        self._addresses: dict[int, Address] = {}  # by the version of IP
+        self._taken = 0  # addresses for IPv4
         self._refusing: dict[int, socket.socket] = {}
         self._expected: dict[bytes, tuple[Joined, Callable[[], None], asyncio.TimerHandle]] = {}
         self._strangers: dict[socket.socket, asyncio.TimerHandle] = {}  # the first has waited longest
         self._level = logging.WARNING
 
     def address(self, version: int) -> Address:
-        """Where connections over IP version 4 or 6 are taken."""
-        known = self._addresses.get(version)
-        if known is None:
-            host = loopback(version)
-            listener = self._listener(family(host), socket.SOCK_STREAM, (host, 0))
-            known = self._addresses[version] = Address(host, listener.getsockname()[1])
-        return known
+        """Where the next connection over IP version 4 or 6 is taken.
+
+        Of IPv4 always another address: sockets that are bound to one port and go to several places are told
+        apart by where they go. IPv6 has one.
+        """
+        host = loopback(version)
+        listener = self._listener(family(host), socket.SOCK_STREAM, (host if version == 6 else ANY, 0))
+        if version == 4:
+            self._taken = (self._taken + 1) % ADDRESSES
+            host = str(FIRST + self._taken)
+        return Address(host, listener.getsockname()[1])
 
     def refusing(self, version: int) -> Address:
         """Where the kernel refuses every TCP connection: a port that is ours, and on which nobody listens."""
@@ -110,6 +118,8 @@ class Relay:
             if domain != socket.AF_UNIX:
                 listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)  # until words are there
+            if place and place[0] == ANY:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, DEVICE)
             listener.bind(place)
             listener.listen(BACKLOG)
             listener.setblocking(False)

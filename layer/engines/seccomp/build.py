@@ -9,7 +9,7 @@ from cffi import FFI  # type: ignore[import-untyped]  # it ships no types
 
 HERE = "layer/engines/seccomp"
 PARTS = (
-    *("carry", "connect", "decide", "filter", "memory", "names", "parked", "path", "pump"),
+    *("carry", "connect", "decide", "filter", "memory", "message", "names", "parked", "path", "pump"),
     *("questions", "receive", "rights", "send", "signals", "skip", "sockets", "spawn", "table", "trees"),
 )
 

@@ -168,9 +168,9 @@ class Engine:
         assert self._dispatch is not None
         try:
             answer = self._dispatch(question.call)
-        except BaseException:
-            self._reply(question, UNANSWERED)
-            raise
+        except Exception as error:
+            log.error("%s is not answered", question.call.name, exc_info=error)
+            answer = UNANSWERED
         if isinstance(answer, Verdict):
             self._reply(question, answer)
             return
@@ -196,6 +196,8 @@ class Engine:
             fitting = _fitting(question.call, verdict)
             self.learn(question.call, fitting)
             answer = native.answer_of(fitting, question.domain)
+        except Exception as error:  # others have asked, too
+            log.error("%s: %s is no answer to it", question.call.name, verdict, exc_info=error)
         finally:
             self._made.reply(question.cookie, answer)
 

@@ -246,16 +246,19 @@ static long long end_of(const struct worker *worker, const struct taken *taken)
 /* There is something to receive, or the wait is given up. */
 static void received(struct worker *worker, struct parked *call)
 {
-    long long result = -call->code;
+    long long result;
+    int waits;
 
     if (!call->code && !pm_job_valid(&worker->job))
         call->code = ESRCH; /* what is there is for others */
-    if (!call->code)
-        result = receive_now(worker, &call->taken, &call->done);
-    if (!call->code && result == -EAGAIN && may_wait(worker, &call->taken, call->done) &&
-        pm_park_receiving(worker->pump, call))
+    result = call->code ? -call->code : receive_now(worker, &call->taken, &call->done);
+    waits = result == -EAGAIN && !call->code && may_wait(worker, &call->taken, call->done);
+    if (waits && pm_park_receiving(worker->pump, call))
         return; /* another took it */
-    pm_job_return(&worker->job, call->done ? call->done : result);
+    if (waits && !call->done)
+        pm_leave_alone(worker);
+    else
+        pm_job_return(&worker->job, call->done ? call->done : result);
     pm_parked_end(call);
 }
 

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <netinet/in.h>
+#include <netinet/udp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
@@ -16,61 +17,27 @@
 #define STEP sizeof(struct mmsghdr)
 #define UNDECIDED LLONG_MIN /* no result of a call */
 
-int pm_message_read(const struct worker *worker, uint64_t place, struct message *message)
-{
-    pid_t pid = (pid_t)worker->request.pid;
-    struct msghdr *header = &message->header;
-
-    message->place = place;
-    message->size = 0;
-    if (pm_read(pid, place, header, sizeof *header))
-        return -EFAULT;
-    if (header->msg_iovlen > PM_IOV)
-        return -EMSGSIZE;
-    if (header->msg_iovlen && pm_read(pid, (uintptr_t)header->msg_iov, message->parts,
-                                      header->msg_iovlen * sizeof *message->parts))
-        return -EFAULT;
-    for (size_t i = 0; i < header->msg_iovlen; i++) {
-        if (message->parts[i].iov_len > SSIZE_MAX - message->size)
-            return -EINVAL;
-        message->size += message->parts[i].iov_len;
-    }
-    return 0;
-}
-
-/* The same from the arguments of sendto and recvfrom. */
-int pm_message_one(struct message *message, uint64_t data, uint64_t size, uint64_t name, uint64_t name_size)
-{
-    message->place = 0;
-    message->size = size;
-    message->parts[0] = (struct iovec){(void *)(uintptr_t)data, size};
-    message->header = (struct msghdr){.msg_name = (void *)(uintptr_t)name, .msg_namelen = (socklen_t)name_size,
-                                      .msg_iovlen = 1};
-    return size > SSIZE_MAX ? -EINVAL : 0;
-}
-
-/* Between its parts in the program and `size` bytes here. */
-int pm_message_move(const struct worker *worker, const struct message *message, char *bytes, size_t size, int writing)
-{
-    pid_t pid = (pid_t)worker->request.pid;
-
-    for (size_t i = 0; i < message->header.msg_iovlen && size > 0; i++) {
-        uint64_t place = (uintptr_t)message->parts[i].iov_base;
-        size_t piece = message->parts[i].iov_len < size ? message->parts[i].iov_len : size;
-
-        if (piece && (writing ? pm_give(worker, place, bytes, piece) : pm_read(pid, place, bytes, piece)))
-            return -EFAULT;
-        bytes += piece;
-        size -= piece;
-    }
-    return 0;
-}
-
 static int flags_of(const struct worker *worker)
 {
     enum op op = worker->job.caught->op;
 
     return (int)arg(worker, op == OP_SENDMSG ? 2 : 3);
+}
+
+/* A datagram of its own, though the program has corked its socket. 0 or -errno. */
+static int introduce(const struct taken *taken, const struct pm_address *relay, const struct pm_address *words)
+{
+    int corked = 0, open = 0, failed;
+    socklen_t size = sizeof corked;
+
+    getsockopt(taken->fd, IPPROTO_UDP, UDP_CORK, &corked, &size);
+    if (corked)
+        setsockopt(taken->fd, IPPROTO_UDP, UDP_CORK, &open, sizeof open);
+    failed = sendto(taken->fd, words->bytes, words->size, MSG_NOSIGNAL | MSG_DONTWAIT, (void *)relay->bytes,
+                    relay->size) < 0 ? -errno : 0;
+    if (corked)
+        setsockopt(taken->fd, IPPROTO_UDP, UDP_CORK, &corked, sizeof corked);
+    return failed;
 }
 
 /* Python's verdict on a new flow becomes its entry. 0 or -errno. */
@@ -79,7 +46,7 @@ static int enter(struct worker *worker, struct parked *call)
     const struct taken *taken = &call->taken;
     struct pm_name *flow = &call->name;
     struct pm_address words;
-    int at = 0;
+    int at = 0, failed = 0;
 
     if (call->found.verdict == PM_ERRNO)
         return -call->found.code;
@@ -88,12 +55,11 @@ static int enter(struct worker *worker, struct parked *call)
         flow->kind = PM_FLOW;
         if (!pm_unpack(&call->found, &at, &flow->relay) || !pm_unpack(&call->found, &at, &words))
             return -EIO;
-        if (words.size && sendto(taken->fd, words.bytes, words.size, MSG_NOSIGNAL | MSG_DONTWAIT,
-                                 (void *)flow->relay.bytes, flow->relay.size) < 0)
-            return -errno;
+        failed = words.size ? introduce(taken, &flow->relay, &words) : 0;
     }
-    pm_names_put(worker->pump->names, flow);
-    return 0;
+    if (!failed)
+        pm_names_put(worker->pump->names, flow);
+    return failed;
 }
 
 /* Threads that share a socket may each have asked: the first verdict counts for all, whose answers come from one relay.
@@ -190,6 +156,21 @@ static long long transmit(const struct worker *worker, const struct taken *taken
     return sent;
 }
 
+/* Where a message goes. Of a datagram the kernel takes AF_UNSPEC for AF_INET. 0: nowhere. */
+static int read_peer(const struct worker *worker, const struct taken *taken, const struct message *message,
+                     struct pm_address *peer)
+{
+    sa_family_t family, four = AF_INET;
+
+    if (!pm_read_address(worker, (uintptr_t)message->header.msg_name, message->header.msg_namelen, peer))
+        return 0;
+    memcpy(&family, peer->bytes, sizeof family);
+    if (taken->transport == PM_UDP && taken->domain == AF_INET && family == AF_UNSPEC)
+        memcpy(peer->bytes, &four, sizeof four);
+    pm_fit(peer, taken);
+    return pm_well_formed(peer, taken->domain);
+}
+
 /* One message. Bytes sent, -errno, or UNDECIDED: where to flow->peer is Python's to say. */
 static long long send_one(const struct worker *worker, const struct taken *taken, const struct message *message,
                           int flags, struct pm_name *flow)
@@ -199,8 +180,7 @@ static long long send_one(const struct worker *worker, const struct taken *taken
     *flow = (struct pm_name){0};
     if (!message->header.msg_name)
         return transmit(worker, taken, message, NULL, flags, pm_names_find(worker->pump->names, taken->socket, flow));
-    if (!pm_read_address(worker, (uintptr_t)message->header.msg_name, message->header.msg_namelen, &flow->peer) ||
-        (pm_fit(&flow->peer, taken), !pm_well_formed(&flow->peer, taken->domain)))
+    if (!read_peer(worker, taken, message, &flow->peer))
         return -EINVAL;
     if (message->size >= PM_DATAGRAM)
         return -EMSGSIZE;
@@ -337,20 +317,19 @@ static void serve(struct worker *worker, const struct taken *taken)
     close(taken->fd);
 }
 
-static int is_ours(const struct worker *worker, const struct taken *taken, const struct pm_address *peer)
+static int is_ours(const struct worker *worker, const struct taken *taken)
 {
     int connects = taken->transport == PM_TCP && flags_of(worker) & MSG_FASTOPEN;
 
-    return (connects || taken->transport == PM_UDP) && pm_well_formed(peer, taken->domain) &&
+    return (connects || taken->transport == PM_UDP) &&
            !pm_skipped((pid_t)worker->request.pid, worker->pump->skip, worker->pump->skips);
 }
 
-/* Where the first message that has an address goes to; 0: none has. */
-static int first_peer(const struct worker *worker, struct pm_address *peer)
+/* Where the first message that has an address goes to. 0: none has one that the kernel would take. */
+static int first_peer(const struct worker *worker, const struct taken *taken, struct pm_address *peer)
 {
     struct message *message = malloc(sizeof *message);
-    int found = message && addressed(worker, message) &&
-                pm_read_address(worker, (uintptr_t)message->header.msg_name, message->header.msg_namelen, peer);
+    int found = message && addressed(worker, message) && read_peer(worker, taken, message, peer);
 
     free(message);
     return found;
@@ -360,17 +339,18 @@ void pm_serve_send(struct worker *worker)
 {
     struct pm_address peer;
     struct taken taken;
+    int ours;
 
-    if (!first_peer(worker, &peer) || !pm_take(worker, &taken)) {
+    if (!pm_take(worker, &taken)) {
         pm_leave_alone(worker);
         return;
     }
-    pm_fit(&peer, &taken);
-    if (is_ours(worker, &taken, &peer) && taken.transport == PM_UDP) {
+    ours = is_ours(worker, &taken) && first_peer(worker, &taken, &peer);
+    if (ours && taken.transport == PM_UDP) {
         worker->pump->counters[PM_CARRIED]++;
         pm_leave_door(worker);
         serve(worker, &taken);
-    } else if (!is_ours(worker, &taken, &peer) || !fast_open(worker, &taken, &peer)) {
+    } else if (!ours || !fast_open(worker, &taken, &peer)) {
         pm_leave_alone(worker);
         close(taken.fd);
     }

@@ -59,7 +59,7 @@ long long pm_limit(int fd, int option);
 
 long long pm_send_first(struct worker *worker, const struct taken *taken); /* send.c: what TCP Fast Open has to send */
 
-/* send.c: a message's parts; 0 or -errno */
+/* message.c: a message's parts; 0 or -errno */
 int pm_message_read(const struct worker *worker, uint64_t place, struct message *message);
 int pm_message_one(struct message *message, uint64_t data, uint64_t size, uint64_t name, uint64_t name_size);
 int pm_message_move(const struct worker *worker, const struct message *message, char *bytes, size_t size, int writing);

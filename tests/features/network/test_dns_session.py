@@ -244,6 +244,19 @@ async def test_who_does_not_know_the_words_gets_nothing(tmp_path: Path) -> None:
         assert there.server.asked[f"api.{ORIGIN}"] == 1
 
 
+async def test_silent_strangers_keep_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "MOST_STRANGERS", 2)
+    query = dns.message.make_query(f"api.{ORIGIN}.", "A").to_wire()
+    async with halves(tmp_path) as there:
+        verdict = await there.claim("tcp")
+        silent = [await asyncio.open_connection(verdict.relay.host, verdict.relay.port) for _ in range(3)]
+        assert await silent[0][0].read() == b""  # the oldest's end
+        [reply] = await over_tcp(verdict, [query])
+        assert dns.message.from_wire(reply).answer
+        for _, writer in silent:
+            writer.close()
+
+
 @pytest.mark.parametrize("kind", ["AXFR", "IXFR"])
 async def test_zone_transfers_are_refused(tmp_path: Path, kind: str) -> None:
     async with halves(tmp_path) as there:

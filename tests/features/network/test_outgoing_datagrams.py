@@ -76,6 +76,22 @@ async def test_a_stalled_channel_costs_datagrams_and_no_memory() -> None:
     there.close()
 
 
+async def test_a_queue_that_is_full_to_its_last_byte_has_room_to_receive() -> None:
+    size = QUEUE // 5 - 2
+    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    here.setblocking(False)
+    there.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * QUEUE)
+    stream = Stalled()
+    stream.goes = True
+    flow = Flow(here, stream, lambda: None)
+    for _ in range(6):
+        there.send(b"x" * size)
+    flow.finish()
+    assert (stream.written, flow.dropped) == (framed(*[b"x" * size] * 5), 1)
+    flow.cancel()
+    there.close()
+
+
 async def test_only_the_introduced_socket_is_heard() -> None:
     flows, stream, came = Flows(), Stalled(), asyncio.get_running_loop().create_future()
     stream.goes = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from pymirror.core.call import Address, Call, Errno
 from pymirror.core.feature import AgentFeature, Launch, LayerFeature, Stream, handles
 from pymirror.core.limit import timeout
 from pymirror.core.testing import FakeTarget, pair
+from pymirror.features.network.outgoing import dialing
 from pymirror.features.network.outgoing import messages as m
 from pymirror.features.network.outgoing.agent import Agent
 from pymirror.features.network.outgoing.config import Config
@@ -129,6 +131,30 @@ async def test_what_cannot_be_connected_to(tmp_path: Any, transport: str, more: 
         both.layer.dial(transport, **more)
         assert await both.layer.answer() == code
         assert not both.agent._running
+
+
+async def test_a_path_that_is_not_looked_up_in_time_delays_nobody(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hangs(sock: socket.socket, root: int, path: bytes) -> int:
+        begun.set()
+        go_on.wait(60)
+        return sock.connect_ex(b"\0nobody")
+
+    monkeypatch.setattr(dialing, "_connect_below", hangs)
+    try:
+        async with asking(tmp_path) as both:
+            both.layer.dial("unix", path=b"/on/a/hung/mount")
+            await asyncio.to_thread(begun.wait, 30)
+            both.layer.dial()
+            assert await both.layer.answer() == 0
+            go_on.set()
+            both.layer.number = 1
+            assert await both.layer.answer() == errno.ECONNREFUSED
+    finally:
+        go_on.set()
 
 
 async def test_over_the_agents_limit(tmp_path: Any) -> None:

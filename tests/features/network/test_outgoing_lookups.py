@@ -63,3 +63,14 @@ async def test_what_does_not_resolve_is_told_once_however_often_it_is_tried(
     for _ in range(3):
         await made.ask(["nothing"])
     assert caplog.text.count("nothing, of outgoing.filter, does not resolve") == 1
+
+
+async def test_the_device_of_a_link_local_address_is_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def getaddrinfo(*_: object, **__: object) -> list[tuple[object, ...]]:
+        return [(10, 1, 6, "", ("fe80::1%eth0", 0, 0, 7)), (2, 1, 6, "", ("10.0.0.1", 0))]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    here = lookups.Lookups(Lookup())
+    await here.ask(["printer"])
+    assert here.known("printer") == {"fe80::1%7", "10.0.0.1"}
+    await here.aclose()

@@ -79,6 +79,29 @@ static void mixed(const char *host)
     }
 }
 
+/* A corked socket's first datagram, in two parts, and an address without a family, which is one of IPv4. */
+static void odd(const char *host)
+{
+    struct sockaddr_in to = server(host, 7010), plain = to;
+    struct timeval limit = {20, 0};
+    int fd = socket(AF_INET, SOCK_DGRAM, 0), corked = 1, open = 0;
+    char answer[32] = {0};
+
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    setsockopt(fd, IPPROTO_UDP, 1, &corked, sizeof corked); /* UDP_CORK */
+    sendto(fd, "one", 3, 0, (void *)&to, sizeof to);
+    sendto(fd, "two", 3, 0, (void *)&to, sizeof to);
+    setsockopt(fd, IPPROTO_UDP, 1, &open, sizeof open);
+    recv(fd, answer, sizeof answer - 1, 0);
+    printf("cork %s\n", answer);
+    plain.sin_family = AF_UNSPEC;
+    memset(answer, 0, sizeof answer);
+    sendto(fd, "plain", 5, 0, (void *)&plain, sizeof plain);
+    recv(fd, answer, sizeof answer - 1, 0);
+    printf("plain %s\n", answer);
+    close(fd);
+}
+
 static void limits(const char *host)
 {
     struct sockaddr_in to = server(host, 7099), from;
@@ -174,6 +197,7 @@ int main(int count, char **words)
     setvbuf(stdout, NULL, _IOLBF, 0);
     many(host);
     mixed(host);
+    odd(host);
     limits(host);
     early(host);
     signals(host);

@@ -214,6 +214,29 @@ def together():
     return {"found": [[data.decode(), sender] for data, sender in sorted(found)]}
 
 
+def crowd():
+    """Threads that wait on one socket, of which one has what comes: the others go on waiting."""
+    found = []
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind(("127.0.0.1", 0))
+
+    def receive():
+        try:
+            found.append(sock.recvfrom(10)[0].decode())
+        except OSError as error:
+            found.append(error.errno)
+
+    threads = [begin(receive) for _ in range(THREADS)]
+    until(lambda: sum(call_of(each) == RECVFROM for each in threads))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        for count in range(1, THREADS + 1):
+            other.sendto(b"x", sock.getsockname())
+            end = time.monotonic() + LONGEST
+            while len(found) < count and time.monotonic() < end:
+                time.sleep(0.001)
+    return {"found": "".join(map(str, found)) == "x" * THREADS}
+
+
 def is_free(place):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         try:
