@@ -18,7 +18,8 @@ PATH_CALLS = ("open", "stat", "access", "readlink", "statfs")
 
 SOCKET_CALLS = ("connect", "sendto")
 """Calls that name where traffic goes. `sendto`: the first datagram (sendto, sendmsg, sendmmsg) that an
-unconnected UDP socket sends to an address; its verdict holds for that socket and address from then on."""
+unconnected UDP socket sends to an address; its verdict holds for that socket and address from then on, until
+`Launch.forget`."""
 
 CALLS = frozenset({*PATH_CALLS, *SOCKET_CALLS, "hostname"})
 """Every call an engine offers to `@intercepts`."""

@@ -95,7 +95,9 @@ def _plan(
     undo.push_async_callback(engine.aclose)
     return Plan(
         version=version("pymirror"),
-        launch=Launch(list(argv), environ, "", visible=guard.unmount, connection=guard.cut),
+        launch=Launch(
+            list(argv), environ, "", visible=guard.unmount, connection=guard.cut, forget=engine.forget
+        ),
         parts=parts,
         runtime=runtime,
         engine=engine,

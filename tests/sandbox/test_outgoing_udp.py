@@ -80,3 +80,22 @@ async def test_c_programs_that_check_the_sender(there: Pod, tmp_path: Path, comp
             "signal 6 0 2",
         ],
     )
+
+
+MANY = (
+    "import errno, socket, time\n"
+    "socks = [socket.socket(type=socket.SOCK_DGRAM) for _ in range(30)]\n"
+    "def asked(sock):\n"
+    "    while True:\n"
+    "        try:\n"
+    "            sock.settimeout(20); sock.sendto(b'x', ('10.77.0.1', 7010)); return sock.recvfrom(10)\n"
+    "        except OSError as error:\n"
+    "            if error.errno != errno.EADDRNOTAVAIL: raise\n"
+    "            time.sleep(0.05)\n"
+    "print({asked(sock) for sock in socks + socks[:5]})\n"
+)
+
+
+async def test_more_sockets_than_there_may_be_flows(there: Pod) -> None:
+    ran = await there.run(sys.executable, "-c", MANY, feature={"outgoing": {"max_connections": 15}})
+    assert ran.out == "{(b'7010 x', ('10.77.0.1', 7010))}\n", ran.err

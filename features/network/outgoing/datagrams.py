@@ -46,9 +46,12 @@ class Flow:
     network has reported an error for a datagram. program: the kernel's number of the socket at its end.
     holder: the process and descriptor by which that socket was found last. only: the address whose datagrams
     are taken, where the socket was open to others before it was connected: what they sent may still come.
+    forget(): has the next datagram of the program begin a flow anew; None: nothing could.
+    used: when there was a datagram last, by the loop's clock.
     """
 
     holder: tuple[int, int] | None = None
+    forget: Callable[[], None] | None = None
 
     def __init__(
         self,
@@ -66,7 +69,7 @@ class Flow:
         self._size = 0
         self._rest = b""  # the beginning of a datagram
         self._leaving = self._finishing = False
-        self.dropped = 0
+        self.dropped, self.used = 0, self._loop.time()
         self.taken, self.given = asyncio.Event(), asyncio.Event()
         stream.attach(self._out_of_stream, self._into_stream)
         self._loop.add_reader(sock.fileno(), self._readable)
@@ -121,7 +124,7 @@ class Flow:
 
     def _readable(self) -> None:
         """What came, with its lengths, into one buffer and from there into the stream."""
-        at = 0
+        at, self.used = 0, self._loop.time()
         for _ in range(PER_TURN):
             try:
                 size, sender = self._sock.recvfrom_into(_buffer[at + LENGTH.size :], LARGEST)
@@ -166,6 +169,7 @@ class Flow:
             self.taken.set()
 
     def _out_of_stream(self) -> None:
+        self.used = self._loop.time()
         try:
             while data := self._stream.read_now(READ):
                 datagrams, self._rest = split(self._rest + data)

@@ -27,12 +27,16 @@ class Dial:
     """
 
     number: int
-    key: Key
+    call: Call
     stream: Stream
     result: m.Dialed | None = None
     waiting: list[Callable[[], None]] = field(factory=list)
     place: tuple[Address | bytes, bytes] | None = None
     dropped: bool = False
+
+    @property
+    def key(self) -> Key:
+        return key_of(self.call)
 
 
 def by_device(host: str) -> str:

@@ -26,8 +26,10 @@ log = logging.getLogger("pymirror.features.network.outgoing")
 
 Joined = Callable[[socket.socket, Any], Flow]
 """joined(socket, the program's address): what others sent to the socket earlier is still in it."""
-SWEEP = 5.0
-"""Seconds between two looks at the kernel's table, while there are flows."""
+SWEEP, LOOK = 5.0, 0.1
+"""Seconds between two looks at the kernel's table, while there are flows; and while there may be no more."""
+QUIET = 1.0
+"""Seconds without a datagram, either way, after which a flow makes room for a new connection."""
 
 
 @define(eq=False)
@@ -52,6 +54,7 @@ class Flows:
         self._flows: set[Flow] = set()
         self._there = there
         self._sweeping: asyncio.TimerHandle | None = None
+        self._looked = 0.0
 
     def expect(self, version: int, joined: Joined, never: Callable[[], None]) -> tuple[Address, bytes]:
         """(where, introduction) of one flow; `joined` is called once it is there, else `never()`."""
@@ -112,7 +115,30 @@ class Flows:
         if expected.timer is not None:
             expected.timer.cancel()
 
+    def make_room(self) -> None:
+        """End the flows whose socket is gone, and else the one that was silent longest.
+
+        Its program's next datagram begins it anew. One of a connected socket could not be, so it stays.
+        """
+        now, before = self._loop.time(), len(self._flows)
+        if now - self._looked >= LOOK:
+            self._looked = now
+            self._look()
+        if len(self._flows) < before:
+            return
+        quiet = [flow for flow in self._flows if flow.forget is not None and now - flow.used >= QUIET]
+        if quiet:
+            flow = min(quiet, key=lambda each: each.used)
+            assert flow.forget is not None
+            flow.forget()
+            self._flows.discard(flow)
+            flow.cancel()
+
     def _sweep(self) -> None:
+        self._look()
+        self._sweeping = self._loop.call_later(SWEEP, self._sweep) if self._flows else None
+
+    def _look(self) -> None:
         """A port may be another's by now, so a flow's socket is looked for by its SO_COOKIE."""
         try:
             there = self._there()
@@ -123,4 +149,3 @@ class Flows:
                 if flow.closed or flow.program not in there:
                     self._flows.discard(flow)
                     flow.cancel()
-        self._sweeping = self._loop.call_later(SWEEP, self._sweep) if self._flows else None

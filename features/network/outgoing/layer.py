@@ -80,7 +80,7 @@ class Layer(LayerFeature):
 
     async def prepare(self, launch: Launch) -> None:
         self._relay = Relay()
-        self._flows = Flows()
+        self._flows, self._forget_verdict = Flows(), launch.forget
         self._rules = Rules(self.config, debuggers.ports(launch.argv, launch.environ))
         self._names = launch.shared(Names)
         chosen = self.config.filter
@@ -183,6 +183,8 @@ class Layer(LayerFeature):
             return self._stays(call, decision, since)
         # One that was given up while it waited for names may have been asked about again meanwhile.
         begun = self._begun.get(key_of(call)) if call.again or since is not None else None
+        if begun is None and self._open >= self._limit.most:
+            self._flows.make_room()
         if self._relay is None or (begun is None and self._open >= self._limit.most):
             return Errno(f"{decision.reason}; {self._limit.refused()}", code=errno.EADDRNOTAVAIL)
         dial = begun or self._begin(call)
@@ -271,7 +273,7 @@ class Layer(LayerFeature):
         host, port = (call.address.host, call.address.port) if call.address is not None else ("", 0)
         stream = self.peer.stream_now(m.Dial(number, call.transport, by_device(host), port, call.path))
         self._open += 1
-        dial = self._dials[number] = self._begun[key] = Dial(number, key, stream)
+        dial = self._dials[number] = self._begun[key] = Dial(number, call, stream)
         return dial
 
     def _place(self, call: Call, dial: Dial) -> tuple[Address | bytes, bytes]:
@@ -332,7 +334,9 @@ class Layer(LayerFeature):
         self._keep(dial, join(sock, dial.stream, partial(self._over, dial)))
 
     def _flow(self, dial: Dial, sock: socket.socket, program: Any) -> Flow:
-        flow = Flow(sock, dial.stream, partial(self._over, dial), program=dial.key[0], only=program)
+        flow = Flow(sock, dial.stream, partial(self._over, dial), program=dial.call.socket, only=program)
+        if dial.call.name == "sendto":
+            flow.forget = partial(self._forget_verdict, dial.call)
         self._keep(dial, flow)
         return flow
 

@@ -78,6 +78,9 @@ long long pm_pump_count(pm_pump *pump, int counter);
 /* follow: 0, 1, or -1 for both; tree: also for everything below path. */
 int pm_learn(pm_pump *pump, int kind, int follow, int tree, const char *path, int size, const pm_answer *answer);
 
+/* The verdict on a socket's datagrams to that address does not hold any more: Python is asked about the next. */
+int pm_forget(pm_pump *pump, unsigned long long socket, const char *address, int size);
+
 /* For tests, as tables: what is known of a path (an enum pm_verdict); whether a socket's name is kept, or put it
    there; a path's normal form. */
 int pm_known(pm_pump *pump, int kind, int follow, const char *path);

@@ -135,6 +135,11 @@ class Engine:
         tree = verdict.tree if verdict is not None and verdict.scope is Scope.TREE else None
         self._pump.learn(call, native.answer_of(verdict), any_follow=verdict is None, tree=tree)
 
+    def forget(self, call: Call) -> None:
+        """A `sendto` whose verdict does not hold any more: the next one is asked about again."""
+        if self._made is not None:
+            self._made.forget(call)
+
     def counters(self) -> dict[str, int]:
         """What the pump has done so far; see native.Pump.counters."""
         return self._pump.counters()

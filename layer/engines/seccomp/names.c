@@ -146,6 +146,16 @@ void pm_names_drop(struct pm_names *names, uint64_t socket)
     pthread_mutex_unlock(&names->lock);
 }
 
+/* Its flow to that peer. */
+void pm_names_drop_flow(struct pm_names *names, uint64_t socket, const struct pm_address *peer)
+{
+    struct key key = {.socket = socket, .flow = 1, .peer = peer};
+
+    pthread_mutex_lock(&names->lock);
+    unlink_entry(names, &key);
+    pthread_mutex_unlock(&names->lock);
+}
+
 /* With its flows. */
 void pm_names_drop_all(struct pm_names *names, uint64_t socket)
 {

@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from attrs import frozen
@@ -171,6 +172,14 @@ class Pump:
             lib.pm_learn(self._pump, kind_of(call), follow, tree is not None, path, len(path), made),
             f"keeping the verdict on {call.name} {path!r}",
         )
+
+    def forget(self, call: Call) -> None:
+        """Ask about that socket's datagrams to that address again."""
+        assert call.address is not None
+        for domain in (socket.AF_INET, socket.AF_INET6):
+            with suppress(ValueError):  # it may be a socket of either
+                place = addresses.write(call.address, domain)
+                _check(lib.pm_forget(self._pump, call.socket, place, len(place)), "forgetting a verdict")
 
     def known(self, call: Call) -> str:
         """What the table says: ask, continue, errno, tree path or text."""

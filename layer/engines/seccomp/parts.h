@@ -146,6 +146,7 @@ void pm_names_free(struct pm_names *names);
 int pm_names_any(struct pm_names *names);
 void pm_names_put(struct pm_names *names, const struct pm_name *name);
 void pm_names_drop(struct pm_names *names, uint64_t socket);
+void pm_names_drop_flow(struct pm_names *names, uint64_t socket, const struct pm_address *peer);
 void pm_names_drop_all(struct pm_names *names, uint64_t socket);
 int pm_names_find(struct pm_names *names, uint64_t socket, struct pm_name *found);
 int pm_names_flow(struct pm_names *names, uint64_t socket, const struct pm_address *peer, struct pm_name *found);

@@ -325,6 +325,17 @@ void pm_serve_socket(struct worker *worker)
     }
 }
 
+int pm_forget(pm_pump *pump, unsigned long long socket, const char *address, int size)
+{
+    struct pm_address peer = {.size = (unsigned char)size};
+
+    if (size < 0 || size > PM_ADDRESS_SIZE)
+        return EINVAL;
+    memcpy(peer.bytes, address, (size_t)size);
+    pm_names_drop_flow(pump->names, socket, &peer);
+    return 0;
+}
+
 int pm_named(pm_pump *pump, unsigned long long socket, int put)
 {
     struct pm_name name = {.socket = socket};

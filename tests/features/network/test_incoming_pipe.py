@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from contextlib import suppress
 
 import pytest
 
@@ -56,9 +57,14 @@ async def test_a_stalled_reader_stops_the_writer_and_nothing_is_lost() -> None:
     loop = asyncio.get_running_loop()
     near, far, _ = await joined()
     data = bytes(range(256)) * (64 << 10)  # 16 MiB
-    sending = asyncio.ensure_future(loop.sock_sendall(near, data))
-    await asyncio.sleep(0.2)
-    assert not sending.done()
+    sent = 0
+    with suppress(BlockingIOError):
+        while sent < len(data):
+            for _ in range(50):  # until nobody takes more
+                await asyncio.sleep(0)
+            sent += near.send(data[sent : sent + (1 << 20)])
+    assert sent < len(data)
+    sending = asyncio.ensure_future(loop.sock_sendall(near, data[sent:]))
     assert await received(far, len(data)) == data
     await sending
     near.close()
@@ -80,22 +86,23 @@ async def test_a_reset_is_one_at_the_other_end(which: str) -> None:
 async def test_who_does_not_read_is_not_told_again_and_again() -> None:
     near, far = pair()
     pipe, told = Pipe(near), 0
+    came = asyncio.Event()
 
-    def came() -> None:
+    def tell() -> None:
         nonlocal told
         told += 1
+        came.set()
 
-    pipe.attach(came, lambda: None)
-    with pytest.raises(BlockingIOError):
-        pipe.read_now()
-    far.send(b"x")
-    await asyncio.sleep(0.1)
-    assert told == 1
-    assert pipe.read_now() == b"x"
-    with pytest.raises(BlockingIOError):
-        pipe.read_now()
-    far.send(b"y")
-    await asyncio.sleep(0.1)
-    assert (told, pipe.read_now()) == (2, b"y")
+    pipe.attach(tell, lambda: None)
+    for data in (b"x", b"y"):
+        with pytest.raises(BlockingIOError):
+            pipe.read_now()
+        came.clear()
+        far.send(data)
+        await came.wait()
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert pipe.read_now() == data
+    assert told == 2
     pipe.close()
     far.close()
