@@ -47,7 +47,7 @@ BUILDS = {
     "rust": ("rustc", "network.rs"),
     "c": ("musl-gcc -static -O1", "network.c"),
 }
-LACKS = {"rust": {"https"}, "c": {"https"}, "curl": {"all", "udp"}}
+LACKS = {"rust": {"https"}, "c": {"https"}, "curl": {"udp"}}
 """What a language's library has not."""
 
 
@@ -115,10 +115,11 @@ def things() -> list[dict[str, Any]]:
 
 @frozen
 class There:
-    """What was laid out; addresses: of a pod or service, IPv4 first."""
+    """What was laid out. addresses: of a pod or service, IPv4 first. api: the API server's, in the cluster."""
 
     place: Place
     addresses: dict[str, list[str]]
+    api: str
 
     def table(self) -> dict[str, list[str]]:
         """Each word for the probe, and what it must say."""
@@ -147,6 +148,7 @@ class There:
             "tcp,alias.example,7003": [met("side", "127.0.0.77", "127.0.0.1")],
             "all,web,7004": [met("side", address) for address in web],
             f"unix,{SOCKET}": ["side saw @"],
+            "tcp,kubernetes,443": [f"Client sent an HTTP request to an HTTPS server. from {web[0]} to {self.api}"],
             f"tcp,{one[0]},7099": ["refused"],
             "tcp,empty,7001": ["refused"],
             f"tcp,nobody.{domain}.,7001": ["unknown"],
@@ -185,7 +187,8 @@ def there(cluster: Any, programs: dict[str, list[str]], request: pytest.FixtureR
             or [each["ip"] for each in item["status"].get("podIPs", ())]
             for item in found
         }
-        yield There(Place(cluster, name, KINDS[request.param]), addresses)
+        api = cluster.kubectl("get", "service", "kubernetes", "-o", "jsonpath={.spec.clusterIP}")
+        yield There(Place(cluster, name, KINDS[request.param]), addresses, api)
 
 
 @pytest.fixture(scope="module")
