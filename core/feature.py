@@ -167,6 +167,7 @@ class Launch:
     has_target: False for a session without a target. visible(path): call it before something is
     mounted on `path`, so that it is unmounted even if pymirror is killed. connection(number): call it
     with the kernel's number of a FUSE connection this process serves, so that nobody waits for ever then.
+    trace(call, verdict): call it for a decision that no call of the engine shows; it is a line of `--trace`.
     forget(call): call it, also while the program runs, when the verdict on a `sendto` does not hold any more.
     """
 
@@ -178,6 +179,7 @@ class Launch:
     has_target: bool = True
     visible: Callable[[str], None] = lambda path: None
     connection: Callable[[int], None] = lambda number: None
+    trace: Callable[[Call, Verdict], None] = lambda call, verdict: None
     forget: Callable[[Call], None] = lambda call: None
     _shared: dict[type, Any] = field(factory=dict, init=False)
 

@@ -22,6 +22,7 @@ from importlib.metadata import version
 from typing import Any
 
 from pymirror.core import registry, session
+from pymirror.core.call import Call, Verdict
 from pymirror.core.channel import Keys
 from pymirror.core.errors import UserError
 from pymirror.core.feature import Launch, LayerFeature
@@ -96,7 +97,13 @@ def _plan(
     return Plan(
         version=version("pymirror"),
         launch=Launch(
-            list(argv), environ, "", visible=guard.unmount, connection=guard.cut, forget=engine.forget
+            list(argv),
+            environ,
+            "",
+            visible=guard.unmount,
+            connection=guard.cut,
+            forget=engine.forget,
+            trace=report.trace if trace else _untold,
         ),
         parts=parts,
         runtime=runtime,
@@ -162,3 +169,7 @@ class Interrupted(Exception):
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
         self.exit_status = 128 + number
+
+
+def _untold(call: Call, verdict: Verdict) -> None:
+    """Without `--trace`."""

@@ -50,6 +50,11 @@ class Join:
         self._read(True)
         self._into_socket()
 
+    @property
+    def stalls(self) -> bool:
+        """The stream has no room for what the socket may still have."""
+        return not (self.closed or self._reads or self.taken.is_set())
+
     def cancel(self) -> None:
         """End both directions now. What was given to the socket to its end still arrives."""
         self._close(reset=not self.given.is_set())

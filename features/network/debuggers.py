@@ -19,16 +19,40 @@ _PATTERNS: Mapping[str, str] = {
 
 
 def ports(argv: Sequence[str], environ: Mapping[str, str]) -> frozenset[int]:
-    """Those that stay local."""
-    kinds = _variable("DETECT_DEBUGGER_PORT", environ)
+    """Those that stay local. ValueError for a variable that cannot be used."""
     line = " ".join(argv)
-    chosen = [_PATTERNS[kind] for kind in re.split(r"[,;\s]+", kinds) if kind in _PATTERNS]
+    chosen = [_PATTERNS[kind] for kind in kinds(_variable("DETECT_DEBUGGER_PORT", environ))]
     found = {int(port) for pattern in chosen for port in re.findall(pattern, line)}
-    for part in re.split(r"[,;\s]+", _variable("IGNORE_DEBUGGER_PORTS", environ)):
-        first, _, last = part.partition("-")
-        if first.isdigit() and (last or first).isdigit():
-            found |= set(range(int(first), min(int(last or first), 65535) + 1))
+    for some in ranges(_variable("IGNORE_DEBUGGER_PORTS", environ)):
+        found |= set(some)
     return frozenset(found)
+
+
+def kinds(text: str) -> list[str]:
+    """The kinds a variable names. ValueError."""
+    named = _parts(text)
+    for kind in named:
+        if kind not in _PATTERNS:
+            raise ValueError(f"{kind!r} is no debugger known here: {', '.join(_PATTERNS)}")
+    return named
+
+
+def ranges(text: str) -> list[range]:
+    """The ports and ranges of ports in a variable. ValueError."""
+    found = []
+    for part in _parts(text):
+        first, dash, last = part.partition("-")
+        last = last if dash else first
+        if not (first.isascii() and first.isdigit() and last.isascii() and last.isdigit()):
+            raise ValueError(f"{part!r} is no port or range of ports, as 5000 or 5000-5100")
+        if not 0 < int(first) <= int(last) <= 65535:
+            raise ValueError(f"{part!r} is no range of ports from 1 to 65535")
+        found.append(range(int(first), int(last) + 1))
+    return found
+
+
+def _parts(text: str) -> list[str]:
+    return [part for part in re.split(r"[,;\s]+", text) if part]
 
 
 def _variable(name: str, environ: Mapping[str, str]) -> str:

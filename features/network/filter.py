@@ -161,20 +161,25 @@ def resolving(
     port: int,
     look_up: Callable[[str], Iterable[str] | None],
 ) -> tuple[Entry | None, tuple[str, ...]]:
-    """(entry whose name has this address, names not looked up yet).
+    """(entry whose name has this address, names not looked up yet; of a name, what its address may meet).
 
     look_up(name): its numeric addresses (empty: it does not resolve), None: not asked for yet.
     """
     missing: list[str] = []
     for entry in entries:
-        if entry.name is None or isinstance(host, str) or not entry.concerns(transport, port):
+        if not entry.concerns(transport, port):
+            continue
+        if isinstance(host, str):
+            missing.append(entry.name or host)
+            continue
+        if entry.name is None:
             continue
         found = look_up(entry.name)
         if found is None:
             missing.append(entry.name)
         elif str(host) in found:
             return entry, ()
-    return None, tuple(missing)
+    return None, tuple(dict.fromkeys(missing))
 
 
 def unresolved(

@@ -16,7 +16,7 @@ from attrs import define, field
 from pymirror.core.errors import PeerError
 from pymirror.features.network.dns import header, packets
 from pymirror.features.network.dns.cache import Cache
-from pymirror.features.network.dns.names import Rules
+from pymirror.features.network.dns.names import Decision, Rules
 
 log = logging.getLogger("pymirror.features.network.dns")
 
@@ -32,13 +32,14 @@ Learned = Callable[[str, Iterable[str], bool], None]
 
 @define
 class Answers:
-    """target, here: ask on that side. clock: seconds that only grow."""
+    """target, here: ask on that side. clock: seconds that only grow. decided: told of each name asked for."""
 
     target: Ask
     here: Ask
     learned: Learned
     cache: Cache
     clock: Callable[[], float]
+    decided: Callable[[str, Decision], None] = lambda name, decision: None
     rules: Rules = field(factory=Rules)
     most_at_once: int = MOST_AT_ONCE
     most_waiting: int = MOST_WAITING
@@ -79,7 +80,7 @@ class Answers:
             return header.failure(query, header.SERVFAIL)
         flight = self._flights.get(key) if key is not None else None
         if flight is None:
-            log.debug("%s: %s (%s)", question.name, "here" if decision.here else "target", decision.reason)
+            self.decided(question.name, decision)
             ask = functools.partial(self.here if decision.here else self.target, query, server, tcp)
             flight = asyncio.ensure_future(self._fetch(query, question, ask, key))
             if key is not None:

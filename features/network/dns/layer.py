@@ -32,7 +32,7 @@ from pymirror.features.network.dns import config as keys
 from pymirror.features.network.dns import messages as m
 from pymirror.features.network.dns.cache import Cache
 from pymirror.features.network.dns.lookupfiles import Resolv, host_lines, parse_resolv, servers_in_turn
-from pymirror.features.network.dns.names import Rules, spoken
+from pymirror.features.network.dns.names import Decision, Rules, spoken
 from pymirror.features.network.dns.snapshot import Snapshot
 from pymirror.features.network.dns.upstream import PORT, Upstream, here
 from pymirror.features.network.dns.view import View
@@ -113,7 +113,12 @@ class Layer(LayerFeature):
             {path: _text(self._own.file(path)) for path in (m.HOSTS, m.NSSWITCH)},
         )
         self._answers = Answers(
-            self._ask_target, self._ask_here, self._learned, Cache(self.config.cache), time.monotonic
+            self._ask_target,
+            self._ask_here,
+            self._learned,
+            Cache(self.config.cache),
+            time.monotonic,
+            decided=functools.partial(_traced, launch),
         )
         launch.shared(Lookup).ask = self._look_up
         self._relays = Relays(self._answers.answer, lambda host: host in self._servers)
@@ -265,3 +270,10 @@ def _summary(config: keys.Config) -> str:
     if config.filter.remote is not None:
         return f"resolved by the target for {count} entries of the filter, else here"
     return f"resolved by the target, except {count} entries of the filter"
+
+
+def _traced(launch: Launch, name: str, decision: Decision) -> None:
+    """Which side a name is asked for: the program's own call shows its question alone."""
+    here = Untouched(decision.reason)
+    verdict = here if decision.here else OtherAddress(decision.reason, relay=b"")
+    launch.trace(Call("name", os.fsencode(name)), verdict)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from attrs import frozen
 
 from pymirror.core.config import every, key, not_negative, positive, regex
+from pymirror.core.errors import ConfigError
+from pymirror.features.network import debuggers
 from pymirror.features.network.filter import OneSided, doubtful, parse
 from pymirror.features.network.outgoing.forms import advice
 
@@ -24,6 +27,7 @@ def _entries(instance: object, attribute: Any, value: list[str] | None) -> None:
     every(_entry)(instance, attribute, value)
 
 
+DNS = 53
 MOST = 8000
 """A session carries 8192 streams (core/mux.py), and other features have some."""
 
@@ -46,6 +50,14 @@ class Filter(OneSided):
     )
 
 
+def _patterns(instance: object, attribute: Any, value: list[str]) -> None:
+    regex(instance, attribute, value)
+    if "" in value:
+        raise ValueError(
+            f"{attribute.name}: an empty pattern matches every socket; write '.' if that is meant"
+        )
+
+
 @frozen
 class Config:
     """Which outgoing traffic leaves from the target."""
@@ -61,7 +73,7 @@ class Config:
     unix_streams: list[str] = key(
         factory=list,
         env="OUTGOING_REMOTE_UNIX_STREAMS",
-        validator=regex,
+        validator=_patterns,
         help="Unix sockets of the target: regular expressions for a path or an abstract name.",
     )
     connect_timeout: float = key(
@@ -80,6 +92,25 @@ class Config:
         help="Connections and flows of datagrams at once, up to 8000; more get EADDRNOTAVAIL.",
     )
 
+    settle_timeout: float = key(
+        30.0,
+        validator=not_negative,
+        help="Seconds after the program's end in which the target may take what it sent.",
+    )
+
+    @classmethod
+    def environment(cls, values: Mapping[str, str]) -> dict[str, Any]:
+        """None of them is a field; a value that cannot be used is refused."""
+        for name, check in (
+            ("DETECT_DEBUGGER_PORT", debuggers.kinds),
+            ("IGNORE_DEBUGGER_PORTS", debuggers.ranges),
+        ):
+            try:
+                check(values.get(name, ""))
+            except ValueError as error:
+                raise ConfigError(f"PYMIRROR_{name}", str(error), "MIRRORD_ is the same") from None
+        return {}
+
     def warnings(self) -> list[str]:
         """Allowed, but hardly meant."""
         if self.filter is None:
@@ -91,6 +122,8 @@ class Config:
         found = [f"{place}: {words}" for words in doubtful(entries)]
         off = {name for name in ("tcp", "udp") if not getattr(self, name)}
         for text in entries:
+            if parse(text).port == DNS:
+                found.append(f"{place}: {text!r} has no effect with feature.network.dns, whose port 53 is")
             if (transport := parse(text).transport) in off:
                 found.append(f"{place}: {text!r} has no effect: feature.network.outgoing.{transport} is off")
         return found
@@ -102,5 +135,9 @@ def summary(config: Config) -> str:
     if config.filter is None:
         return f"{kinds} from the target"
     if config.filter.remote is not None:
-        return f"{kinds} from the target for {len(config.filter.remote)} filter entries, else from here"
-    return f"{kinds} from the target, except {len(config.filter.local or ())} filter entries"
+        return f"{kinds} from the target for {_entries_of(config.filter.remote)}, else from here"
+    return f"{kinds} from the target, except {_entries_of(config.filter.local or ())}"
+
+
+def _entries_of(entries: Sequence[str]) -> str:
+    return "1 filter entry" if len(entries) == 1 else f"{len(entries)} filter entries"

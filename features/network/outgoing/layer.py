@@ -39,12 +39,13 @@ from pymirror.features.network.outgoing.lookups import WITHIN, Lookups
 from pymirror.features.network.outgoing.relay import Relay
 from pymirror.features.network.outgoing.rooms import Rooms
 from pymirror.features.network.outgoing.rules import Decision, Place, Rules, Unknown
+from pymirror.features.network.outgoing.settling import AT_ONCE, settle
 from pymirror.features.network.outgoing.telling import Telling
 
 MARK = "PYMIRROR_SESSION"
 """In the environment of each process of the program, with this session's own value."""
-SETTLE = 3.0
-"""Seconds after the program's end for what it sent last; a child that outlives it may hold a connection."""
+LATE = 30.0
+"""Seconds in which nobody waits again for an address that did not answer in time."""
 MOST_REACHED = 4096
 """Addresses remembered as reached before."""
 
@@ -93,6 +94,7 @@ class Layer(LayerFeature):
         self._dials: dict[int, Dial] = {}  # without a result yet
         self._begun: dict[Key, Dial] = {}
         self._reached: OrderedDict[tuple[str, Address | None], str] = OrderedDict()  # → from which host
+        self._slow: OrderedDict[tuple[str, Address | None], float] = OrderedDict()  # → until when
         self._open = 0
         self._limit = Limit(self.config.max_connections, self.log)
         self._joined: dict[int, Join | Flow] = {}
@@ -116,11 +118,11 @@ class Layer(LayerFeature):
         if relay is None:
             return
         try:
-            async with timeout(SETTLE):
+            async with timeout(AT_ONCE):
                 relay.settle()
                 self._flows.settle()
                 await self._rooms.settle()
-                await self._settle()
+            await settle(dict(self._joined), self._settled, self.config.settle_timeout)
         except (asyncio.TimeoutError, OSError, PeerError) as error:
             self.log.debug("what the program sent last may not have arrived: %r", error)
         await self._lookups.aclose()
@@ -144,6 +146,7 @@ class Layer(LayerFeature):
         dial = self._dials.pop(dialed.number, None)
         if dial is not None:
             dial.result = dialed
+            self._slow.pop(dial.key[1:3], None)
             if dialed.code:
                 self._reached.pop(dial.key[1:3], None)
             waiting, dial.waiting = dial.waiting, []
@@ -189,7 +192,7 @@ class Layer(LayerFeature):
             return Errno(f"{decision.reason}; {self._limit.refused()}", code=errno.EADDRNOTAVAIL)
         dial = begun or self._begin(call)
         wait = self._left(call, since)
-        if wait is not None and (begun is not None or self._is_reached(call)):
+        if wait is not None and (begun is not None or self._is_reached(call) or self._is_slow(call)):
             wait = 0.0
         if dial.result is not None or wait == 0:
             return self._verdict(call, decision, dial)
@@ -241,6 +244,10 @@ class Layer(LayerFeature):
 
     def _tell(self, call: Call, decision: Decision, dial: Dial, later: Later) -> None:
         if not later.settled:
+            if dial.result is None:
+                self._slow[call.transport, call.address] = asyncio.get_running_loop().time() + LATE
+                if len(self._slow) > MOST_REACHED:
+                    self._slow.popitem(last=False)
             later.settle(self._verdict(call, decision, dial))
 
     def _verdict(self, call: Call, decision: Decision, dial: Dial) -> Verdict:
@@ -294,6 +301,10 @@ class Layer(LayerFeature):
         if call.transport == "udp":
             return self._flows.expect(version, partial(self._flow, dial), never)
         return relay.address(version), relay.expect(joined, never)
+
+    def _is_slow(self, call: Call) -> bool:
+        """Did it not answer in time a moment ago? A program that tries again is not held each time."""
+        return self._slow.get((call.transport, call.address), 0.0) > asyncio.get_running_loop().time()
 
     def _is_reached(self, call: Call) -> bool:
         return (call.transport, call.address) in self._reached
@@ -353,15 +364,8 @@ class Layer(LayerFeature):
         if self._begun.get(dial.key) is dial:
             del self._begun[dial.key]
 
-    async def _settle(self) -> None:
-        """What the program sent before it ended arrives, as it does when the kernel alone carries it."""
-        joined = dict(self._joined)
-        for each in joined.values():
-            if isinstance(each, Flow):
-                each.finish()
-        if joined:
-            await asyncio.gather(*(each.taken.wait() for each in joined.values()))
-            await self.peer.request(m.Settle(list(joined)))
+    async def _settled(self, numbers: list[int]) -> None:
+        await self.peer.request(m.Settle(numbers), timeout=None)
 
     def _unless_handed_over(self, dial: Dial) -> None:
         if dial.place is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import dns.edns
 import dns.flags
@@ -11,6 +12,7 @@ import dns.message
 import dns.rcode
 import pytest
 
+from pymirror.cli.report import kind_of
 from pymirror.features.network.dns.config import Config, Filter
 from pymirror.features.network.names import Names
 from tests.features.network.dns_there import (
@@ -162,6 +164,10 @@ async def test_more_than_may_wait_fail_at_once_and_that_is_told_once(
 )
 async def test_the_filter(tmp_path: Path, filter: Filter, expected: dict[str, str]) -> None:
     async with halves(tmp_path, Config(filter=filter)) as there:
+        traced: list[Any] = []
+        there.launch.trace = lambda call, verdict: traced.append((call.path, kind_of(verdict)))
         for name, address in expected.items():
             assert (await there.ask(name)).answer[0][0].to_text() == address
+        assert {side for path, side in traced if path.startswith(b"api")} == {"this machine"}
+        assert {side for path, side in traced if path.startswith(b"v4only")} == {"target"}
         assert list(there.here.asked) == [f"api.{ORIGIN}"]

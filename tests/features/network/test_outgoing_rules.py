@@ -296,7 +296,6 @@ def test_a_unix_socket_is(name: bytes, place: Place) -> None:
          {"MIRRORD_DETECT_DEBUGGER_PORT": "javaagent"}, {54898}),
         ("node --inspect=9230 app.js", {"MIRRORD_DETECT_DEBUGGER_PORT": "debugpy,nodeinspector"}, {9230}),
         ("x", {"MIRRORD_IGNORE_DEBUGGER_PORTS": "5000-5002;6000"}, {5000, 5001, 5002, 6000}),
-        ("x", {"MIRRORD_IGNORE_DEBUGGER_PORTS": "none"}, set()),
     ],
 )  # fmt: skip
 def test_debuggers_ports(line: str, variables: dict[str, str], wanted: set[int]) -> None:
@@ -318,3 +317,28 @@ def test_a_pattern_that_takes_for_ever_is_an_error_of_the_call() -> None:
         Rules(slow).decide(call, Facts())
     verdict = Layer.explain(slow, call)
     assert isinstance(verdict, Errno) and verdict.code == caught.value.errno == errno.EIO
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("IGNORE_DEBUGGER_PORTS", "none", "'none' is no port"),
+        ("IGNORE_DEBUGGER_PORTS", "5-1", "'5-1' is no range"),
+        ("IGNORE_DEBUGGER_PORTS", "5000;99999", "'99999' is no range"),
+        ("DETECT_DEBUGGER_PORT", "debugpy,foo", "'foo' is no debugger known here: debugpy, "),
+    ],
+)
+def test_a_variable_about_debuggers_that_cannot_be_used(name: str, text: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words) as raised:
+        Config.environment({name: text})
+    assert name in str(raised.value)
+
+
+@pytest.mark.parametrize("side", ["remote", "local"])
+def test_explain_of_a_name_that_is_not_in_the_filter_as_it_stands(side: str) -> None:
+    """What it is looked up as may be what an entry is, or is in."""
+    for entry in ("srv:80", "10.0.0.0/8"):
+        config = Config(filter=Filter(**{side: [entry]}))
+        call = Call("connect", transport="tcp", address=Address("srv.shop", 80))
+        verdict = Layer.explain(config, call)
+        assert verdict is not None and "depends on the addresses of" in verdict.reason
