@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, TextIO
 
-from pymirror.core.call import Call, Errno, OtherAddress, OtherPath, Text, Verdict
+from pymirror.core.call import Bind, Call, Errno, OtherAddress, OtherPath, Text, Verdict
 from pymirror.core.errors import UserError
 
 MODES = ("std", "standard", "dumb", "simple", "json", "off")
@@ -145,7 +145,7 @@ class Spinner(Plain):
 
 def kind_of(verdict: Verdict) -> str:
     """What happens, in a word or two."""
-    if isinstance(verdict, (OtherPath, OtherAddress)):
+    if isinstance(verdict, (OtherPath, OtherAddress, Bind)):
         return "this machine" if isinstance(verdict, OtherAddress) and verdict.here else "target"
     if isinstance(verdict, Errno):
         import errno

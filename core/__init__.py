@@ -1,6 +1,17 @@
 """What a plug-in author imports. Only light modules: no ZeroMQ, no stevedore, no file formats."""
 
-from pymirror.core.call import CALLS, Call, Errno, OtherAddress, OtherPath, Scope, Text, Untouched, Verdict
+from pymirror.core.call import (
+    CALLS,
+    Bind,
+    Call,
+    Errno,
+    OtherAddress,
+    OtherPath,
+    Scope,
+    Text,
+    Untouched,
+    Verdict,
+)
 from pymirror.core.errors import ChannelLost, ConfigError, PeerError, PluginError, PymirrorError, SupportError
 from pymirror.core.feature import (
     AgentFeature,
@@ -18,6 +29,7 @@ from pymirror.core.message import message
 __all__ = [
     "CALLS",
     "AgentFeature",
+    "Bind",
     "Call",
     "ChannelLost",
     "ConfigError",

@@ -21,7 +21,12 @@ SOCKET_CALLS = ("connect", "sendto")
 unconnected UDP socket sends to an address; its verdict holds for that socket and address from then on, until
 `Launch.forget`."""
 
-CALLS = frozenset({*PATH_CALLS, *SOCKET_CALLS, "hostname"})
+LISTENER_CALLS = ("bind", "listen")
+"""Calls by which a TCP socket waits for connections. `bind`: to a port other than 0, of a socket that is not
+bound yet. `listen`: of a socket whose `bind` was answered with `Bind`, each time; Untouched lets it go on.
+The program's call waits until there is a verdict."""
+
+CALLS = frozenset({*PATH_CALLS, *SOCKET_CALLS, *LISTENER_CALLS, "hostname"})
 """Every call an engine offers to `@intercepts`."""
 
 
@@ -66,6 +71,10 @@ class Call:
     number of the socket (SO_COOKIE), the same for all who share it and never used again. device: the
     network device of this machine that the socket is bound to. again: of a connect that was asked about
     before and given up while it waited (a signal, SO_SNDTIMEO): what was begun for it goes on.
+
+    Of `LISTENER_CALLS`: transport is tcp; address the one that the program asked for, and is shown. A call
+    that a signal interrupts is made, and asked about, again. bound: of `listen`, the address that the socket
+    really has. shares_port: the socket has SO_REUSEPORT.
     """
 
     name: str
@@ -79,6 +88,8 @@ class Call:
     socket: int = field(default=0, kw_only=True)
     device: str = field(default="", kw_only=True)
     again: bool = field(default=False, kw_only=True)
+    bound: Address | None = field(default=None, kw_only=True)
+    shares_port: bool = field(default=False, kw_only=True)
 
 
 @frozen
@@ -124,6 +135,20 @@ class OtherAddress(Verdict):
     introduction: bytes = field(default=b"", kw_only=True)
     name: Address | None = field(default=None, kw_only=True)
     here: bool = field(default=False, kw_only=True)
+
+
+MOST_TRIES = 16
+
+
+@frozen
+class Bind(Verdict):
+    """The program's socket is bound to the first of `tries` that the kernel takes; else the last one's errno.
+
+    Whichever it is, getsockname tells the address asked for. A port that the program itself has no right to
+    (below 1024, most often) is as if the kernel had refused it. tries: one at least, `MOST_TRIES` at most.
+    """
+
+    tries: tuple[Address, ...] = field(kw_only=True)
 
 
 @frozen

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from attrs import define, field, frozen
 
-from pymirror.core.call import Call, Verdict
+from pymirror.core.call import Address, Call, Verdict
 
 if TYPE_CHECKING:
     import asyncio  # an author's import of this module stays light
@@ -157,6 +157,26 @@ class Target(Protocol):
         """
 
 
+class Guests(Protocol):
+    """Whom the program is told it talks to, where a connection to its listener is made on somebody's behalf.
+
+    A guest is known by the address its connection comes from: the door, a socket of this machine that is
+    bound and not yet connected. accept, getpeername and getsockname then tell `client` and the address it
+    spoke to, where the program's socket is of a family for them. One guest for each port and IP version.
+    """
+
+    def add(self, door: Address, client: Address, address: Address) -> None:
+        """Before `door` connects. OSError."""
+
+    def remove(self, door: Address) -> None:
+        """Once `door` is closed: its port may be another's then. For one that is not known, nothing."""
+
+
+class _NoGuests:
+    def add(self, door: Address, client: Address, address: Address) -> None: ...
+    def remove(self, door: Address) -> None: ...
+
+
 @define
 class Launch:
     """What a layer half may change before the program starts.
@@ -169,6 +189,7 @@ class Launch:
     with the kernel's number of a FUSE connection this process serves, so that nobody waits for ever then.
     trace(call, verdict): call it for a decision that no call of the engine shows; it is a line of `--trace`.
     forget(call): call it, also while the program runs, when the verdict on a `sendto` does not hold any more.
+    guests: whom connections to the program's listeners are from; also while it runs.
     """
 
     argv: list[str]
@@ -181,6 +202,7 @@ class Launch:
     connection: Callable[[int], None] = lambda number: None
     trace: Callable[[Call, Verdict], None] = lambda call, verdict: None
     forget: Callable[[Call], None] = lambda call: None
+    guests: Guests = field(factory=_NoGuests)
     _shared: dict[type, Any] = field(factory=dict, init=False)
 
     def shared(self, cls: type[T]) -> T:

@@ -22,7 +22,7 @@ from pymirror.core.call import Call, Verdict
 from pymirror.core.capability import CAPABILITIES
 from pymirror.core.channel import Channel, Keys
 from pymirror.core.errors import ChannelLost, Overslept, PeerError, PluginError, PymirrorError
-from pymirror.core.feature import INTERCEPTS, Launch, LayerFeature, Process, marked
+from pymirror.core.feature import INTERCEPTS, Guests, Launch, LayerFeature, Process, marked
 from pymirror.core.handshake import NAME as HANDSHAKE
 from pymirror.core.handshake import Goodbye, greet
 from pymirror.core.limit import timeout
@@ -123,6 +123,10 @@ class Running(Protocol):
 
 class Engine(Protocol):
     """How calls are caught and verdicts carried out (entry point `pymirror.engine`)."""
+
+    @property
+    def guests(self) -> Guests:
+        """For `Launch`."""
 
     def check(self, calls: frozenset[str]) -> None:
         """SupportError naming the part this machine lacks. Changes nothing."""

@@ -19,6 +19,7 @@ from attrs import define, field, frozen
 
 from pymirror.core import wire
 from pymirror.core.arrivals import Event
+from pymirror.core.call import Address
 from pymirror.core.capability import CAPABILITIES
 from pymirror.core.errors import PeerError, PymirrorError
 from pymirror.core.feature import AgentFeature, Launch, LayerFeature, Process, Target
@@ -81,6 +82,19 @@ class FakeTarget:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+@frozen
+class FakeGuests:
+    """For `Launch(…, guests=…)`: remembers the guests, as door → (client, address it spoke to)."""
+
+    known: dict[Address, tuple[Address, Address]] = field(factory=dict)
+
+    def add(self, door: Address, client: Address, address: Address) -> None:
+        self.known[door] = client, address
+
+    def remove(self, door: Address) -> None:
+        self.known.pop(door, None)
 
 
 def _close_result(future: Future[Any]) -> None:

@@ -104,6 +104,7 @@ def _plan(
             connection=guard.cut,
             forget=engine.forget,
             trace=report.trace if trace else _untold,
+            guests=engine.guests,
         ),
         parts=parts,
         runtime=runtime,

@@ -8,8 +8,8 @@ import sys
 import pymirror.core
 
 NAMES = (
-    "CALLS AgentFeature Call ChannelLost ConfigError Errno Launch LayerFeature OtherAddress OtherPath Peer "
-    "PeerError PluginError Process PymirrorError Scope Stream SupportError Target Text Untouched Verdict "
+    "CALLS AgentFeature Bind Call ChannelLost ConfigError Errno Launch LayerFeature OtherAddress OtherPath "
+    "Peer PeerError PluginError Process PymirrorError Scope Stream SupportError Target Text Untouched Verdict "
     "handles intercepts message"
 )
 

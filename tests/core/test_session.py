@@ -117,6 +117,8 @@ class Running:
 
 
 class Engine:
+    guests = None
+
     def __init__(self, status=7, lacking=None):
         self.status, self.lacking, self.learned, self.environ = status, lacking, [], None
 

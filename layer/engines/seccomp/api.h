@@ -3,10 +3,11 @@
    positive errno; nothing here decides what a path means, that is Python's, once, and then the table's. */
 
 enum pm_kind { PM_OPEN_READ, PM_OPEN_WRITE, PM_STAT, PM_ACCESS_READ, PM_ACCESS_WRITE, PM_READLINK,
-               PM_STATFS, PM_HOSTNAME, PM_KINDS, PM_CONNECT = PM_KINDS, PM_SENDTO };
+               PM_STATFS, PM_HOSTNAME, PM_KINDS, PM_CONNECT = PM_KINDS, PM_SENDTO, PM_BIND, PM_LISTEN };
 enum pm_call { PM_CALL_OPEN = 1, PM_CALL_STAT = 2, PM_CALL_ACCESS = 4, PM_CALL_READLINK = 8,
-               PM_CALL_STATFS = 16, PM_CALL_HOSTNAME = 32, PM_CALL_CONNECT = 64, PM_CALL_SENDTO = 128 };
-enum pm_verdict { PM_ASK, PM_CONTINUE, PM_ERRNO, PM_TREE_PATH, PM_TEXT, PM_ADDRESS };
+               PM_CALL_STATFS = 16, PM_CALL_HOSTNAME = 32, PM_CALL_CONNECT = 64, PM_CALL_SENDTO = 128,
+               PM_CALL_BIND = 256, PM_CALL_LISTEN = 512 };
+enum pm_verdict { PM_ASK, PM_CONTINUE, PM_ERRNO, PM_TREE_PATH, PM_TEXT, PM_ADDRESS, PM_TRIES };
 enum pm_transport { PM_TCP, PM_UDP, PM_UNIX, PM_UNIXPACKET, PM_NO_TRANSPORT };
 enum pm_counter { PM_RECEIVED, PM_ANSWERED_LOCAL, PM_ASKED, PM_CARRIED, PM_COUNTERS };
 
@@ -15,7 +16,8 @@ enum { PM_LONGEST = 4098 }; /* a path, plus a trailing slash and the NUL */
 typedef struct pm_pump pm_pump;
 
 /* value: the path below root for PM_TREE_PATH, the text for PM_TEXT; for PM_ADDRESS the relay's socket
-   address, the introduction and the name shown, each after a byte with its length. code: for PM_ERRNO. */
+   address, the introduction and the name shown, each after a byte with its length, for PM_TRIES as many addresses.
+   code: for PM_ERRNO. */
 typedef struct {
     int verdict;
     int code;
@@ -24,8 +26,9 @@ typedef struct {
     const char *value;
 } pm_answer;
 
-/* A call the table does not know. path: of PM_CONNECT and PM_SENDTO it is a socket address, and what follows path is about the socket. device: the number of the network
-   device it is bound to. again: the wait for it was given up, and what was begun goes on. */
+/* A call the table does not know. path: from PM_CONNECT on it is a socket address, and what follows path is about the
+   socket. device: the number of the network device it is bound to. again: the wait for it was given up, and what was
+   begun goes on. bound: of PM_LISTEN, where it is really bound. shares_port: it has SO_REUSEPORT. */
 typedef struct {
     unsigned long long cookie;
     int kind;
@@ -38,6 +41,9 @@ typedef struct {
     int blocking;
     int device;
     int again;
+    int shares_port;
+    int bound_size;
+    char bound[28];
     unsigned long long socket;
 } pm_question;
 
@@ -75,6 +81,10 @@ int pm_pump_next(pm_pump *pump, pm_question *question, char *path); /* path: roo
 int pm_pump_reply(pm_pump *pump, unsigned long long cookie, const pm_answer *answer);
 long long pm_pump_count(pm_pump *pump, int counter);
 
+/* Whose connections to the program's listeners are: all three a struct sockaddr_in6, IPv4 mapped. */
+int pm_guest_put(pm_pump *pump, const char *door, const char *client, const char *address);
+void pm_guest_drop(pm_pump *pump, const char *door);
+
 /* follow: 0, 1, or -1 for both; tree: also for everything below path. */
 int pm_learn(pm_pump *pump, int kind, int follow, int tree, const char *path, int size, const pm_answer *answer);
 
@@ -82,9 +92,11 @@ int pm_learn(pm_pump *pump, int kind, int follow, int tree, const char *path, in
 int pm_forget(pm_pump *pump, unsigned long long socket, const char *address, int size);
 
 /* For tests, as tables: what is known of a path (an enum pm_verdict); whether a socket's name is kept, or put it
-   there; a path's normal form. */
+   there; what a socket of that domain is told of a peer (its client, or the address that it spoke to): its size, 0 for
+   what the kernel says; a path's normal form. */
 int pm_known(pm_pump *pump, int kind, int follow, const char *path);
 int pm_named(pm_pump *pump, unsigned long long socket, int put);
+int pm_guest(pm_pump *pump, const char *peer, int size, int domain, int client, char *into);
 int pm_normalise(const char *raw, char *into, int *slash);
 
 int pm_signals_take(int write_end, unsigned long long numbers);

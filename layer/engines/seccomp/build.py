@@ -9,8 +9,9 @@ from cffi import FFI  # type: ignore[import-untyped]  # it ships no types
 
 HERE = "layer/engines/seccomp"
 PARTS = (
-    *("carry", "connect", "decide", "filter", "memory", "message", "names", "parked", "path", "pump"),
-    *("questions", "receive", "rights", "send", "signals", "skip", "sockets", "spawn", "table", "trees"),
+    *("accept", "carry", "connect", "decide", "filter", "guests", "listen", "memory", "message", "names"),
+    *("parked", "path", "pump", "questions", "receive", "rights", "send", "signals", "skip", "sockets"),
+    *("spawn", "table", "trees"),
 )
 
 ffibuilder = FFI()

@@ -187,13 +187,14 @@ static int creates(uint64_t flags)
     return !(flags & O_PATH) && (flags & O_CREAT || (flags & O_TMPFILE) == O_TMPFILE);
 }
 
-static void hand_over(const struct pm_job *job, int fd)
+/* The answer is a descriptor, which the program gets. */
+void pm_job_hand_over(const struct pm_job *job, int fd, int close_on_exec)
 {
     struct seccomp_notif_addfd give = {
         .id = job->request->id,
         .flags = SECCOMP_ADDFD_FLAG_SEND,
         .srcfd = (uint32_t)fd,
-        .newfd_flags = job->open_flags & O_CLOEXEC ? O_CLOEXEC : 0,
+        .newfd_flags = close_on_exec ? O_CLOEXEC : 0,
     };
 
     while (ioctl(job->listener, SECCOMP_IOCTL_NOTIF_ADDFD, &give) < 0) {
@@ -217,7 +218,7 @@ static void carry_open(struct pm_job *job)
         pm_job_return(job, fd);
         return;
     }
-    hand_over(job, fd);
+    pm_job_hand_over(job, fd, (job->open_flags & O_CLOEXEC) != 0);
     close(fd);
 }
 

@@ -14,7 +14,6 @@
 #include "parked.h"
 
 #define INTRODUCE_LIMIT 1000 /* ms; a relay on loopback is there at once or not at all */
-#define UNTOUCHED 1 /* no result of a call */
 
 /* Before the program can write, for its call has not returned. 0 or -errno. */
 static int introduce(const struct taken *taken, const struct pm_address *words)

@@ -166,7 +166,7 @@ void pm_serve(struct worker *worker)
     job->resolve = 0;
     if (!job->caught) {
         pm_leave_alone(worker);
-    } else if (job->caught->calls & (PM_CALL_CONNECT | PM_CALL_SENDTO)) {
+    } else if (job->caught->calls & (PM_CALL_CONNECT | PM_CALL_SENDTO | PM_CALL_BIND | PM_CALL_LISTEN)) {
         pm_serve_socket(worker);
     } else if (job->caught->op == OP_GETCWD) {
         answer_getcwd(worker);

@@ -18,7 +18,10 @@ from typing import TYPE_CHECKING
 
 from pymirror.core.call import (
     CALLS,
+    LISTENER_CALLS,
     SOCKET_CALLS,
+    Address,
+    Bind,
     Call,
     Errno,
     OtherAddress,
@@ -74,6 +77,19 @@ def refusal(error: native.SpawnError, path: str) -> ProgramError | SupportError:
     return ProgramError(f"{path}: {os.strerror(code)}", "check the program's path and its mode", status)
 
 
+class _Guests:
+    """core.feature.Guests, of an engine that may not have a pump yet."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def add(self, door: Address, client: Address, address: Address) -> None:
+        self._engine._pump.put_guest(door, client, address)
+
+    def remove(self, door: Address) -> None:
+        self._engine._pump.drop_guest(door)
+
+
 class Engine:
     """One session's engine. skip: names of executables that are left alone.
 
@@ -91,6 +107,7 @@ class Engine:
         self._dispatch: Dispatch | None = None
         self._asked: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.guests = _Guests(self)
 
     @property
     def _pump(self) -> native.Pump:
@@ -130,7 +147,9 @@ class Engine:
 
     def learn(self, call: Call, verdict: Verdict | None) -> None:
         """Keep `verdict` for `call`, as far as its scope reaches; None: always ask."""
-        if call.name in SOCKET_CALLS or (verdict is not None and verdict.scope is Scope.ONCE):
+        if call.name in (*SOCKET_CALLS, *LISTENER_CALLS) or (
+            verdict is not None and verdict.scope is Scope.ONCE
+        ):
             return
         tree = verdict.tree if verdict is not None and verdict.scope is Scope.TREE else None
         self._pump.learn(call, native.answer_of(verdict), any_follow=verdict is None, tree=tree)
@@ -211,10 +230,13 @@ def _fitting(call: Call, verdict: Verdict) -> Verdict:
     """What does not answer such a call is a feature's bug, and the program gets EIO."""
     kinds: dict[type[Verdict], bool] = {
         Text: call.name in ("hostname", "readlink"),
-        OtherPath: call.name not in (*SOCKET_CALLS, "hostname"),
+        OtherPath: call.name not in (*SOCKET_CALLS, *LISTENER_CALLS, "hostname"),
         OtherAddress: call.name in SOCKET_CALLS,
+        Bind: call.name == "bind",
     }
     if kinds.get(type(verdict), True):
         return verdict
-    words = {Text: "a text", OtherPath: "a path", OtherAddress: "an address"}[type(verdict)]
+    words = {Text: "a text", OtherPath: "a path", OtherAddress: "an address", Bind: "an address to bind to"}[
+        type(verdict)
+    ]
     return Errno(f"{verdict.reason}: {words} is no answer to {call.name}", code=errno.EIO)

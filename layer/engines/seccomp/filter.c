@@ -48,8 +48,12 @@ static const struct caught CAUGHT[] = {
     {SYS_getcwd, OP_GETCWD, PM_CALL_OPEN | PM_CALL_STAT, -1, -1},
     {SYS_uname, OP_UNAME, PM_CALL_HOSTNAME, -1, -1},
     {SYS_connect, OP_CONNECT, PM_CALL_CONNECT, -1, -1},
-    {SYS_getpeername, OP_GETPEERNAME, PM_CALL_CONNECT | PM_CALL_SENDTO, -1, -1},
-    {SYS_getsockname, OP_GETSOCKNAME, PM_CALL_CONNECT | PM_CALL_SENDTO, -1, -1},
+    {SYS_getpeername, OP_GETPEERNAME, PM_CALL_CONNECT | PM_CALL_SENDTO | PM_CALL_LISTEN, -1, -1},
+    {SYS_getsockname, OP_GETSOCKNAME, PM_CALL_CONNECT | PM_CALL_SENDTO | PM_CALL_BIND | PM_CALL_LISTEN, -1, -1},
+    {SYS_bind, OP_BIND, PM_CALL_BIND, -1, -1},
+    {SYS_listen, OP_LISTEN, PM_CALL_LISTEN, -1, -1},
+    {SYS_accept, OP_ACCEPT, PM_CALL_LISTEN, -1, -1},
+    {SYS_accept4, OP_ACCEPT4, PM_CALL_LISTEN, -1, -1},
     {SYS_sendto, OP_SENDTO, PM_CALL_SENDTO, -1, -1},
     {SYS_recvfrom, OP_RECVFROM, PM_CALL_SENDTO, -1, -1},
     {SYS_sendmsg, OP_SENDMSG, PM_CALL_SENDTO, -1, -1},
@@ -100,11 +104,19 @@ static void load_argument(struct program *program, int number)
     load(program, offsetof(struct seccomp_data, args) + 8u * (unsigned)number); /* little endian */
 }
 
-/* Without an address there is nothing to decide, and none to tell: send, recv, and TCP. */
-static void catch_with_address(struct program *program, int nr)
+/* Which argument may be an address that is wanted or given, -1: that is not looked at. */
+static int address_of(enum op op)
+{
+    if (op == OP_SENDTO || op == OP_RECVFROM)
+        return 4;
+    return op == OP_ACCEPT || op == OP_ACCEPT4 ? 1 : -1;
+}
+
+/* Without an address there is nothing to decide, and none to tell: send, recv, and TCP; accept in many runtimes. */
+static void catch_with_address(struct program *program, int nr, int argument)
 {
     const unsigned short equal = BPF_JMP | BPF_JEQ | BPF_K;
-    const size_t address = offsetof(struct seccomp_data, args) + 8u * 4;
+    const size_t address = offsetof(struct seccomp_data, args) + 8u * (unsigned)argument;
 
     add(program, equal, 0, 6, (uint32_t)nr);
     load(program, address);
@@ -119,8 +131,8 @@ static void catch_one(struct program *program, const struct caught *caught)
 {
     const unsigned short equal = BPF_JMP | BPF_JEQ | BPF_K, any = BPF_JMP | BPF_JSET | BPF_K;
 
-    if (caught->op == OP_SENDTO || caught->op == OP_RECVFROM) {
-        catch_with_address(program, caught->nr);
+    if (address_of(caught->op) >= 0) {
+        catch_with_address(program, caught->nr, address_of(caught->op));
         return;
     }
     if (caught->flags < 0) {

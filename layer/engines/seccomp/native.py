@@ -15,7 +15,18 @@ from typing import Any
 
 from attrs import frozen
 
-from pymirror.core.call import Call, Errno, OtherAddress, OtherPath, Text, Untouched, Verdict
+from pymirror.core.call import (
+    MOST_TRIES,
+    Address,
+    Bind,
+    Call,
+    Errno,
+    OtherAddress,
+    OtherPath,
+    Text,
+    Untouched,
+    Verdict,
+)
 from pymirror.layer.engines.seccomp import addresses
 from pymirror.layer.engines.seccomp._pump import ffi, lib
 
@@ -28,6 +39,8 @@ CALL_BITS: dict[str, int] = {
     "hostname": lib.PM_CALL_HOSTNAME,
     "connect": lib.PM_CALL_CONNECT,
     "sendto": lib.PM_CALL_SENDTO,
+    "bind": lib.PM_CALL_BIND,
+    "listen": lib.PM_CALL_LISTEN,
 }
 _KINDS: dict[tuple[str, bool], int] = {
     ("open", False): lib.PM_OPEN_READ,
@@ -40,7 +53,12 @@ _KINDS: dict[tuple[str, bool], int] = {
     ("hostname", False): lib.PM_HOSTNAME,
 }
 _NAMES = {kind: call for call, kind in _KINDS.items()}
-_SOCKET_NAMES: dict[int, str] = {lib.PM_CONNECT: "connect", lib.PM_SENDTO: "sendto"}
+_SOCKET_NAMES: dict[int, str] = {
+    lib.PM_CONNECT: "connect",
+    lib.PM_SENDTO: "sendto",
+    lib.PM_BIND: "bind",
+    lib.PM_LISTEN: "listen",
+}
 _TRANSPORTS: dict[int, str] = {
     lib.PM_TCP: "tcp",
     lib.PM_UDP: "udp",
@@ -84,9 +102,16 @@ def answer_of(verdict: Verdict | None, domain: int = 0) -> Answer:
         return Answer(lib.PM_TEXT, value=verdict.value)
     if isinstance(verdict, OtherAddress):
         name = addresses.write(verdict.name, domain) if verdict.name is not None else b""
-        parts = (addresses.write(verdict.relay, domain), verdict.introduction, name)
-        return Answer(lib.PM_ADDRESS, value=b"".join(bytes([len(part)]) + part for part in parts))
+        return _parts(lib.PM_ADDRESS, addresses.write(verdict.relay, domain), verdict.introduction, name)
+    if isinstance(verdict, Bind):
+        if not 0 < len(verdict.tries) <= MOST_TRIES:
+            raise ValueError(f"{len(verdict.tries)} addresses to try")
+        return _parts(lib.PM_TRIES, *(addresses.write(each, domain) for each in verdict.tries))
     raise TypeError(f"the seccomp engine cannot carry out {verdict!r}")
+
+
+def _parts(verdict: int, *parts: bytes) -> Answer:
+    return Answer(verdict, value=b"".join(bytes([len(part)]) + part for part in parts))
 
 
 def _device(number: int) -> str:
@@ -99,6 +124,7 @@ def _device(number: int) -> str:
 
 def _socket_call(question: Any, raw: bytes) -> Call:
     where = addresses.read(raw)
+    bound = addresses.read(ffi.buffer(question.bound)[: question.bound_size]) if question.bound_size else None
     return Call(
         _SOCKET_NAMES[question.kind],
         path=where if isinstance(where, bytes) else b"",
@@ -109,6 +135,8 @@ def _socket_call(question: Any, raw: bytes) -> Call:
         socket=question.socket,
         device=_device(question.device),
         again=bool(question.again),
+        bound=None if isinstance(bound, bytes) else bound,
+        shares_port=bool(question.shares_port),
     )
 
 
@@ -189,6 +217,20 @@ class Pump:
     def named(self, socket: int, put: bool = False) -> bool:
         """Is the name of that socket (its SO_COOKIE) kept? put: keep one from now on."""
         return bool(lib.pm_named(self._pump, socket, put))
+
+    def put_guest(self, door: Address, client: Address, address: Address) -> None:
+        """See core.feature.Guests."""
+        names = (addresses.write(each, socket.AF_INET6) for each in (door, client, address))
+        _check(lib.pm_guest_put(self._pump, *names), "a guest")
+
+    def drop_guest(self, door: Address) -> None:
+        lib.pm_guest_drop(self._pump, addresses.write(door, socket.AF_INET6))
+
+    def guest(self, peer: Address, domain: int, client: bool) -> Address | bytes | None:
+        """What a socket of `domain` is told of that peer: its client, or the address that it spoke to."""
+        raw, into = addresses.write(peer, domain), ffi.new("char[]", 28)
+        size = lib.pm_guest(self._pump, raw, len(raw), domain, client, into)
+        return addresses.read(ffi.buffer(into)[:size]) if size else None
 
     def counters(self) -> dict[str, int]:
         """received, local (left alone without Python), asked (of Python), carried (out by us)."""

@@ -37,7 +37,8 @@ void pm_parked_end(struct parked *call)
 {
     if (call->thread >= 0)
         close(call->thread);
-    close(call->taken.fd);
+    if (call->taken.fd >= 0)
+        close(call->taken.fd);
     free(call);
 }
 
@@ -123,12 +124,32 @@ static int is_left(const struct pm_pump *pump, const struct parked *call)
     return ioctl(pump->listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &call->request.id) == 0;
 }
 
+/* Who has just died in a call that waits here has still got the socket by us, and so its address: until the watcher
+   comes by, which may be too late for who takes its place. Ending the call is left to the watcher. */
+void pm_parked_shed(struct pm_pump *pump)
+{
+    struct parked *call;
+
+    pthread_mutex_lock(&pump->lock);
+    TAILQ_FOREACH(call, &pump->waits, entry) {
+        if (!call->receives || call->taken.fd < 0 || is_left(pump, call))
+            continue;
+        epoll_ctl(pump->epoll, EPOLL_CTL_DEL, call->taken.fd, NULL);
+        close(call->taken.fd);
+        call->taken.fd = -1;
+    }
+    pthread_mutex_unlock(&pump->lock);
+}
+
 /* The errno that its thread's state ends the wait with; 0: it goes on. */
 static int look(const struct pm_pump *pump, const struct parked *call)
 {
+    int code;
+
     if (!is_left(pump, call))
         return ESRCH;
-    return call->interruptible ? -pm_interrupted((pid_t)call->request.pid, call->until != 0) : 0;
+    code = call->interruptible ? -pm_interrupted((pid_t)call->request.pid, call->until != 0) : 0;
+    return call->restarts && code == EINTR ? 0 : code;
 }
 
 /* At the first in the list, which is the last afterwards. Is it over? Under lock, but not while it looks. */

@@ -15,6 +15,7 @@ struct parked {
     int receives;          /* it waits for something to receive, not for an answer */
     int thread;            /* a pidfd of who waits so, -1: none */
     int interruptible;     /* a signal for the thread ends the wait */
+    int restarts;          /* then the call is made again, so only one that is surely the thread's own may end it */
     long long until;       /* ms of the monotonic clock, 0: no limit */
     int late;              /* the errno it ends with then */
     int code;              /* how it ended: 0, what it waited for is there; else an errno */
@@ -30,5 +31,6 @@ struct parked *pm_parked_new(const struct worker *worker, const struct taken *ta
 void pm_parked_end(struct parked *call); /* with its descriptor */
 void pm_park_asking(struct pm_pump *pump, struct parked *call, const pm_question *question);
 int pm_park_receiving(struct pm_pump *pump, struct parked *call); /* 0: there are as many as may be */
+void pm_parked_shed(struct pm_pump *pump); /* the sockets on which nobody waits any more */
 
 #endif

@@ -33,7 +33,8 @@ _Static_assert(PM_PATH == PATH_MAX + 2, "cffi reads api.h without the system's h
 enum op { OP_NONE, OP_OPEN, OP_CREAT, OP_OPENAT, OP_OPENAT2, OP_STAT, OP_LSTAT, OP_FSTATAT, OP_STATX,
           OP_ACCESS, OP_FACCESSAT, OP_FACCESSAT2, OP_READLINK, OP_READLINKAT, OP_STATFS, OP_GETXATTR,
           OP_LGETXATTR, OP_LISTXATTR, OP_LLISTXATTR, OP_GETCWD, OP_UNAME, OP_CONNECT, OP_GETPEERNAME,
-          OP_GETSOCKNAME, OP_SENDTO, OP_SENDMSG, OP_SENDMMSG, OP_RECVFROM, OP_RECVMSG, OP_RECVMMSG };
+          OP_GETSOCKNAME, OP_SENDTO, OP_SENDMSG, OP_SENDMMSG, OP_RECVFROM, OP_RECVMSG, OP_RECVMMSG,
+          OP_BIND, OP_LISTEN, OP_ACCEPT, OP_ACCEPT4 };
 struct caught {
     int nr;
     enum op op;
@@ -93,6 +94,7 @@ struct pm_rights {
     struct pm_place root, users; /* users: the user namespace */
 };
 int pm_rights_read(const char *process, struct pm_rights *rights);
+int pm_rights_include(const struct pm_rights *own, const struct pm_rights *rights, int capability);
 
 /* carry.c: one notification, from its arguments to its answer */
 struct pm_job {
@@ -120,6 +122,7 @@ int pm_job_read_open(struct pm_job *job);
 void pm_job_classify(struct pm_job *job);
 void pm_job_carry_out(struct pm_job *job);
 void pm_job_text(struct pm_job *job, const char *text, int size);
+void pm_job_hand_over(const struct pm_job *job, int fd, int close_on_exec);
 
 /* rights.c: the caller's rights around a system call of ours, where job.here */
 int pm_job_borrow(struct pm_job *job);
@@ -152,6 +155,14 @@ int pm_names_find(struct pm_names *names, uint64_t socket, struct pm_name *found
 int pm_names_flow(struct pm_names *names, uint64_t socket, const struct pm_address *peer, struct pm_name *found);
 int pm_names_source(struct pm_names *names, uint64_t socket, const struct pm_address *relay, struct pm_name *found);
 int pm_names_talks(struct pm_names *names, uint64_t socket);
+
+/* guests.c: for whom the connections are that are made to the program's listeners on this machine */
+struct pm_guests;
+struct pm_guests *pm_guests_new(void);
+void pm_guests_free(struct pm_guests *guests);
+int pm_guests_any(struct pm_guests *guests);
+int pm_guests_find(struct pm_guests *guests, const struct pm_address *peer, int domain, int client,
+                   struct pm_address *found);
 
 uint64_t pm_network(void); /* sockets.c: the cookie of this process's network namespace */
 

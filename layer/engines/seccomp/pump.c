@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -17,7 +16,6 @@
 
 #define FIRST_WORKERS 2
 #define STACK (256u * 1024)
-#define WAKE (SIGRTMAX - 1) /* gets a worker out of its ioctl; nobody else's */
 
 static int grow(struct pm_pump *pump);
 
@@ -154,7 +152,7 @@ static int grow(struct pm_pump *pump)
 static int complete(const struct pm_pump *pump)
 {
     return pump->event >= 0 && pump->bell >= 0 && pump->epoll >= 0 && pump->root >= 0 && pump->table && pump->trees &&
-           pump->names && pump->skip;
+           pump->names && pump->bound && pump->guests && pump->skip;
 }
 
 static void equip(struct pm_pump *pump, int skips)
@@ -169,11 +167,14 @@ static void equip(struct pm_pump *pump, int skips)
     pump->table = pm_table_new();
     pump->trees = pm_trees_new(pump->root);
     pump->names = pm_names_new();
+    pump->bound = pm_names_new();
+    pump->guests = pm_guests_new();
     pump->network = pm_network();
     pm_rights_read("/proc/thread-self", &pump->own); /* not readable: like nobody's, so all are elsewhere */
     pump->skip = calloc((size_t)skips + 1, sizeof *pump->skip);
     pthread_mutex_init(&pump->lock, NULL);
     pthread_mutex_init(&pump->settling, NULL);
+    pthread_mutex_init(&pump->accepts, NULL);
     sem_init(&pump->door, 0, 1);
 }
 
@@ -242,9 +243,12 @@ void pm_pump_free(pm_pump *pump)
     pm_table_free(pump->table);
     pm_trees_free(pump->trees);
     pm_names_free(pump->names);
+    pm_names_free(pump->bound);
+    pm_guests_free(pump->guests);
     sem_destroy(&pump->door);
     pthread_mutex_destroy(&pump->settling);
     pthread_mutex_destroy(&pump->lock);
+    pthread_mutex_destroy(&pump->accepts);
     if (pump->event >= 0)
         close(pump->event);
     if (pump->root >= 0)

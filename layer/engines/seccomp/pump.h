@@ -5,12 +5,14 @@
 
 #include <pthread.h>
 #include <semaphore.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <sys/queue.h>
 
 #include "parts.h"
 
 #define MOST_WORKERS 256
+#define WAKE (SIGRTMAX - 1) /* gets a thread of ours out of its system call; nobody else's */
 
 struct parked;
 struct worker;
@@ -50,6 +52,9 @@ struct pm_pump {
     struct pm_table *table;
     struct pm_trees *trees;
     struct pm_names *names;
+    struct pm_names *bound; /* of sockets that are bound elsewhere than they show: these must not make room for others */
+    struct pm_guests *guests;
+    pthread_mutex_t accepts; /* one thread at a time accepts from a listener that might make it wait */
     pthread_mutex_t lock; /* workers, questions, calls that wait */
     pthread_mutex_t settling; /* whose new flow it is */
     struct worker *workers[MOST_WORKERS];

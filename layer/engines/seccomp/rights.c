@@ -99,6 +99,12 @@ static int same_place(const struct pm_place *one, const struct pm_place *other)
     return one->device == other->device && one->inode == other->inode && one->mount == other->mount;
 }
 
+/* Is it one of the effective capabilities of rights, where it counts: in our own user namespace? */
+int pm_rights_include(const struct pm_rights *own, const struct pm_rights *rights, int capability)
+{
+    return same_place(&own->users, &rights->users) && rights->effective >> capability & 1;
+}
+
 static int same_groups(const struct pm_rights *one, const struct pm_rights *other)
 {
     return one->count == other->count &&

@@ -115,10 +115,10 @@ uint64_t pm_network(void)
     return cookie;
 }
 
-/* The program's socket. 0: it is none of ours to look at, or nobody waits any more. One of a network namespace
-   that the program has made for itself reaches no relay of ours. What could not be looked at for want of a
-   descriptor fails: it may be the target's, and must not leave from this machine. */
-int pm_take(struct worker *worker, struct taken *taken)
+/* The program's socket, as far as its name goes. 0: it is none of ours to look at, or nobody waits any more. One of a
+   network namespace that the program has made for itself reaches no relay of ours. What could not be looked at for
+   want of a descriptor fails: it may be the target's, and must not leave from this machine. */
+int pm_take_named(struct worker *worker, struct taken *taken)
 {
     socklen_t size = sizeof taken->socket;
 
@@ -129,14 +129,29 @@ int pm_take(struct worker *worker, struct taken *taken)
         return 0;
     }
     taken->domain = option(taken->fd, SO_DOMAIN);
+    if (network_of(taken->fd) == worker->pump->network && pm_job_valid(&worker->job) &&
+        getsockopt(taken->fd, SOL_SOCKET, SO_COOKIE, &taken->socket, &size) == 0)
+        return 1;
+    close(taken->fd);
+    return 0;
+}
+
+int pm_waits(int fd)
+{
+    return !(fcntl(fd, F_GETFL) & O_NONBLOCK);
+}
+
+/* With all that counts where it is to go. 0: also for one of another transport. */
+int pm_take(struct worker *worker, struct taken *taken)
+{
+    if (!pm_take_named(worker, taken))
+        return 0;
     taken->transport = transport_of(taken->domain, option(taken->fd, SO_TYPE), option(taken->fd, SO_PROTOCOL));
-    taken->blocking = !(fcntl(taken->fd, F_GETFL) & O_NONBLOCK);
+    taken->blocking = pm_waits(taken->fd);
     taken->device = option(taken->fd, SO_BINDTOIFINDEX);
     if (taken->device <= LOOPBACK) /* our relays are there */
         taken->device = 0;
-    if (taken->transport != PM_NO_TRANSPORT && network_of(taken->fd) == worker->pump->network &&
-        pm_job_valid(&worker->job) &&
-        getsockopt(taken->fd, SOL_SOCKET, SO_COOKIE, &taken->socket, &size) == 0)
+    if (taken->transport != PM_NO_TRANSPORT)
         return 1;
     close(taken->fd);
     return 0;
@@ -170,8 +185,9 @@ static void mean_loopback(struct in6_addr *six)
     }
 }
 
-/* What the kernel does not look at, or takes for the same, must not make two addresses of one. */
-static void tidy(struct pm_address *address)
+/* What the kernel does not look at, or takes for the same, must not make two addresses of one. peer: it is one to
+   connect or send to. */
+static void tidy(struct pm_address *address, int peer)
 {
     struct sockaddr_in *four = (void *)address->bytes;
     struct sockaddr_in6 *six = (void *)address->bytes;
@@ -179,14 +195,15 @@ static void tidy(struct pm_address *address)
     if (four->sin_family == AF_INET && address->size >= sizeof *four) {
         address->size = sizeof *four;
         memset(four->sin_zero, 0, sizeof four->sin_zero);
-        if (four->sin_addr.s_addr == htonl(INADDR_ANY))
+        if (peer && four->sin_addr.s_addr == htonl(INADDR_ANY))
             four->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     } else if (six->sin6_family == AF_INET6 && address->size >= RFC2133) {
         if (address->size < sizeof *six)
             six->sin6_scope_id = 0;
         address->size = sizeof *six;
         six->sin6_flowinfo = 0;
-        mean_loopback(&six->sin6_addr);
+        if (peer)
+            mean_loopback(&six->sin6_addr);
     }
 }
 
@@ -205,15 +222,26 @@ void pm_fit(struct pm_address *address, const struct taken *taken)
     address->size = sizeof *six;
 }
 
-int pm_read_address(const struct worker *worker, uint64_t place, uint64_t size, struct pm_address *address)
+static int read_address(const struct worker *worker, uint64_t place, uint64_t size, struct pm_address *address, int peer)
 {
     if (size < sizeof(sa_family_t) || size > sizeof(struct sockaddr_storage))
         return 0;
     address->size = (unsigned char)(size > PM_ADDRESS_SIZE ? PM_ADDRESS_SIZE : size);
     if (pm_read((pid_t)worker->request.pid, place, address->bytes, address->size))
         return 0;
-    tidy(address);
+    tidy(address, peer);
     return 1;
+}
+
+int pm_read_address(const struct worker *worker, uint64_t place, uint64_t size, struct pm_address *address)
+{
+    return read_address(worker, place, size, address, 1);
+}
+
+/* Of the socket itself. */
+int pm_read_own(const struct worker *worker, uint64_t place, uint64_t size, struct pm_address *address)
+{
+    return read_address(worker, place, size, address, 0);
 }
 
 /* The next part of a PM_ADDRESS answer, each with its length before it. 0: there is none. */
@@ -275,37 +303,64 @@ long long pm_give_address(const struct worker *worker, uint64_t place, uint64_t 
                           const struct pm_address *address)
 {
     pid_t pid = (pid_t)worker->request.pid;
-    int room, size = address->size;
+    int room, size = address->size, memory;
+    long long failed = -EFAULT;
 
     if (pm_read(pid, size_place, &room, sizeof room))
         return -EFAULT;
     if (room < 0)
         return -EINVAL;
-    if (pm_give(worker, place, address->bytes, (size_t)(room < size ? room : size)))
+    memory = pm_memory_open(pid);
+    if (memory < 0)
         return -EFAULT;
-    return pm_give(worker, size_place, &size, sizeof size) ? -EFAULT : 0;
+    if (pm_job_valid(&worker->job) &&
+        pm_memory_write(memory, place, address->bytes, (size_t)(room < size ? room : size)) == 0)
+        failed = pm_memory_write(memory, size_place, &size, sizeof size);
+    close(memory);
+    return failed;
 }
 
-static void serve_name(struct worker *worker)
+/* What is shown in place of the kernel's name. 0: nothing. */
+static int find_name(const struct pm_pump *pump, const struct taken *taken, int of_peer, struct pm_address *shown)
 {
-    int of_peer = worker->job.caught->op == OP_GETPEERNAME;
-    struct pm_address *shown;
-    struct taken taken;
+    socklen_t size = sizeof shown->bytes;
+    struct pm_address peer;
     struct pm_name name;
 
-    if (!pm_names_any(worker->pump->names) || !pm_take(worker, &taken)) {
+    if (getpeername(taken->fd, (void *)peer.bytes, &size) < 0) {
+        if (of_peer || !pm_names_find(pump->bound, taken->socket, &name))
+            return 0;
+        *shown = name.name;
+        return 1;
+    }
+    peer.size = (unsigned char)size;
+    if (!pm_names_find(pump->names, taken->socket, &name))
+        return pm_guests_find(pump->guests, &peer, taken->domain, of_peer, shown);
+    *shown = of_peer ? name.peer : name.name;
+    if (shown->size && !of_peer)
+        fill_port(taken->fd, shown);
+    return shown->size > 0;
+}
+
+/* The socket is let go of first: who closes it next and binds another to its address must find that free. */
+static void serve_name(struct worker *worker)
+{
+    struct pm_pump *pump = worker->pump;
+    struct pm_address shown;
+    struct taken taken;
+    int found;
+
+    if ((!pm_names_any(pump->names) && !pm_names_any(pump->bound) && !pm_guests_any(pump->guests)) ||
+        !pm_take_named(worker, &taken)) {
         pm_leave_alone(worker);
         return;
     }
-    shown = of_peer ? &name.peer : &name.name;
-    if (pm_names_find(worker->pump->names, taken.socket, &name) && shown->size && pm_connected(taken.fd)) {
-        if (!of_peer)
-            fill_port(taken.fd, shown);
-        pm_job_return(&worker->job, pm_give_address(worker, arg(worker, 1), arg(worker, 2), shown));
-    } else {
-        pm_leave_alone(worker);
-    }
+    found = find_name(pump, &taken, worker->job.caught->op == OP_GETPEERNAME, &shown);
     close(taken.fd);
+    if (found)
+        pm_job_return(&worker->job, pm_give_address(worker, arg(worker, 1), arg(worker, 2), &shown));
+    else
+        pm_leave_alone(worker);
 }
 
 void pm_serve_socket(struct worker *worker)
@@ -316,6 +371,15 @@ void pm_serve_socket(struct worker *worker)
         break;
     case OP_GETPEERNAME: case OP_GETSOCKNAME:
         serve_name(worker);
+        break;
+    case OP_BIND:
+        pm_serve_bind(worker);
+        break;
+    case OP_LISTEN:
+        pm_serve_listen(worker);
+        break;
+    case OP_ACCEPT: case OP_ACCEPT4:
+        pm_serve_accept(worker);
         break;
     case OP_SENDTO: case OP_SENDMSG: case OP_SENDMMSG:
         pm_serve_send(worker);

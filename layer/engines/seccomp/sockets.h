@@ -1,4 +1,5 @@
-/* What the files about sockets share: sockets.c (the program's sockets and their names), connect.c, send.c and receive.c (datagrams). */
+/* What the files about sockets share: sockets.c (the program's sockets and their names), connect.c, listen.c, accept.c,
+   send.c and receive.c (datagrams). */
 #ifndef PYMIRROR_SOCKETS_H
 #define PYMIRROR_SOCKETS_H
 
@@ -11,6 +12,8 @@
 #define PM_IOV 1024 /* the kernel's UIO_MAXIOV */
 
 #define RESTART 512 /* ERESTARTSYS: the kernel runs the handler and makes the call again if it may */
+#define RESTART_ALWAYS 513 /* ERESTARTNOINTR: and always does, as in a call that no signal ends */
+#define UNTOUCHED 1 /* no result of a call */
 
 /* The program's socket, by a descriptor of ours. */
 struct taken {
@@ -37,10 +40,13 @@ static inline uint64_t arg(const struct worker *worker, int index)
 
 int pm_pidfd(pid_t thread);
 int pm_take(struct worker *worker, struct taken *taken);
+int pm_take_named(struct worker *worker, struct taken *taken); /* fd, domain and socket alone */
+int pm_waits(int fd);
 int pm_connect(struct worker *worker, const struct taken *taken, const struct pm_address *peer);
 int pm_well_formed(const struct pm_address *address, int domain);
 void pm_fit(struct pm_address *address, const struct taken *taken);
 int pm_read_address(const struct worker *worker, uint64_t place, uint64_t size, struct pm_address *address);
+int pm_read_own(const struct worker *worker, uint64_t place, uint64_t size, struct pm_address *address);
 long long pm_give_address(const struct worker *worker, uint64_t place, uint64_t size_place,
                           const struct pm_address *address);
 int pm_give(const struct worker *worker, uint64_t place, const void *bytes, size_t size);
@@ -49,6 +55,9 @@ pm_question pm_question_of(const struct worker *worker, const struct taken *take
                            const struct pm_address *peer);
 int pm_connected(int fd);
 void pm_serve_connect(struct worker *worker);
+void pm_serve_bind(struct worker *worker);
+void pm_serve_listen(struct worker *worker);
+void pm_serve_accept(struct worker *worker);
 void pm_serve_send(struct worker *worker);
 void pm_serve_receive(struct worker *worker);
 
