@@ -104,6 +104,18 @@ async def test_threads_that_accept_get_one_each(desk: Desk, port: int, tmp_path:
     assert Counter(words.split()[3] for words in said) == {str(number): 4 for number in range(4)}
 
 
+async def test_a_connection_wakes_one_of_many(desk: Desk, port: int, tmp_path: Path) -> None:
+    """Of two hundred that wait for one, without a thread: that each gets one takes few threads of ours."""
+    async with under(desk, tmp_path, *LISTENER, "many", port) as running:
+        where = await desk.listener()
+        await until(lambda: all(call_of(thread) == "accept4" for thread in threads_of(running.pid, 201)))
+        said = [await desk.knock(where) for _ in range(10)]
+        ours = len(os.listdir("/proc/self/task"))
+        said += await asyncio.gather(*(desk.knock(where) for _ in range(190)))
+        assert said == [SEEN] * 200 and await running.said() == ("", 0)
+    assert ours < 50
+
+
 async def test_processes_that_accept_from_one_listener(desk: Desk, port: int, tmp_path: Path) -> None:
     async with under(desk, tmp_path, *LISTENER, "prefork", port) as running:
         where = await desk.listener()
@@ -227,7 +239,10 @@ async def test_a_server_that_dies_in_accept_leaves_its_port_to_the_next(
     desk: Desk, port: int, tmp_path: Path
 ) -> None:
     """Although pymirror still waits for it: until it looks at who is gone."""
-    script = f'for i in 1 2 3 4 5 6; do "$0" "$@" & read -r _ < "{tmp_path}/go"; kill -9 $!; wait $!; done'
+    script = (
+        f'exec 3<> "{tmp_path}/go"; for i in 1 2 3 4 5 6; do'
+        ' "$0" "$@" & read -r _ <&3; kill -9 $!; wait $!; done'
+    )
     os.mkfifo(tmp_path / "go")
     async with under(desk, tmp_path, "bash", "-c", script, *LISTENER, "one", port) as running:
         for _ in range(6):
@@ -251,16 +266,26 @@ async def test_a_low_port_is_for_who_may_have_it(desk: Desk, tmp_path: Path, roo
         assert (await running.said())[0] == "861\n"
 
 
-def stat(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/syscall").read_text().split()
+NUMBERS = {
+    "x86_64": {"288": "accept4", "50": "listen"},
+    "aarch64": {"242": "accept4", "201": "listen"},
+}
 
 
-NUMBERS = {"accept4": {"x86_64": "288", "aarch64": "242"}, "listen": {"x86_64": "50", "aarch64": "201"}}
+def call_of(pid: int) -> str:
+    """The call that a thread is in."""
+    return NUMBERS[os.uname().machine].get(Path(f"/proc/{pid}/syscall").read_text().split()[0], "")
+
+
+def threads_of(pid: int, count: int) -> list[int]:
+    """But its first; this process, which is in no such call, until there are so many."""
+    found = [int(name) for name in os.listdir(f"/proc/{pid}/task")]
+    return [each for each in found if each != pid] if len(found) == count else [os.getpid()]
 
 
 async def waits(pid: int, call: str) -> None:
     """Until the process is in that call."""
-    await until(lambda: stat(pid)[0] == NUMBERS[call][os.uname().machine])
+    await until(lambda: call_of(pid) == call)
 
 
 async def until(true: Callable[[], object]) -> None:

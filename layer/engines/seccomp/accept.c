@@ -117,15 +117,21 @@ static void answer(struct worker *worker, const struct taken *taken, long long a
 static void arrived(struct worker *worker, struct parked *call)
 {
     struct taken taken = call->taken;
-    struct pm_address peer;
     long long accepted = -call->code;
+    struct pm_address peer;
+    int waits;
 
     if (!call->code)
         accepted = accept_now(worker, &taken, &peer);
-    if (!call->code && accepted == -EAGAIN && pm_park_receiving(worker->pump, call))
-        return; /* another took it */
+    waits = !call->code && accepted == -EAGAIN; /* another took it */
+    if (waits && pm_park_receiving(worker->pump, call))
+        return;
     pm_parked_end(call);
-    answer(worker, &taken, accepted, &peer);
+    pm_park_next(worker->pump, taken.socket);
+    if (waits)
+        pm_leave_alone(worker);
+    else
+        answer(worker, &taken, accepted, &peer);
 }
 
 /* 0: there are as many as may be. */
@@ -138,7 +144,7 @@ static int park(struct worker *worker, const struct taken *taken)
         return 0;
     call->until = limit ? pm_now() + limit : 0;
     call->late = EAGAIN;
-    call->interruptible = 1;
+    call->interruptible = call->accepts = 1;
     call->go_on = arrived;
     if (pm_park_receiving(worker->pump, call))
         return 1;

@@ -76,19 +76,51 @@ static int most_receiving(void)
     return limit.rlim_cur / PART > INT_MAX ? INT_MAX : (int)(limit.rlim_cur / PART);
 }
 
-/* The program's socket is to be gone with its last process, and not a turn later: so the end of who waits is watched. */
-int pm_park_receiving(struct pm_pump *pump, struct parked *call)
+static int watch(struct pm_pump *pump, struct parked *call, int fd)
 {
     struct epoll_event event = {.events = EPOLLIN | EPOLLONESHOT, .data = {.ptr = call}};
-    int most = most_receiving(), parked;
+
+    return epoll_ctl(pump->epoll, EPOLL_CTL_ADD, fd, &event) == 0;
+}
+
+/* Of those that accept from a listener, the one that an arrival wakes, or the first of the others. Under lock. */
+static struct parked *find_accepting(struct pm_pump *pump, uint64_t socket, int watched)
+{
+    struct parked *call;
+
+    TAILQ_FOREACH(call, &pump->waits, entry)
+        if (call->accepts && call->watched == watched && call->taken.socket == socket && call->taken.fd >= 0)
+            return call;
+    return NULL;
+}
+
+void pm_park_next(struct pm_pump *pump, uint64_t socket)
+{
+    struct parked *call;
+
+    pthread_mutex_lock(&pump->lock);
+    call = find_accepting(pump, socket, 1) ? NULL : find_accepting(pump, socket, 0);
+    if (call)
+        call->watched = watch(pump, call, call->taken.fd);
+    pthread_mutex_unlock(&pump->lock);
+}
+
+/* All that accept from one listener would wake for each connection, but for one in vain. The program's socket is to be
+   gone with its last process, and not a turn later: so the end of who waits is watched, too. */
+int pm_park_receiving(struct pm_pump *pump, struct parked *call)
+{
+    int most = most_receiving(), parked, waits;
 
     if (call->thread < 0)
         call->thread = pm_pidfd((pid_t)call->request.pid);
     pthread_mutex_lock(&pump->lock);
-    parked = pump->receiving < most && epoll_ctl(pump->epoll, EPOLL_CTL_ADD, call->taken.fd, &event) == 0;
+    parked = pump->receiving < most;
+    waits = parked && call->accepts && find_accepting(pump, call->taken.socket, 1);
+    call->watched = parked && !waits && watch(pump, call, call->taken.fd);
+    parked = waits || call->watched;
     if (parked) {
         if (call->thread >= 0)
-            epoll_ctl(pump->epoll, EPOLL_CTL_ADD, call->thread, &event);
+            watch(pump, call, call->thread);
         call->receives = 1;
         pump->receiving++;
         wait_from_now(pump, call);

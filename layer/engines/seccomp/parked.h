@@ -13,6 +13,8 @@ struct parked {
     struct asked asked;
     struct pm_found found; /* the answer */
     int receives;          /* it waits for something to receive, not for an answer */
+    int accepts;           /* for a connection, which is one call's: */
+    int watched;           /* and it is the one of its listener that an arrival wakes */
     int thread;            /* a pidfd of who waits so, -1: none */
     int interruptible;     /* a signal for the thread ends the wait */
     int restarts;          /* then the call is made again, so only one that is surely the thread's own may end it */
@@ -31,6 +33,7 @@ struct parked *pm_parked_new(const struct worker *worker, const struct taken *ta
 void pm_parked_end(struct parked *call); /* with its descriptor */
 void pm_park_asking(struct pm_pump *pump, struct parked *call, const pm_question *question);
 int pm_park_receiving(struct pm_pump *pump, struct parked *call); /* 0: there are as many as may be */
+void pm_park_next(struct pm_pump *pump, uint64_t socket); /* the watcher is to tell another that accepts from it */
 void pm_parked_shed(struct pm_pump *pump); /* the sockets on which nobody waits any more */
 
 #endif

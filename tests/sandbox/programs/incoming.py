@@ -62,13 +62,13 @@ def epoll():
     poll = select.epoll()
     poll.register(server, select.EPOLLIN)
     for _ in range(3):
-        try:
-            server.accept()
-        except BlockingIOError:
-            none += 1
         poll.poll()
         connection, accepted = server.accept()
         assert os.get_blocking(connection.fileno()), "a listener's mode is its own"
+        try:
+            server.accept()  # the next client comes when this one has been answered
+        except BlockingIOError:
+            none += 1
         greet(connection, accepted, f" {none}")
 
 
@@ -81,6 +81,16 @@ def threads():
             greet(*server.accept(), f" {number}")
 
     all_of_them = [threading.Thread(target=serve, args=(number,)) for number in range(4)]
+    for each in all_of_them:
+        each.start()
+    for each in all_of_them:
+        each.join()
+
+
+def many():
+    """Two hundred wait in accept; one client each."""
+    server = listening()
+    all_of_them = [threading.Thread(target=lambda: greet(*server.accept())) for _ in range(200)]
     for each in all_of_them:
         each.start()
     for each in all_of_them:
