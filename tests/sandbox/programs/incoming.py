@@ -196,6 +196,26 @@ def refused():
             print(errno.errorcode[error.errno])
 
 
+def dies():
+    """One after the other is killed while it waits in accept; each has the port of the one before."""
+
+    def state(pid):
+        with open(f"/proc/{pid}/syscall") as file:
+            return file.read().split()[0]
+
+    for _ in range(10):
+        server = listening()
+        child = os.fork()
+        if child == 0:
+            server.accept()
+        server.close()
+        while state(child) != sys.argv[3]:
+            pass
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    print("all")
+
+
 def untouched():
     """What is nobody's to decide; and what the kernel refuses by itself."""
     for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
