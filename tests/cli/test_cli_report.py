@@ -7,7 +7,7 @@ import json
 import pytest
 
 from pymirror.cli.report import Json, Plain, Silent, Spinner, kind_of, make_report, words
-from pymirror.core.call import Call, Errno, OtherPath, Text, Untouched, Verdict
+from pymirror.core.call import Address, Bind, Call, Errno, OtherPath, Text, Untouched, Verdict
 from pymirror.core.errors import UserError
 
 
@@ -91,6 +91,7 @@ def test_an_unknown_mode_is_refused() -> None:
     ("verdict", "kind"),
     [
         (OtherPath("r", root=3, path=b"x"), "target"),
+        (Bind("r", tries=(Address("127.0.0.1", 1),)), "target"),
         (Errno("r", code=errno.ENOENT), "ENOENT"),
         (Errno("r", code=9999), "9999"),
         (Text("r", value=b"x"), "answered"),
