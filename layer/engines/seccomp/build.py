@@ -10,8 +10,8 @@ from cffi import FFI  # type: ignore[import-untyped]  # it ships no types
 HERE = "layer/engines/seccomp"
 PARTS = (
     *("accept", "carry", "connect", "decide", "filter", "guests", "listen", "memory", "message", "names"),
-    *("parked", "path", "pump", "questions", "receive", "rights", "send", "signals", "skip", "sockets"),
-    *("spawn", "table", "trees"),
+    *("parked", "path", "pump", "questions", "receive", "rights", "send", "shown", "signals", "skip"),
+    *("sockets", "spawn", "table", "trees"),
 )
 
 ffibuilder = FFI()

@@ -76,7 +76,7 @@ static int most_receiving(void)
     return limit.rlim_cur / PART > INT_MAX ? INT_MAX : (int)(limit.rlim_cur / PART);
 }
 
-static int watch(struct pm_pump *pump, struct parked *call, int fd)
+static int attend(struct pm_pump *pump, struct parked *call, int fd)
 {
     struct epoll_event event = {.events = EPOLLIN | EPOLLONESHOT, .data = {.ptr = call}};
 
@@ -101,7 +101,7 @@ void pm_park_next(struct pm_pump *pump, uint64_t socket)
     pthread_mutex_lock(&pump->lock);
     call = find_accepting(pump, socket, 1) ? NULL : find_accepting(pump, socket, 0);
     if (call)
-        call->watched = watch(pump, call, call->taken.fd);
+        call->watched = attend(pump, call, call->taken.fd);
     pthread_mutex_unlock(&pump->lock);
 }
 
@@ -116,11 +116,11 @@ int pm_park_receiving(struct pm_pump *pump, struct parked *call)
     pthread_mutex_lock(&pump->lock);
     parked = pump->receiving < most;
     waits = parked && call->accepts && find_accepting(pump, call->taken.socket, 1);
-    call->watched = parked && !waits && watch(pump, call, call->taken.fd);
+    call->watched = parked && !waits && attend(pump, call, call->taken.fd);
     parked = waits || call->watched;
     if (parked) {
         if (call->thread >= 0)
-            watch(pump, call, call->thread);
+            attend(pump, call, call->thread);
         call->receives = 1;
         pump->receiving++;
         wait_from_now(pump, call);
@@ -157,7 +157,7 @@ static int is_left(const struct pm_pump *pump, const struct parked *call)
 }
 
 /* Who has just died in a call that waits here has still got the socket by us, and so its address: until the watcher
-   comes by, which may be too late for who takes its place. Ending the call is left to the watcher. */
+   hears of it, which may be too late for who takes its place. Ending the call is left to the watcher. */
 void pm_parked_shed(struct pm_pump *pump)
 {
     struct parked *call;

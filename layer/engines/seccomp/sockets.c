@@ -1,4 +1,4 @@
-/* Calls on sockets, and their names. Rules: the program's own socket is used, through a descriptor taken from it for the
+/* Calls on sockets. Rules: the program's own socket is used, through a descriptor taken from it for the
    time of the call; its address is read once; what the kernel refuses (a bad address, a socket that is
    connected already) goes on untouched, so that the errno is the kernel's. */
 #include <arpa/inet.h>
@@ -273,17 +273,6 @@ int pm_connected(int fd)
     return getpeername(fd, (void *)&peer, &size) == 0;
 }
 
-/* A port of 0 in the name shown stands for the socket's own. */
-static void fill_port(int fd, struct pm_address *shown)
-{
-    struct sockaddr_in6 own; /* the port is at the same place in both families */
-    socklen_t size = sizeof own;
-    struct sockaddr_in6 *name = (void *)shown->bytes;
-
-    if (name->sin6_family != AF_UNIX && name->sin6_port == 0 && getsockname(fd, (void *)&own, &size) == 0)
-        name->sin6_port = own.sin6_port;
-}
-
 /* Into the program's memory, if it is still the one that asked. 0 or -errno. */
 int pm_give(const struct worker *worker, uint64_t place, const void *bytes, size_t size)
 {
@@ -320,49 +309,6 @@ long long pm_give_address(const struct worker *worker, uint64_t place, uint64_t 
     return failed;
 }
 
-/* What is shown in place of the kernel's name. 0: nothing. */
-static int find_name(const struct pm_pump *pump, const struct taken *taken, int of_peer, struct pm_address *shown)
-{
-    socklen_t size = sizeof shown->bytes;
-    struct pm_address peer;
-    struct pm_name name;
-
-    if (getpeername(taken->fd, (void *)peer.bytes, &size) < 0) {
-        if (of_peer || !pm_names_find(pump->bound, taken->socket, &name))
-            return 0;
-        *shown = name.name;
-        return 1;
-    }
-    peer.size = (unsigned char)size;
-    if (!pm_names_find(pump->names, taken->socket, &name))
-        return pm_guests_find(pump->guests, &peer, taken->domain, of_peer, shown);
-    *shown = of_peer ? name.peer : name.name;
-    if (shown->size && !of_peer)
-        fill_port(taken->fd, shown);
-    return shown->size > 0;
-}
-
-/* The socket is let go of first: who closes it next and binds another to its address must find that free. */
-static void serve_name(struct worker *worker)
-{
-    struct pm_pump *pump = worker->pump;
-    struct pm_address shown;
-    struct taken taken;
-    int found;
-
-    if ((!pm_names_any(pump->names) && !pm_names_any(pump->bound) && !pm_guests_any(pump->guests)) ||
-        !pm_take_named(worker, &taken)) {
-        pm_leave_alone(worker);
-        return;
-    }
-    found = find_name(pump, &taken, worker->job.caught->op == OP_GETPEERNAME, &shown);
-    close(taken.fd);
-    if (found)
-        pm_job_return(&worker->job, pm_give_address(worker, arg(worker, 1), arg(worker, 2), &shown));
-    else
-        pm_leave_alone(worker);
-}
-
 void pm_serve_socket(struct worker *worker)
 {
     switch (worker->job.caught->op) {
@@ -370,7 +316,7 @@ void pm_serve_socket(struct worker *worker)
         pm_serve_connect(worker);
         break;
     case OP_GETPEERNAME: case OP_GETSOCKNAME:
-        serve_name(worker);
+        pm_serve_name(worker);
         break;
     case OP_BIND:
         pm_serve_bind(worker);

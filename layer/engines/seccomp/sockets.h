@@ -1,5 +1,5 @@
-/* What the files about sockets share: sockets.c (the program's sockets and their names), connect.c, listen.c, accept.c,
-   send.c and receive.c (datagrams). */
+/* What the files about sockets share: sockets.c (the program's sockets), shown.c (their names), connect.c,
+   listen.c, accept.c, send.c and receive.c (datagrams). */
 #ifndef PYMIRROR_SOCKETS_H
 #define PYMIRROR_SOCKETS_H
 
@@ -55,6 +55,7 @@ pm_question pm_question_of(const struct worker *worker, const struct taken *take
                            const struct pm_address *peer);
 int pm_connected(int fd);
 void pm_serve_connect(struct worker *worker);
+void pm_serve_name(struct worker *worker);
 void pm_serve_bind(struct worker *worker);
 void pm_serve_listen(struct worker *worker);
 void pm_serve_accept(struct worker *worker);
