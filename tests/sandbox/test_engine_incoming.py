@@ -116,6 +116,15 @@ async def test_a_connection_wakes_one_of_many(desk: Desk, port: int, tmp_path: P
     assert ours < 50
 
 
+async def test_who_waits_in_the_kernel_and_who_does_not_share_a_listener(
+    desk: Desk, port: int, tmp_path: Path
+) -> None:
+    async with under(desk, tmp_path, *LISTENER, "mixed", port) as running:
+        where = await desk.listener()
+        said = await asyncio.gather(*(desk.knock(where) for _ in range(200)))
+        assert said == [SEEN] * 200 and await running.said() == ("None True\n", 0)
+
+
 async def test_processes_that_accept_from_one_listener(desk: Desk, port: int, tmp_path: Path) -> None:
     async with under(desk, tmp_path, *LISTENER, "prefork", port) as running:
         where = await desk.listener()

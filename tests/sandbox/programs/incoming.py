@@ -97,6 +97,27 @@ def many():
         each.join()
 
 
+def mixed():
+    """Half of those that accept do so without an address, which the kernel alone does."""
+    server, libc = listening(), ctypes.CDLL(None, use_errno=True)
+
+    def bare():
+        for _ in range(25):
+            connection = socket.socket(fileno=libc.accept(server.fileno(), None, None))
+            greet(connection, connection.getpeername())
+
+    def named():
+        for _ in range(25):
+            greet(*server.accept())
+
+    all_of_them = [threading.Thread(target=work) for work in (bare, named) * 4]
+    for each in all_of_them:
+        each.start()
+    for each in all_of_them:
+        each.join()
+    print(server.gettimeout(), os.get_blocking(server.fileno()))
+
+
 def prefork():
     """One listener, three processes in accept, each with one client."""
     server = listening()
