@@ -87,7 +87,7 @@ def test_waits_are_limited_by_what_keeps_cancellations(path: Path) -> None:
 
 PURE = [
     *(f"features/network/outgoing/{name}.py" for name in ("rules", "forms", "messages")),
-    "features/network/incoming/messages.py",
+    *(f"features/network/incoming/{name}.py" for name in ("messages", "segments", "ordering", "reassembly")),
     "features/network/debuggers.py",
     *(
         f"features/network/dns/{name}.py"
