@@ -52,8 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     configure(level_of(order.log_level), as_json=order.json_log)
     try:
         keep = rights.numbers(names_in(order.rights))
-        target = find_target(order)
-        rights.confine(keep - network.ONCE)
+        target = find_target(order, keep & network.THERE)
+        rights.confine(keep - network.ONCE - network.THERE)
         if order.parent is not None:
             rights.end_with(order.parent)
         return asyncio.run(serve(order, target))
@@ -93,8 +93,8 @@ def names_in(words: str) -> list[str]:
     return [name for name in words.split(",") if name]
 
 
-def find_target(order: argparse.Namespace) -> ProcessTarget | OwnTarget:
-    """The target the command line names. UserError, SupportError."""
+def find_target(order: argparse.Namespace, keep: frozenset[int] = frozenset()) -> ProcessTarget | OwnTarget:
+    """The target the command line names; keep: capabilities for its network. UserError, SupportError."""
     if order.none:
         return OwnTarget()
     pid = order.pid
@@ -104,7 +104,7 @@ def find_target(order: argparse.Namespace) -> ProcessTarget | OwnTarget:
         pid = choice.pid
     if os.geteuid() != 0:  # root has its rights where it is, and what it names as owner is meant there
         namespaces.join_user(pid)
-    return ProcessTarget(pid)
+    return ProcessTarget(pid, keep)
 
 
 async def serve(order: argparse.Namespace, target: ProcessTarget | OwnTarget) -> int:

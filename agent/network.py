@@ -1,8 +1,8 @@
 """Threads in the target's network namespace: what they make (sockets) belongs to it, whoever uses it.
 
-The first thread enters before the agent gives its rights up, and keeps none afterwards; the others
-are started by it, so they are where it is. The agent's own threads stay where they are: its
-listener is reached in the agent's namespace.
+The first thread enters before the agent gives its rights up, and keeps only those that count in there; the
+others are started by it, so they are where it is and may what it may. The agent's own threads stay where
+they are: its listener is reached in the agent's namespace.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ T = TypeVar("T")
 CLONE_NEWNET = 0x40000000
 ONCE = frozenset({CAPABILITIES.index("SYS_ADMIN")})
 """Needed to enter and not afterwards: nobody keeps it."""
+THERE = frozenset({CAPABILITIES.index("NET_RAW"), CAPABILITIES.index("NET_ADMIN")})
+"""Of use in the target's network: those threads keep them, and no other."""
 MOST_THREADS = 16
 """So many slow names delay nobody; a thread that waits costs some 100 KiB."""
 
@@ -33,16 +35,16 @@ _Job = tuple[Callable[[], Any], asyncio.Future[Any]]
 
 
 class Network:
-    """Make it before `rights.confine`. pid 0: the agent's own namespace."""
+    """Make it before `rights.confine`. pid 0: the agent's own namespace. keep: capabilities, of `THERE`."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, keep: frozenset[int] = frozenset()) -> None:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._threads = self._idle = 0
         self._refusal: OSError | None = None
         self._entered = threading.Event()
-        if pid and not shared(pid):
-            self._spawn(lambda: self._enter(pid))
+        if pid and (keep or not shared(pid)):
+            self._spawn(lambda: self._enter(pid, keep))
             self._entered.wait()
 
     async def run(self, work: Callable[[], T]) -> T:
@@ -76,13 +78,14 @@ class Network:
             self._idle -= 1
             raise OSError(errno.EAGAIN, f"a thread for the target's network: {error}") from error
 
-    def _enter(self, pid: int) -> None:
+    def _enter(self, pid: int, keep: frozenset[int]) -> None:
         try:
-            enter(pid)
+            if not shared(pid):
+                enter(pid)
         except OSError as error:
             self._refusal = error
         finally:
-            rights.give_up(frozenset())
+            rights.give_up(keep)
             self._entered.set()
 
     def _work(self, first: Callable[[], None]) -> None:

@@ -28,10 +28,11 @@ class ProcessTarget:
     """A target given by its first process. Implements `core.feature.Target`.
 
     Make it before threads exist and before rights are given up (namespaces.py). UserError when
-    there is no such process, SupportError naming the missing right when its root is closed.
+    there is no such process, SupportError naming the missing right when its root is closed. keep:
+    capabilities for its network (network.py).
     """
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, keep: frozenset[int] = frozenset()) -> None:
         self.pid = pid
         try:
             self.pidfd = os.pidfd_open(pid)
@@ -49,7 +50,7 @@ class ProcessTarget:
         # it keeps opens it now and reads it when it is asked for.
         self._environ = self._open_environ()
         self._hostname = self._find_hostname()
-        self._network = Network(pid)  # last: it has a thread, and what is above forks
+        self._network = Network(pid, keep)  # last: it has a thread, and what is above forks
 
     def environ(self) -> dict[bytes, bytes]:
         """The environment as the target was started. PermissionError names the missing right."""

@@ -16,11 +16,13 @@ import pytest
 from pymirror.agent.main import find_target, parse
 from pymirror.agent.namespaces import CLONE_NEWUSER
 from pymirror.agent.network import CLONE_NEWNET, Network, shared
+from pymirror.core.capability import CAPABILITIES
 from pymirror.runtimes.process.sandbox import Sandbox
 from tests.sandbox.pod_network import run
 from tests.sandbox.test_agent_rights import USER, as_user
 
 pytestmark = pytest.mark.sandbox
+NET_RAW = frozenset({CAPABILITIES.index("NET_RAW")})
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +64,33 @@ async def test_the_threads_keep_no_right_and_the_process_stays_as_it_was() -> No
     async with Sandbox.start() as sandbox:
         before, network = rights_left(), Network(sandbox.pid)
         assert await network.run(rights_left) == ("0" * 16, before[1])
+        assert rights_left() == before
+        network.close()
+
+
+def may_copy_packets() -> bool:
+    try:
+        socket.socket(socket.AF_PACKET, socket.SOCK_RAW).close()
+    except PermissionError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("own", [False, True])
+async def test_what_counts_in_there_is_kept_by_these_threads_alone(own: bool) -> None:
+    """Also where the agent is in the target's network, as an ephemeral container is."""
+
+    async with Sandbox.start() as sandbox:
+        before, network = rights_left(), Network(os.getpid() if own else sandbox.pid, keep=NET_RAW)
+        barrier = threading.Barrier(3)
+
+        def work() -> str:
+            barrier.wait(20)
+            return rights_left()[0]
+
+        found = await asyncio.gather(*(network.run(work) for _ in range(3)))
+        assert [int(each, 16) for each in found] == [1 << min(NET_RAW)] * 3
+        assert await network.run(may_copy_packets)
         assert rights_left() == before
         network.close()
 
