@@ -87,7 +87,10 @@ def test_waits_are_limited_by_what_keeps_cancellations(path: Path) -> None:
 
 PURE = [
     *(f"features/network/outgoing/{name}.py" for name in ("rules", "forms", "messages")),
-    *(f"features/network/incoming/{name}.py" for name in ("messages", "segments", "ordering", "reassembly")),
+    *(
+        f"features/network/incoming/{name}.py"
+        for name in ("messages", "segments", "ordering", "reassembly", "bpf")
+    ),
     "features/network/debuggers.py",
     *(
         f"features/network/dns/{name}.py"

@@ -1,0 +1,207 @@
+"""The agent's half of mirrored ports: what clients send is copied and goes to the local program.
+
+Nothing of it is felt in the target. What the program does not take in time ends that copy and makes nobody
+wait; its answers are read and dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import logging
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from pymirror.core.errors import ChannelLost, PeerError
+from pymirror.core.feature import Peer, Stream, Target
+from pymirror.features.network.incoming import bpf
+from pymirror.features.network.incoming import messages as m
+from pymirror.features.network.incoming import reassembly as r
+from pymirror.features.network.incoming.capture import Capture
+from pymirror.features.network.incoming.copies import Copy, Filter, Waiting
+from pymirror.features.network.incoming.segments import Refused, parse
+
+UNSENT, ALL_UNSENT = 1 << 20, 16 << 20
+"""Bytes that wait for the program: of one copy, and of all."""
+EVERY = 1.0
+"""Seconds between two looks at what has gone silent and what was dropped, and words about what was missed."""
+BLOCKS_PER_TURN = 4
+"""Of the ring, before the loop's turn is somebody else's."""
+
+SLOW = "the program does not read as fast as its clients send"
+DROPPED = "segments did not come to the copy: the agent was too busy"
+
+
+class Mirror:
+    """The mirrored ports of a target. chosen(port): the filter of one more connection; None: all goes on."""
+
+    def __init__(
+        self,
+        peer: Peer,
+        target: Target,
+        log: logging.Logger,
+        chosen: Callable[[int], Filter | None] = lambda port: None,
+    ) -> None:
+        self._peer, self._target, self._log, self._chosen = peer, target, log, chosen
+        self._capture: Capture | None = None
+        self._copies: dict[r.Connection, Copy] = {}
+        self._leaving: set[Copy] = set()  # the client has ended, the program may still answer
+        self._waiting = Waiting()
+        self._passed: set[int] = set()
+        self._missed: Counter[tuple[int, str]] = Counter()
+        self._refused: Counter[Refused] = Counter()
+        self._does: dict[type, Callable[[Any], None]] = {
+            r.Began: self._began,
+            r.Bytes: self._bytes,
+            r.Ended: self._ended,
+            r.WasReset: self._was_reset,
+            r.Lost: self._lost,
+        }
+
+    async def start(self) -> None:
+        """PermissionError naming the missing right; OSError."""
+        self._loop = asyncio.get_running_loop()
+        self._capture = capture = await self._target.in_network(Capture)
+        self._table = r.Table(capture.addresses.here)
+        self._loop.add_reader(capture.fileno(), self._read)
+        self._ticking = self._loop.call_later(EVERY, self._tick)
+
+    def take(self, port: int) -> None:
+        """Copy it from now on. OSError: there are more ports than the kernel's filter holds."""
+        passed = self._passed | {port}
+        if len(passed) > bpf.MOST_PORTS:
+            raise OSError(errno.ENOSPC, f"more than {bpf.MOST_PORTS} ports cannot be mirrored at once")
+        self._pass(passed)
+        self._table.ports.add(port)
+
+    def release(self, port: int) -> None:
+        """No new connection of it. Those that are copied are copied to their end."""
+        self._table.ports.discard(port)
+        self._pass(self._table.ports | self._table.copied())
+
+    async def aclose(self) -> None:
+        """Also for one that has not started; a second call does nothing."""
+        capture, self._capture = self._capture, None
+        if capture is None:
+            return
+        self._loop.remove_reader(capture.fileno())
+        self._ticking.cancel()
+        for copy in [*self._copies.values(), *self._leaving]:
+            copy.reset()
+        self._copies.clear()
+        self._leaving.clear()
+        capture.close()
+
+    def _pass(self, ports: set[int]) -> None:
+        if ports != self._passed and self._capture is not None:
+            self._capture.only(ports)
+            self._passed = set(ports)
+
+    def _read(self) -> None:
+        capture, table, does = self._capture, self._table, self._does
+        table.now = self._loop.time()
+        for _ in range(BLOCKS_PER_TURN):
+            packets = None if capture is None else capture.block()
+            if packets is None:
+                return
+            for packet, length in packets:
+                segment = parse(packet, length)
+                if isinstance(segment, Refused):
+                    self._refused[segment] += 1
+                    continue
+                for event in table.segment(segment):
+                    does[type(event)](event)
+
+    # What a connection does -----------------------------------------------------------------
+
+    def _began(self, event: r.Began) -> None:
+        connection = event.connection
+        self._part(connection)
+        begin, chosen = partial(self._open, connection), self._chosen(connection.port)
+        over, answered = partial(self._over, connection), partial(self._answered, connection)
+        copy = self._copies[connection] = Copy(begin, chosen, self._waiting, over, answered)
+        copy.open()
+
+    def _bytes(self, event: r.Bytes) -> None:
+        copy = self._copies.get(event.connection)
+        if copy is None:
+            return
+        copy.take(event.data)
+        if copy.unsent > UNSENT or (copy.unsent and self._waiting.size > ALL_UNSENT):
+            self._table.forget(event.connection)
+            self._lost(r.Lost(event.connection, SLOW))
+
+    def _ended(self, event: r.Ended) -> None:
+        self._part(event.connection)
+
+    def _was_reset(self, event: r.WasReset) -> None:
+        copy = self._copies.pop(event.connection, None)
+        if copy is not None:
+            copy.reset()
+
+    def _lost(self, event: r.Lost) -> None:
+        self._missed[event.connection.port, event.reason] += 1
+        self._was_reset(r.WasReset(event.connection))
+
+    def _part(self, connection: r.Connection) -> None:
+        copy = self._copies.pop(connection, None)
+        if copy is not None:
+            self._leaving.add(copy)
+            copy.end()
+
+    # What the program does ------------------------------------------------------------------
+
+    def _open(self, connection: r.Connection) -> Stream | None:
+        client, client_port, address, port = connection.key
+        names = str(ipaddress.ip_address(client)), str(ipaddress.ip_address(address))
+        try:
+            return self._peer.stream_now(m.Arrived(port, names[0], client_port, names[1], port))
+        except ChannelLost:
+            return None
+        except PeerError:
+            self._missed[port, r.TOO_MANY] += 1
+            return None
+
+    def _over(self, connection: r.Connection, copy: Copy) -> None:
+        self._leaving.discard(copy)
+        if self._copies.get(connection) is copy:
+            del self._copies[connection]
+            self._table.forget(connection)
+
+    def _answered(self, connection: r.Connection, copy: Copy) -> None:
+        if self._copies.get(connection) is copy:
+            self._table.renew(connection)
+
+    # From time to time ----------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        capture = self._capture
+        if capture is None:
+            return
+        self._ticking = self._loop.call_later(EVERY, self._tick)
+        self._table.now = self._loop.time()
+        capture.addresses.look_again()
+        for event in self._table.expire():
+            self._does[type(event)](event)
+        self._pass(self._table.ports | self._table.copied())
+        for refused, count in self._refused.items():
+            self._log.warning("%d packets were not copied: %s", count, refused.value)
+        self._refused.clear()
+        self._tell(capture.dropped())
+
+    def _tell(self, dropped: int) -> None:
+        if dropped:
+            self._log.warning("%d packets were dropped before they were copied", dropped)
+        for (port, reason), count in list(self._missed.items()):
+            words = DROPPED if dropped and reason == r.GAP else reason
+            try:
+                self._peer.send(m.Missed(port, count, words))
+            except BlockingIOError:
+                return  # with the next
+            except ChannelLost:
+                self._missed.clear()
+                return
+            del self._missed[port, reason]
