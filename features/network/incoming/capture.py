@@ -2,7 +2,7 @@
 
 The filter is in place before the socket is bound, so no packet is seen that is not of a subscribed port; it
 is replaced in one step when they change. NET_RAW is needed where the socket is made, and nowhere else. The
-ring hands over blocks, when they are full or 10 ms old: the agent wakes up for many packets, not for each,
+ring hands over blocks, when they are full or 40 ms old: the agent wakes up for many packets, not for each,
 and what it does not fetch in time the kernel drops and counts. Nothing is changed in the target.
 """
 
@@ -18,9 +18,9 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from pymirror.features.network.incoming import bpf
 
-BLOCK, BLOCKS, RETIRE = 256 << 10, 32, 10
-"""Bytes, how many, ms. A packet must fit in a block (BIG TCP). At a low rate each block is 10 ms long: the
-agent may be away for 320 ms."""
+BLOCK, BLOCKS, RETIRE = 256 << 10, 32, 40
+"""Bytes, how many, ms. A packet must fit in a block (BIG TCP). As long as none is full each is 40 ms long, so
+the agent may be away for 1.3 s; nobody waits for a copy."""
 KEPT_ADDRESSES = 1024
 
 _SOL_PACKET, _RX_RING, _STATISTICS, _VERSION, _V3 = 263, 5, 6, 10, 2
@@ -71,12 +71,12 @@ class Capture:
         what = struct.pack("HL", len(program) // 8, ctypes.addressof(held))
         self._sock.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, what)
 
-    def block(self) -> list[tuple[bytes, int]] | None:
-        """The oldest packets: from the IP header on, with the length each had. None: there are none yet."""
+    def block(self) -> list[tuple[bytes, int]]:
+        """The oldest packets: from the IP header on, with the length each had."""
         start, ring = self._next * BLOCK, self._ring
         status, count, offset = _BLOCK.unpack_from(ring, start)
         if not status & _OURS:
-            return None
+            return []
         packets, at = [], start + offset
         for _ in range(count):
             following, kept, length, begin = _PACKET.unpack_from(ring, at)

@@ -45,7 +45,7 @@ class Arrived:
 
 @message(NAME)
 class Missed:
-    """Copies that ended before their connection did."""
+    """Copies that ended before their connection did. port 0: of whatever ports, nobody knows how many."""
 
     port: int
     connections: int

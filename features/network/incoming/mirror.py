@@ -28,11 +28,8 @@ UNSENT, ALL_UNSENT = 1 << 20, 16 << 20
 """Bytes that wait for the program: of one copy, and of all."""
 EVERY = 1.0
 """Seconds between two looks at what has gone silent and what was dropped, and words about what was missed."""
-BLOCKS_PER_TURN = 4
-"""Of the ring, before the loop's turn is somebody else's."""
-
 SLOW = "the program does not read as fast as its clients send"
-DROPPED = "segments did not come to the copy: the agent was too busy"
+DROPPED = "the agent was too busy: {} packets were dropped before they were copied"
 
 
 class Mirror:
@@ -53,6 +50,7 @@ class Mirror:
         self._passed: set[int] = set()
         self._missed: Counter[tuple[int, str]] = Counter()
         self._refused: Counter[Refused] = Counter()
+        self._dropped = 0
         self._does: dict[type, Callable[[Any], None]] = {
             r.Began: self._began,
             r.Bytes: self._bytes,
@@ -101,19 +99,18 @@ class Mirror:
             self._passed = set(ports)
 
     def _read(self) -> None:
+        """One block; then the loop's turn is somebody else's."""
         capture, table, does = self._capture, self._table, self._does
+        if capture is None:
+            return
         table.now = self._loop.time()
-        for _ in range(BLOCKS_PER_TURN):
-            packets = None if capture is None else capture.block()
-            if packets is None:
-                return
-            for packet, length in packets:
-                segment = parse(packet, length)
-                if isinstance(segment, Refused):
-                    self._refused[segment] += 1
-                    continue
-                for event in table.segment(segment):
-                    does[type(event)](event)
+        for packet, length in capture.block():
+            segment = parse(packet, length)
+            if isinstance(segment, Refused):
+                self._refused[segment] += 1
+                continue
+            for event in table.segment(segment):
+                does[type(event)](event)
 
     # What a connection does -----------------------------------------------------------------
 
@@ -190,18 +187,16 @@ class Mirror:
         for refused, count in self._refused.items():
             self._log.warning("%d packets were not copied: %s", count, refused.value)
         self._refused.clear()
-        self._tell(capture.dropped())
+        self._dropped += capture.dropped()
+        try:
+            self._tell()
+        except (BlockingIOError, ChannelLost):
+            return  # with the next
 
-    def _tell(self, dropped: int) -> None:
-        if dropped:
-            self._log.warning("%d packets were dropped before they were copied", dropped)
+    def _tell(self) -> None:
+        if self._dropped:
+            self._peer.send(m.Missed(0, 0, DROPPED.format(self._dropped)))
+            self._dropped = 0
         for (port, reason), count in list(self._missed.items()):
-            words = DROPPED if dropped and reason == r.GAP else reason
-            try:
-                self._peer.send(m.Missed(port, count, words))
-            except BlockingIOError:
-                return  # with the next
-            except ChannelLost:
-                self._missed.clear()
-                return
+            self._peer.send(m.Missed(port, count, reason))
             del self._missed[port, reason]
