@@ -32,6 +32,7 @@ GAP = "segments did not come to the copy"
 TOO_MUCH = "too much came out of order"
 TOO_MANY = "too many connections at once"
 SILENT = "nothing came for an hour"
+UNJOINED = "they are older than the session and no HTTP/1 request begins on them"
 
 _REQUEST = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32} [^\s]{1,65536} HTTP/1\.[01]\r?\n")
 
@@ -51,7 +52,8 @@ class Stage(enum.Enum):
 class Connection:
     """answer: the sequence number of what the application sends next, as far as it came; None: nothing came.
     answered: it spoke last. certain: we know where it stands; not so at an older connection's first segment.
-    end: position of the client's FIN; ended: all before it came. renew: see `Table.renew`."""
+    end: position of the client's FIN; ended: all before it came. renew: see `Table.renew`.
+    told: that it is not copied."""
 
     key: Key
     stage: Stage
@@ -64,6 +66,7 @@ class Connection:
     ended: bool = False
     answer_ended: bool = False
     renew: bool = False
+    told: bool = False
     rival: Connection | None = None
 
     @property
@@ -150,6 +153,7 @@ class Table:
         if known and connection.stage is Stage.COPIED and not connection.ended:
             self._restart(connection, connection.inflow.sequence)
             self._move(connection, Stage.OLDER)
+            connection.told = True
 
     def expire(self) -> list[Event]:
         """What has gone silent. Call it from time to time."""
@@ -233,11 +237,19 @@ class Table:
             self._move(connection, Stage.COPIED)
             connection.end = segment.size if segment.flags & FIN else None
             return [Began(connection), *self._arrived(connection, 0, segment.data)]
+        events = [Lost(connection, TOO_MANY)] if joins else _NOTHING
         if segment.flags & FIN:
             self._drop(connection)
         elif segment.data and distance >= 0:
+            if wanted and not distance and self._is_other(connection, segment):
+                connection.told, events = True, [Lost(connection, UNJOINED)]
             connection.answered, connection.certain = False, True
-        return [Lost(connection, TOO_MANY)] if joins else _NOTHING
+        return events
+
+    def _is_other(self, connection: Connection, segment: Segment) -> bool:
+        """Something begins here, after an answer, and it is no request of HTTP/1; nobody knows that yet."""
+        begins = connection.certain and connection.answered and not connection.told
+        return begins and _REQUEST.match(segment.data) is None
 
     def _may_join(self, connection: Connection, segment: Segment) -> bool:
         return (

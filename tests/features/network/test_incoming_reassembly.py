@@ -269,6 +269,24 @@ NEXT = TALK.client(17, GET, acked=100)
         ([BODY, ANSWER, BODY, NEXT], ["Began", GET]),
         ([BODY, ANSWER, TALK.fin(17, acked=100), NEXT], []),
         ([BODY, TALK.rst(17), NEXT], []),
+        ([BODY, ANSWER, TALK.client(17, b"more", acked=100), TALK.application(21, 100, 9)], [r.UNJOINED]),
+        (
+            [
+                *(BODY, ANSWER, TALK.client(17, b"m", acked=100)),
+                *(TALK.application(18, 100, 9), TALK.client(18, b"n", acked=109)),
+            ],
+            [r.UNJOINED],
+        ),
+        (
+            [
+                BODY,
+                ANSWER,
+                TALK.client(17, b"m", acked=100),
+                TALK.application(18, 100, 9),
+                TALK.client(18, GET, acked=109),
+            ],
+            [r.UNJOINED, "Began", GET],
+        ),
     ],
 )
 def test_an_older_connection_is_joined_at_a_request(segments: list[Segment], said: list[str | bytes]) -> None:
