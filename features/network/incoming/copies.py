@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pymirror.core.errors import PeerError
 from pymirror.core.feature import Stream
 
-LINGER = 1.0
-"""Seconds without a byte of the program's answer, once the client has ended (mirrord: 6.1)."""
+LINGER = 10.0
+"""Seconds without a byte of the program's answer, once the client has ended. mirrord's one second (6.1) takes
+the request itself from a program that is slow to read it: a reset throws away what waits there."""
 ANSWERS = 128 << 10
 
 Filter = Callable[[bytes], bytes]
