@@ -14,9 +14,9 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
 from pymirror.core.errors import PeerError
-from pymirror.core.feature import Stream
 from pymirror.features.network.stalled import stalled
 
 CHUNK = 128 << 10
@@ -30,13 +30,32 @@ SENDER = socket.CMSG_LEN(struct.calcsize("3i"))
 """Room for who sent a packet, and for no descriptors, which end here."""
 
 
+class Bytes(Protocol):
+    """The part of `core.feature.Stream` that never waits."""
+
+    @property
+    def broken(self) -> Exception | None: ...
+
+    def attach(self, came: Callable[[], object], room: Callable[[], object]) -> None: ...
+
+    def room(self) -> int: ...
+
+    def write_now(self, data: bytes | memoryview) -> int: ...
+
+    def read_now(self, size: int = ...) -> bytes: ...
+
+    def end(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class Join:
     """Begins when it is made; over() is called once, when both directions have ended or one was reset.
 
     taken: the socket's end was read and all before it written to the stream; given: the other way.
     """
 
-    def __init__(self, sock: socket.socket, stream: Stream, over: Callable[[], None]) -> None:
+    def __init__(self, sock: socket.socket, stream: Bytes, over: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._sock, self._stream, self._over = sock, stream, over
         self._number = sock.fileno()  # the loop's look-up by the socket itself makes its repr each time
@@ -183,7 +202,7 @@ class PacketJoin(Join):
 
     _held = b""
 
-    def __init__(self, sock: socket.socket, stream: Stream, over: Callable[[], None]) -> None:
+    def __init__(self, sock: socket.socket, stream: Bytes, over: Callable[[], None]) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         super().__init__(sock, stream, over)
 
@@ -204,7 +223,7 @@ class PacketJoin(Join):
         self._held = held[at:]
 
 
-def join(sock: socket.socket, stream: Stream, over: Callable[[], None]) -> Join:
+def join(sock: socket.socket, stream: Bytes, over: Callable[[], None]) -> Join:
     """The one that fits the socket."""
     return (PacketJoin if sock.type == socket.SOCK_SEQPACKET else Join)(sock, stream, over)
 

@@ -9,11 +9,11 @@ import struct
 
 from attrs import frozen
 
-SYN_SENT, LISTEN, ANY_STATE = 1 << 2, 1 << 10, 0xFFFFFFFF
+ESTABLISHED, SYN_SENT, LISTEN, ANY_STATE = 1 << 1, 1 << 2, 1 << 10, 0xFFFFFFFF
 TCP, UDP, MPTCP = socket.IPPROTO_TCP, socket.IPPROTO_UDP, 262
 MOST_AT_ONCE = 32 << 10
 """Bytes of one answer: the kernel's own bound. To make room for more costs more than the question."""
-_SOCK_DIAG, _BY_FAMILY = 4, 20
+_SOCK_DIAG, _BY_FAMILY, _DESTROY = 4, 20, 21
 _HEADER = struct.Struct("=IHHII")
 _REQUEST = struct.Struct("=BBBBI")
 _PORTS = struct.Struct("!HH")
@@ -25,12 +25,17 @@ _COOKIE, _INODE = 4 + _ID - 8, 4 + _ID + 16
 
 @frozen
 class Found:
-    """A socket: its own address, IPv4 where it speaks that on an IPv6 socket, its inode and its SO_COOKIE."""
+    """A socket: its own address, IPv4 where it speaks that on an IPv6 socket, its inode and its SO_COOKIE.
+
+    family, key: how the kernel's table knows it.
+    """
 
     host: ipaddress.IPv4Address | ipaddress.IPv6Address
     port: int
     inode: int
     cookie: int
+    family: int = 0
+    key: bytes = b""
 
 
 def sockets(protocol: int, states: int, port: int = 0, to: int = 0) -> list[Found]:
@@ -45,6 +50,17 @@ def sockets(protocol: int, states: int, port: int = 0, to: int = 0) -> list[Foun
             while not read(link.recv(MOST_AT_ONCE), found):
                 pass
     return found
+
+
+def destroy(protocol: int, doomed: Found) -> None:
+    """End that socket as by a reset from either side: SOCK_DESTROY.
+
+    FileNotFoundError: it has ended. PermissionError: NET_ADMIN lacks.
+    """
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _SOCK_DIAG) as link:
+        body = _REQUEST.pack(doomed.family, protocol, 0, 0, ANY_STATE) + doomed.key
+        link.send(_HEADER.pack(_HEADER.size + len(body), _DESTROY, 0x5, 0, 0) + body)  # with an answer
+        read(link.recv(MOST_AT_ONCE), [])
 
 
 def read(data: bytes, found: list[Found]) -> bool:
@@ -67,7 +83,8 @@ def read(data: bytes, found: list[Found]) -> bool:
 def _found(told: bytes) -> Found:
     port, _ = _PORTS.unpack_from(told, 4)
     (inode,), (cookie,) = struct.unpack_from("=I", told, _INODE), struct.unpack_from("=Q", told, _COOKIE)
+    key = told[0], told[4 : 4 + _ID]
     if told[0] == socket.AF_INET:
-        return Found(ipaddress.IPv4Address(told[8:12]), port, inode, cookie)
+        return Found(ipaddress.IPv4Address(told[8:12]), port, inode, cookie, *key)
     wide = ipaddress.IPv6Address(told[8:24])
-    return Found(wide.ipv4_mapped or wide, port, inode, cookie)
+    return Found(wide.ipv4_mapped or wide, port, inode, cookie, *key)

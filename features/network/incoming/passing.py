@@ -1,0 +1,205 @@
+"""Connections to the application, which sees the client's own address and port.
+
+A socket of the target's network with the session's mark, bound to loopback and connected to the address that
+the client spoke to: the packet leaves by `lo`, where the table gives it the client's address, looked up by
+its mark. What is wanted in one turn of the loop, or while a thread is at it, is made by one job of a thread
+and one transaction. The source is loopback because the kernel uses a port of that again 1 s after its
+connection has ended, and of another address 60 s after: there are 28,000.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+from collections.abc import Callable
+from functools import partial
+
+from pymirror.features.network.incoming.ruleset import AT_ONCE, Place, numbered
+from pymirror.features.network.incoming.table import InNetwork, Table
+
+AS_CLIENT = 0.3
+"""Seconds after which the same is tried from the agent's address. On `lo` an answer takes microseconds; but
+the kernel drops a packet whose name it has given to another connection that it still remembers."""
+WITHIN = 10.0
+"""Seconds a connection to the application may take in all."""
+LOOPBACK = {4: "127.0.0.1", 6: "::1"}
+Done = Callable[["socket.socket | None", int], None]
+_NO_PORT = 24
+"""IP_BIND_ADDRESS_NO_PORT: the connect chooses it, so that one serves for several destinations."""
+
+
+class Passage:
+    """One connection under way. done(sock, code) is called once: None and an errno, or connected, the
+    caller's from then on; unless it is cancelled."""
+
+    def __init__(self, passing: Passing, client: Place, address: Place, done: Done) -> None:
+        self._loop, self._passing, self._done = asyncio.get_running_loop(), passing, done
+        self.client, self.address = client, address
+        self.as_client = not (client.local_link or address.local_link)
+        self.over = False
+        self._sock: socket.socket | None = None
+        self._limits = [self._loop.call_later(WITHIN, self.fail, errno.ETIMEDOUT)]
+
+    def begin(self, sock: socket.socket) -> None:
+        """Connect that socket, which is this one's from here on."""
+        if self.over:
+            sock.close()
+            return
+        self._sock = sock
+        code = sock.connect_ex(self.address.address())
+        if code == errno.EINPROGRESS:  # says so too where it is over already
+            code = sock.connect_ex(self.address.address())
+        if code not in (errno.EINPROGRESS, errno.EALREADY):
+            self._ended(code)
+            return
+        self._loop.add_writer(sock.fileno(), self._writable)
+        if self.as_client:
+            self._limits.append(self._loop.call_later(AS_CLIENT, self._plainly))
+
+    def fail(self, code: int) -> None:
+        """It ends with that errno, if it has not ended yet."""
+        if not self.over:
+            self._ended(code)
+
+    def cancel(self) -> None:
+        self.over = True
+        for limit in self._limits:
+            limit.cancel()
+        sock = self._unwatched()
+        if sock is not None:
+            sock.close()
+
+    def _writable(self) -> None:
+        assert self._sock is not None
+        self._ended(self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+
+    def _plainly(self) -> None:
+        sock = self._unwatched()
+        if sock is not None:
+            sock.close()
+        self.as_client = False
+        self._passing.plainly("the client's address and port are still another connection's", self.client)
+        self._passing.want(self)
+
+    def _ended(self, code: int) -> None:
+        sock = self._unwatched()
+        self.cancel()
+        if code and sock is not None:
+            sock.close()
+        self._done(None if code else sock, code)
+
+    def _unwatched(self) -> socket.socket | None:
+        sock, self._sock = self._sock, None
+        if sock is not None:
+            self._loop.remove_writer(sock.fileno())
+        return sock
+
+
+class Batch(list["socket.socket | int"]):
+    """A socket, or an errno, for each that was wanted. refusal: why none of them looks like its client."""
+
+    refusal = ""
+
+    def close(self) -> None:
+        """What nobody takes: `Target.in_network` calls this for who was cancelled."""
+        for each in self:
+            if isinstance(each, socket.socket):
+                each.close()
+
+
+class Passing:
+    """in_network: the target's."""
+
+    def __init__(self, in_network: InNetwork, table: Table, log: logging.Logger) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._in_network, self._table, self._log = in_network, table, log
+        self._wanted: list[Passage] = []
+        self._making: asyncio.Task[None] | None = None
+        self._told = False
+
+    def connect(self, client: Place, address: Place, done: Done) -> Passage:
+        """To that address, as that client."""
+        passage = Passage(self, client, address, done)
+        self.want(passage)
+        return passage
+
+    def want(self, passage: Passage) -> None:
+        self._wanted.append(passage)
+        if self._making is None:
+            self._making = self._loop.create_task(self._make())
+
+    def plainly(self, why: str, client: Place) -> None:
+        """The application sees the agent's address, which is told once."""
+        if not self._told:
+            self._told = True
+            self._log.warning(
+                "a connection of %s reaches the application from loopback: %s", client.host, why
+            )
+
+    def close(self) -> None:
+        """Nothing more is connected."""
+        if self._making is not None:
+            self._making.cancel()
+        for passage in self._wanted:
+            passage.cancel()
+
+    async def _make(self) -> None:
+        """First packets leave before the next are made: the table then forgets them."""
+        try:
+            while self._wanted:
+                batch = self._wanted[:AT_ONCE]
+                del self._wanted[:AT_ONCE]
+                await self._begin([each for each in batch if not each.over])
+        finally:
+            self._making = None
+
+    async def _begin(self, batch: list[Passage]) -> None:
+        try:
+            made: Batch = await self._in_network(partial(self._sockets, batch))
+        except OSError as error:  # no thread for it
+            for passage in batch:
+                passage.fail(error.errno or errno.EIO)
+            return
+        if made.refusal:
+            self.plainly(made.refusal, batch[0].client)
+        for passage, sock in zip(batch, made, strict=True):
+            if isinstance(sock, int):
+                passage.fail(sock)
+            else:
+                passage.begin(sock)
+
+    def _sockets(self, batch: list[Passage]) -> Batch:
+        """In a thread in there."""
+        made = Batch()
+        seen: dict[int, list[tuple[int, Place]]] = {4: [], 6: []}
+        for number, passage in enumerate(batch):
+            mark = numbered(self._table.mark, number)
+            try:
+                made.append(_socket(passage.address, mark, passage.as_client))
+            except OSError as error:
+                made.append(error.errno or errno.EIO)
+                continue
+            if passage.as_client:
+                seen[passage.address.version].append((mark, passage.client))
+        try:
+            self._table.clients(seen)
+        except OSError as error:
+            made.refusal = error.strerror or str(error)
+        return made
+
+
+def _socket(address: Place, mark: int, bound: bool) -> socket.socket:
+    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if bound:
+            made.setsockopt(socket.IPPROTO_IP, _NO_PORT, 1)
+            made.bind((LOOPBACK[address.version], 0))
+        return made
+    except BaseException:
+        made.close()
+        raise

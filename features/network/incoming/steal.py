@@ -1,0 +1,181 @@
+"""Ports of the target that are taken: their new connections go to the program, or on to the application.
+
+What a port has with somebody who decides (`take`) goes to them; the others' bytes go to the program, as one
+stream each. What came before a port was released, or after the layer was gone, is the application's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Protocol
+
+from pymirror.core.errors import ChannelLost
+from pymirror.core.feature import Peer, Target
+from pymirror.features.network.carry import Bytes, Join, join
+from pymirror.features.network.incoming import messages as m
+from pymirror.features.network.incoming.catcher import Catcher, Listeners, listeners
+from pymirror.features.network.incoming.flush import flush
+from pymirror.features.network.incoming.passing import Passing
+from pymirror.features.network.incoming.pipe import Pipe
+from pymirror.features.network.incoming.ruleset import RENEW, Place
+from pymirror.features.network.incoming.table import Table
+
+SHARE = 8
+"""Connections at once: one for so many descriptors. Each may need two."""
+OnConnection = Callable[[socket.socket, Place, Place, int], None]
+
+
+class Ends(Protocol):
+    """What goes on: `cancel` ends it now."""
+
+    def cancel(self) -> None: ...
+
+
+class Steal:
+    """session: names the table; whose: words that others are refused with.
+
+    to_program, to_application: what goes on, by where it leads. Whoever carries a connection himself enters
+    it in one of them, and takes it out at its end: the first are ended with the layer, the second go on.
+    """
+
+    def __init__(self, target: Target, peer: Peer, session: str, whose: str, log: logging.Logger) -> None:
+        self._target, self._peer, self._session, self._whose, self._log = target, peer, session, whose, log
+        self._ports: dict[int, OnConnection] = {}
+        self.to_program: set[Ends] = set()
+        self.to_application: set[Ends] = set()
+        self._table: Table | None = None
+        self._catcher: Catcher | None = None
+        self._renewing: asyncio.Task[None] | None = None
+        self._idle = asyncio.Event()
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._most = max(1, descriptors // SHARE) if descriptors != resource.RLIM_INFINITY else 1 << 17
+
+    async def start(self) -> None:
+        """Nothing is caught yet. OSError naming what is missing."""
+        in_network = self._target.in_network
+        made: Listeners = await in_network(listeners)
+        try:
+            self._table = await Table.open(in_network, self._session, self._whose, made.ports())
+        except BaseException:
+            made.close()
+            raise
+        self.passing = Passing(in_network, self._table, self._log)
+        self._catcher = Catcher(made, self._caught, self._room)
+        self._renewing = asyncio.ensure_future(self._renew())
+
+    async def take(self, port: int, on_connection: OnConnection | None = None, flushed: bool = False) -> None:
+        """Take that port. on_connection(sock, client, address, port) decides about each, and owns the socket.
+
+        flushed: the application's connections of that port end now. OSError: EADDRINUSE, and who has it.
+        """
+        assert self._table is not None
+        self._ports[port] = on_connection or self.give
+        try:
+            await self._table.take(port)
+        except BaseException:
+            del self._ports[port]
+            raise
+        if flushed:
+            ended = await flush(self._target, port)
+            self._log.info("%d connections of port %d ended", ended, port)
+
+    async def release(self, port: int) -> None:
+        """No more of that port. What was begun goes on."""
+        if self._ports.pop(port, None) is not None and self._table is not None:
+            await self._table.release(port)
+
+    async def drain(self) -> None:
+        """The layer is gone: what the program has ends, and this returns when the application's has ended."""
+        for port in list(self._ports):
+            with suppress(OSError):  # then it goes by itself
+                await self.release(port)
+        for each in list(self.to_program):
+            each.cancel()
+        if self._catcher is not None:
+            self._catcher.accept()
+        while self.to_application:
+            self._idle.clear()
+            await self._idle.wait()
+
+    async def aclose(self) -> None:
+        """All is gone when this returns."""
+        if self._renewing is not None:
+            self._renewing.cancel()
+        if self._catcher is not None:
+            self._catcher.close()
+            self.passing.close()
+        for each in [*self.to_program, *self.to_application]:
+            each.cancel()
+        if self._table is not None:
+            await self._table.aclose()
+
+    def give(self, sock: socket.socket, client: Place, address: Place, port: int) -> None:
+        """All of that connection to the program."""
+        arrived = m.Arrived(port, client.host, client.port, address.host, address.port)
+        try:
+            stream = self._peer.stream_now(arrived)
+        except ChannelLost:
+            self.pass_on(sock, client, address)
+            return
+        self._join(self.to_program, sock, stream)
+
+    def pass_on(self, sock: socket.socket, client: Place, address: Place) -> None:
+        """All of that connection to the application."""
+        passage = self.passing.connect(client, address, lambda there, code: passed(there))
+        self.to_application.add(passage)
+
+        def passed(there: socket.socket | None) -> None:
+            self._over(self.to_application, passage)
+            if there is None:
+                sock.close()
+            else:
+                self._join(self.to_application, sock, Pipe(there))
+
+    def _caught(self, sock: socket.socket, client: Place, address: Place) -> None:
+        decide = self._ports.get(address.port)
+        if decide is None:  # released since it came
+            self.pass_on(sock, client, address)
+        else:
+            decide(sock, client, address, address.port)
+
+    def _room(self) -> bool:
+        return len(self.to_program) + len(self.to_application) < self._most
+
+    def _join(self, where: set[Ends], sock: socket.socket, stream: Bytes) -> None:
+        joined: Join | None = None
+
+        def over() -> None:
+            if joined is not None:
+                self._over(where, joined)
+
+        joined = join(sock, stream, over)
+        if not joined.closed:
+            where.add(joined)
+
+    def _over(self, where: set[Ends], each: Ends) -> None:
+        where.discard(each)
+        self._idle.set()
+
+    async def _renew(self) -> None:
+        assert self._table is not None
+        told = False
+        while True:
+            await asyncio.sleep(RENEW)
+            try:
+                lost = await self._table.renew()
+            except OSError as error:
+                if not told:
+                    self._log.warning(
+                        "ports that are taken may be the application's again: %s", error.strerror
+                    )
+                told = True
+                continue
+            told = False
+            for port, why in lost:
+                self._ports.pop(port, None)
+                self._log.warning("the agent was stopped for too long: %s", why)
