@@ -2,7 +2,8 @@
 
 It listens on loopback only, prints one ready line (JSON) on stdout, and logs on stderr.
 It ends at the layer's goodbye, after `--lease` seconds without a sign of life (also before
-the first one), with the target's first process, and on SIGTERM; nothing is left behind.
+the first one), with the target's first process, and on SIGTERM; nothing is left behind. Where the target
+lives on, what a feature has begun for others than the layer may go on for up to `--drain` seconds.
 Exit status: 0 ended as meant (goodbye, TERM, target gone), 1 lease over, 125 could not start.
 """
 
@@ -44,6 +45,7 @@ class Ended:
 
     reason: str
     exit_status: int = OK
+    drains: bool = True
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -78,6 +80,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     where.add_argument("--none", action="store_true", help="no target: the agent's own surroundings")
     parser.add_argument("--lease", type=float, default=30.0, help="seconds of silence it outlives")
+    parser.add_argument("--drain", type=float, default=30.0, help="seconds for what goes on without a layer")
     parser.add_argument("--features", default="", help="names of the features to serve, with commas")
     parser.add_argument("--rights", default="", help="capabilities to keep if it has them, with commas")
     parser.add_argument("--parent", type=int, help="end with this process, which started the agent")
@@ -118,12 +121,15 @@ async def serve(order: argparse.Namespace, target: ProcessTarget | OwnTarget) ->
         stack.push_async_callback(channel.aclose)
         load = loader(names_in(order.features))
         left = partial(end, Ended("the layer said goodbye"))
-        channel.serve(HANDSHAKE, Desk(channel, version("pymirror"), load, target, stack, left))
+        desk = Desk(channel, version("pymirror"), load, target, stack, left)
+        channel.serve(HANDSHAKE, desk)
         silence = asyncio.ensure_future(_silence(channel, end))
         stack.callback(silence.cancel)
         print(ready_line(keys.public, channel.port), flush=True)
         how = await ended
         log.info("ending: %s", how.reason)
+        if how.drains:
+            await desk.drain(order.drain)
         return how.exit_status
 
 
@@ -168,7 +174,7 @@ def _watch(target: ProcessTarget | OwnTarget, end: Callable[[Ended], None]) -> N
 
 def _target_gone(loop: asyncio.AbstractEventLoop, pidfd: int, end: Callable[[Ended], None]) -> None:
     loop.remove_reader(pidfd)
-    end(Ended("the target's first process has ended"))
+    end(Ended("the target's first process has ended", drains=False))
 
 
 async def _silence(channel: Channel, end: Callable[[Ended], None]) -> None:

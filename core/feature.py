@@ -2,7 +2,7 @@
 
 Core makes the instances, checks them at load (registry.py) and calls:
   layer   prepare(launch) → started(process) → aclose()
-  agent   start(target) → aclose()
+  agent   start(target) → drain() → aclose()
 `aclose()` runs exactly once, in reverse order of start, whatever happened.
 """
 
@@ -291,6 +291,12 @@ class AgentFeature(_Half):
 
     async def start(self, target: Target) -> None:
         """Before the first message. OSError names what is missing."""
+
+    async def drain(self) -> None:
+        """The layer is gone, the target is not: return when nothing is left that goes on without the layer.
+
+        Cancelled after the time that the agent has for it. Not called when the target has ended.
+        """
 
 
 def marked(half: type, mark: str) -> Iterable[tuple[str, Any]]:

@@ -7,6 +7,7 @@ travel here, inside the encrypted channel, so no secret is ever in a spec or an 
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ import msgspec
 from pymirror.core import memory
 from pymirror.core.errors import PeerError, PluginError
 from pymirror.core.feature import AgentFeature, LayerFeature, Peer, Target, handles
+from pymirror.core.limit import timeout
 from pymirror.core.message import message
 from pymirror.core.windows import TERMS, Terms
 
@@ -140,6 +142,7 @@ class Desk:
         self.channel, self.version, self.load, self.target = channel, version, load, target
         self.stack, self.left = stack, left
         self.greeted = False
+        self._halves: list[AgentFeature] = []
 
     @handles(Hello)
     async def hello(self, hello: Hello) -> Welcome:
@@ -178,7 +181,21 @@ class Desk:
         except OSError as error:
             words = error.strerror or str(error)
             raise OSError(error.errno or errno.EIO, f"feature {name}: {words}") from error
+        self._halves.append(made)
         self.channel.serve(name, made)
+
+    async def drain(self, within: float) -> None:
+        """No layer any more: let every half end what it began for others, for up to `within` seconds."""
+        draining = asyncio.gather(*(half.drain() for half in self._halves), return_exceptions=True)
+        try:
+            async with timeout(within):
+                results = await draining
+        except asyncio.TimeoutError:
+            log.info("what goes on without the layer is ended after %g s", within)
+            return
+        for error in results:
+            if error is not None:
+                log.error("what was to go on without the layer failed", exc_info=error)
 
     @handles(Goodbye)
     async def goodbye(self, _: Goodbye) -> None:

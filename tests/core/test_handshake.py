@@ -1,5 +1,6 @@
 """Versions are compared on both sides, halves are started once and closed in reverse."""
 
+import asyncio
 from contextlib import AsyncExitStack
 from typing import ClassVar
 
@@ -117,3 +118,44 @@ async def test_goodbye_is_passed_on():
     async with AsyncExitStack() as stack:
         await Desk(FakeChannel(), "1", dict, None, stack, lambda: left.append(1)).goodbye(Goodbye())
     assert left == [1]
+
+
+class Draining(Half):
+    drains: ClassVar[list] = []
+
+    async def drain(self):
+        await self.drains.pop()
+
+
+@pytest.fixture
+async def draining():
+    async with AsyncExitStack() as stack:
+        desk = Desk(FakeChannel(), "1", lambda names: {"half": Draining}, "target", stack, lambda: None)
+        await desk.hello(HELLO)
+        yield desk
+
+
+async def test_what_goes_on_without_the_layer_is_waited_for(draining):
+    event = asyncio.Event()
+    Draining.drains[:] = [event.wait()]
+    waiting = asyncio.ensure_future(draining.drain(60))
+    done, _ = await asyncio.wait([waiting], timeout=0.01)
+    assert not done
+    event.set()
+    await asyncio.wait([waiting], timeout=10)
+    assert waiting.done()
+
+
+async def test_it_is_cancelled_after_its_time(draining):
+    forever = asyncio.get_running_loop().create_future()
+    Draining.drains[:] = [forever]
+    await draining.drain(0.01)
+    assert forever.cancelled()
+
+
+async def test_a_half_that_fails_at_it_is_told_of(draining, caplog):
+    broken = asyncio.get_running_loop().create_future()
+    broken.set_exception(ValueError("of the half"))
+    Draining.drains[:] = [broken]
+    await draining.drain(60)
+    assert "ValueError: of the half" in caplog.text
