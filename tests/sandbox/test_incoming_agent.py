@@ -1,0 +1,204 @@
+"""An agent that has taken a port of its target: what the layer gets, and the ways the agent ends or stops."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from attrs import define
+
+from pymirror.core.channel import Channel, Keys
+from pymirror.core.feature import LayerFeature, NoConfig, Stream, handles
+from pymirror.core.handshake import NAME, Goodbye, greet
+from pymirror.features.network.incoming import messages as m
+from tests.sandbox.pod_network import PROGRAMS
+from tests.sandbox.steal_network import PORT, TARGET, WITHIN, Both, cabled
+
+pytestmark = pytest.mark.sandbox
+HOST = TARGET[4]
+PASSED = 8081
+"""Taken, and passed on to the application: programs/stealing_agent.py."""
+
+
+class Layer(LayerFeature):
+    """The program and its layer: says who came, and each piece again."""
+
+    name = m.NAME
+
+    @handles(m.Arrived)
+    async def arrived(self, arrived: m.Arrived, stream: Stream) -> None:
+        await stream.write(f"program {arrived.client} {arrived.client_port}\n".encode())
+        while data := await stream.read():
+            await stream.write(data)
+        await stream.close_write()
+
+
+@define
+class Session:
+    process: asyncio.subprocess.Process
+    channel: Channel
+
+    async def take(self, port: int = PORT) -> m.Subscribed:
+        answer: m.Subscribed = await self.channel.peer(m.NAME).request(m.Subscribe(port))
+        return answer
+
+    async def ended(self) -> int:
+        return await asyncio.wait_for(self.process.wait(), WITHIN)
+
+
+@asynccontextmanager
+async def session(both: Both, *options: str) -> AsyncIterator[Session]:
+    keys = Keys.generate()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, PROGRAMS / "stealing_agent.py", f"--pid={both.target.pid}"),
+        *(f"--layer-key={keys.public}", "--rights=SYS_PTRACE,SYS_ADMIN,NET_ADMIN", *options),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        ready = json.loads(await asyncio.wait_for(process.stdout.readline(), WITHIN))
+        channel = await Channel.connect(f"tcp://127.0.0.1:{ready['port']}", keys, ready["key"])
+        try:
+            parts: list[Any] = [(Layer, NoConfig())]
+            await greet(channel, ready["pymirror_agent"], parts)
+            channel.serve(m.NAME, Layer(NoConfig(), channel.peer(m.NAME)))
+            yield Session(process, channel)
+        finally:
+            await channel.aclose()
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+@pytest.fixture
+async def both() -> AsyncIterator[Both]:
+    async with cabled() as made:
+        yield made
+
+
+async def said(both: Both) -> str:
+    line = await both.client.connect(HOST)
+    try:
+        return (await line.says()).split()[0]
+    finally:
+        line.close()
+
+
+async def test_each_connection_is_a_stream_with_its_names(both: Both) -> None:
+    async with session(both) as one:
+        assert await one.take() == m.Subscribed()
+        lines = [await both.client.connect(host) for host in TARGET.values()]
+        for line in lines:
+            assert await line.says() == f"program {line.own}"
+        assert await lines[0].asks("x" * 60_000) == "x" * 60_000
+        lines[1].writer.write_eof()
+        assert await lines[1].says() == ""
+        one.channel.peer(m.NAME).send(m.Release(PORT))
+        await one.channel.peer(m.NAME).request(m.Subscribe(1))  # so that the release has been done
+        assert await said(both) == "app"
+        assert await lines[0].asks("still the program's") == "still the program's"
+        for line in lines:
+            line.close()
+
+
+async def test_a_port_that_another_session_has_is_refused_and_then_free(both: Both) -> None:
+    async with session(both) as one:
+        await one.take()
+        async with session(both) as two:
+            refused = await two.take()
+            assert refused.code == errno.EADDRINUSE
+            assert refused.reason.startswith(f"port {PORT} of the target is taken by another session")
+            assert await said(both) == "program"
+            one.process.kill()
+            await one.ended()
+            assert await said(both) == "app"
+            assert await two.take() == m.Subscribed()
+            assert await said(both) == "program"
+
+
+async def test_a_killed_agent_leaves_nothing(both: Both) -> None:
+    before = await both.target.rules()
+    async with session(both) as one:
+        await one.take()
+        assert await said(both) == "program"
+        one.process.kill()
+        await one.ended()
+        assert await said(both) == "app"
+        assert await both.target.rules() == before == ""
+    async with session(both) as again:
+        await again.take()
+        assert await said(both) == "program"
+
+
+async def test_a_stopped_agent_loses_the_port_and_takes_it_again(both: Both) -> None:
+    async with session(both) as one:
+        await one.take()
+        one.process.send_signal(signal.SIGSTOP)
+        while "timeout 8s" in await both.target.rules():
+            await asyncio.sleep(0.1)
+        assert await said(both) == "app"
+        one.process.send_signal(signal.SIGCONT)
+        while "timeout 8s" not in await both.target.rules():
+            await asyncio.sleep(0.1)
+        assert await said(both) == "program"
+
+
+async def test_a_port_taken_by_another_while_it_was_stopped_is_the_others(both: Both) -> None:
+    async with session(both) as one, session(both) as two:
+        await one.take()
+        one.process.send_signal(signal.SIGSTOP)
+        while (await two.take()).code:
+            await asyncio.sleep(0.2)
+        one.process.send_signal(signal.SIGCONT)
+        for _ in range(30):  # in which the first renews what it has
+            assert await said(both) == "program"
+            await asyncio.sleep(0.1)
+        assert (await both.target.rules()).count("timeout 8s") == 1
+        two.process.kill()
+        await two.ended()
+        assert await said(both) == "app"
+
+
+@pytest.mark.parametrize("how", ["goodbye", "lease", "TERM"])
+async def test_what_the_application_has_goes_on_and_what_the_program_has_ends(both: Both, how: str) -> None:
+    await both.serve("0.0.0.0", PASSED)
+    async with session(both, "--lease=1" if how == "lease" else "--lease=60") as one:
+        await one.take()
+        await one.take(PASSED)
+        programs, passed = await both.client.connect(HOST), await both.client.connect(HOST, PASSED)
+        assert await programs.says() == f"program {programs.own}"
+        assert await passed.says() == f"app {passed.own}"
+        if how == "goodbye":
+            one.channel.peer(NAME).send(Goodbye())
+        elif how == "lease":
+            await one.channel.aclose()
+        else:
+            one.process.terminate()
+        with pytest.raises(ConnectionResetError):
+            await programs.says()
+        assert await said(both) == "app"
+        assert await passed.asks("goes on") == "goes on"
+        assert one.process.returncode is None
+        passed.close()
+        assert await one.ended() == (how == "lease")
+    assert await both.target.rules() == ""
+
+
+async def test_draining_ends_after_its_time(both: Both) -> None:
+    await both.serve("0.0.0.0", PASSED)
+    async with session(both, "--drain=0.5") as one:
+        await one.take(PASSED)
+        passed = await both.client.connect(HOST, PASSED)
+        assert await passed.says() == f"app {passed.own}"
+        one.channel.peer(NAME).send(Goodbye())
+        with pytest.raises(ConnectionResetError):
+            await passed.says()
+        assert await one.ended() == 0
