@@ -18,6 +18,8 @@ from typing import Any
 
 LIBRARY = "libnftables.so.1"
 _JSON = 1 << 4
+_ONE = threading.Lock()
+"""The library bears two threads no better when each has a context of its own: it aborts the process."""
 _CODES = (errno.EPERM, errno.EOPNOTSUPP, errno.EEXIST, errno.ENOENT, errno.EBUSY)
 
 
@@ -26,12 +28,11 @@ class NftError(OSError):
 
 
 class Nft:
-    """One context. Its methods may be called from any thread in the namespace, one at a time."""
+    """One context. Its methods may be called from any thread in the namespace."""
 
     def __init__(self) -> None:
         """OSError: no such library, or no socket."""
         self._library = _library()
-        self._lock = threading.Lock()
         self._context = self._library.nft_ctx_new(0)
         if not self._context:
             raise OSError(errno.EIO, f"{LIBRARY} gives no context")
@@ -49,13 +50,13 @@ class Nft:
 
     def close(self) -> None:
         """What the context owns is gone when this returns."""
-        with self._lock:
+        with _ONE:
             context, self._context = self._context, None
             if context:
                 self._library.nft_ctx_free(context)
 
     def _run(self, commands: str, flags: int) -> str:
-        with self._lock:
+        with _ONE:
             context, library = self._context, self._library
             if not context:
                 raise NftError(errno.EBADF, "the context is closed")

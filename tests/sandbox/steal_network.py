@@ -1,4 +1,7 @@
-"""A target, a client beside it, each with a network of its own and a cable between them; an application."""
+"""A target, a client beside it, each with a network of its own and a cable between them; an application.
+
+The target's network looks at the source of each packet (rp_filter), as the strictest of nodes do.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +30,16 @@ class Side:
 
     pid: int
     network: Network
+    lines: list[Line] = field(factory=list)
 
     async def in_network(self, work: Callable[[], T]) -> T:
         return await self.network.run(work)
+
+    async def nft(self, *commands: str) -> None:
+        """Rules of somebody else's in its network."""
+        for command in commands:
+            done = await ran("nsenter", "-t", self.pid, "-n", "nft", command)
+            assert done.status == 0, done
 
     async def rules(self) -> str:
         return (await ran("nsenter", "-t", self.pid, "-n", "nft", "list", "ruleset")).out
@@ -37,7 +47,8 @@ class Side:
     async def connect(self, host: str, port: int = PORT, source: int = 0) -> Line:
         sock = await self.in_network(partial(_connected, host, port, source))
         sock.setblocking(False)
-        return Line(*await asyncio.open_connection(sock=sock))
+        self.lines.append(Line(*await asyncio.open_connection(sock=sock)))
+        return self.lines[-1]
 
     async def listen(self, host: str, port: int = PORT) -> socket.socket:
         return await self.in_network(partial(_listening, host, port))
@@ -129,7 +140,10 @@ async def _side() -> AsyncIterator[Side]:
     try:
         assert holder.stdout is not None and await holder.stdout.readline() == b"up\n"
         network = Network(holder.pid, THERE)
-        yield Side(holder.pid, network)
+        side = Side(holder.pid, network)
+        yield side
+        for line in side.lines:
+            line.close()
         network.close()
     finally:
         holder.kill()
@@ -175,6 +189,8 @@ async def _cable(target: int, client: int) -> None:
             [*inside, "address", "add", f"{addresses[6]}/64", "dev", "eth0", "nodad"],
             [*inside, "link", "set", "eth0", "up"],
         ]
+    strict = "for each in all default; do echo 1 > /proc/sys/net/ipv4/conf/$each/rp_filter; done"
+    made.append(["nsenter", "-t", target, "-n", "sh", "-c", strict])
     for command in made:
         done = await ran(*command)
         assert done.status == 0, done

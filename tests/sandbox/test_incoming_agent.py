@@ -17,6 +17,7 @@ from attrs import define
 from pymirror.core.channel import Channel, Keys
 from pymirror.core.feature import LayerFeature, NoConfig, Stream, handles
 from pymirror.core.handshake import NAME, Goodbye, greet
+from pymirror.core.limit import timeout
 from pymirror.features.network.incoming import messages as m
 from tests.sandbox.pod_network import PROGRAMS
 from tests.sandbox.steal_network import PORT, TARGET, WITHIN, Both, cabled
@@ -60,6 +61,7 @@ async def session(both: Both, *options: str) -> AsyncIterator[Session]:
         *(sys.executable, PROGRAMS / "stealing_agent.py", f"--pid={both.target.pid}"),
         *(f"--layer-key={keys.public}", "--rights=SYS_PTRACE,SYS_ADMIN,NET_ADMIN", *options),
         stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
     )
     try:
         assert process.stdout is not None
@@ -90,6 +92,14 @@ async def said(both: Both) -> str:
         return (await line.says()).split()[0]
     finally:
         line.close()
+
+
+async def held(both: Both, ports: int) -> None:
+    """Returns when so many are taken, by whomever."""
+    async with timeout(WITHIN):
+        found = -1
+        while found != ports:
+            found = (await both.target.rules()).count("timeout 8s")
 
 
 async def test_each_connection_is_a_stream_with_its_names(both: Both) -> None:
@@ -142,12 +152,10 @@ async def test_a_stopped_agent_loses_the_port_and_takes_it_again(both: Both) -> 
     async with session(both) as one:
         await one.take()
         one.process.send_signal(signal.SIGSTOP)
-        while "timeout 8s" in await both.target.rules():
-            await asyncio.sleep(0.1)
+        await held(both, 0)
         assert await said(both) == "app"
         one.process.send_signal(signal.SIGCONT)
-        while "timeout 8s" not in await both.target.rules():
-            await asyncio.sleep(0.1)
+        await held(both, 1)
         assert await said(both) == "program"
 
 
@@ -155,13 +163,14 @@ async def test_a_port_taken_by_another_while_it_was_stopped_is_the_others(both: 
     async with session(both) as one, session(both) as two:
         await one.take()
         one.process.send_signal(signal.SIGSTOP)
-        while (await two.take()).code:
-            await asyncio.sleep(0.2)
+        await held(both, 0)
+        assert await two.take() == m.Subscribed()
         one.process.send_signal(signal.SIGCONT)
-        for _ in range(30):  # in which the first renews what it has
-            assert await said(both) == "program"
-            await asyncio.sleep(0.1)
-        assert (await both.target.rules()).count("timeout 8s") == 1
+        assert one.process.stderr is not None
+        while b"the agent was stopped for too long" not in (line := await one.process.stderr.readline()):
+            assert line
+        await held(both, 1)
+        assert await said(both) == "program"
         two.process.kill()
         await two.ended()
         assert await said(both) == "app"

@@ -4,7 +4,8 @@ A socket of the target's network with the session's mark, bound to loopback and 
 the client spoke to: the packet leaves by `lo`, where the table gives it the client's address, looked up by
 its mark. What is wanted in one turn of the loop, or while a thread is at it, is made by one job of a thread
 and one transaction. The source is loopback because the kernel uses a port of that again 1 s after its
-connection has ended, and of another address 60 s after: there are 28,000.
+connection has ended, and of another address 60 s after: there are 28,000. Where its client's name is not to
+be had, a connection comes from the pod's own address, never from loopback, which the application may trust.
 """
 
 from __future__ import annotations
@@ -13,14 +14,15 @@ import asyncio
 import errno
 import logging
 import socket
+import struct
 from collections.abc import Callable
 from functools import partial
 
-from pymirror.features.network.incoming.ruleset import AT_ONCE, Place, numbered
+from pymirror.features.network.incoming.ruleset import AT_ONCE, NOBODY, Place, numbered
 from pymirror.features.network.incoming.table import InNetwork, Table
 
 AS_CLIENT = 0.3
-"""Seconds after which the same is tried from the agent's address. On `lo` an answer takes microseconds; but
+"""Seconds after which the same is tried as what it is. On `lo` an answer takes microseconds; but
 the kernel drops a packet whose name it has given to another connection that it still remembers."""
 WITHIN = 10.0
 """Seconds a connection to the application may take in all."""
@@ -118,6 +120,7 @@ class Passing:
         self._wanted: list[Passage] = []
         self._making: asyncio.Task[None] | None = None
         self._told = False
+        self._plain = numbered(table.mark, NOBODY)
 
     def connect(self, client: Place, address: Place, done: Done) -> Passage:
         """To that address, as that client."""
@@ -131,11 +134,11 @@ class Passing:
             self._making = self._loop.create_task(self._make())
 
     def plainly(self, why: str, client: Place) -> None:
-        """The application sees the agent's address, which is told once."""
+        """The application sees the pod's own address, which is told once."""
         if not self._told:
             self._told = True
             self._log.warning(
-                "a connection of %s reaches the application from loopback: %s", client.host, why
+                "a client, %s, reaches the application by the pod's own address: %s", client.host, why
             )
 
     def close(self) -> None:
@@ -172,21 +175,22 @@ class Passing:
 
     def _sockets(self, batch: list[Passage]) -> Batch:
         """In a thread in there."""
-        made = Batch()
+        marks = [numbered(self._table.mark, number) for number in range(len(batch))]
         seen: dict[int, list[tuple[int, Place]]] = {4: [], 6: []}
-        for number, passage in enumerate(batch):
-            mark = numbered(self._table.mark, number)
-            try:
-                made.append(_socket(passage.address, mark, passage.as_client))
-            except OSError as error:
-                made.append(error.errno or errno.EIO)
-                continue
+        for mark, passage in zip(marks, batch, strict=True):
             if passage.as_client:
                 seen[passage.address.version].append((mark, passage.client))
+        made = Batch()
         try:
             self._table.clients(seen)
         except OSError as error:
             made.refusal = error.strerror or str(error)
+        for mark, passage in zip(marks, batch, strict=True):
+            bound = passage.as_client and not made.refusal
+            try:
+                made.append(_socket(passage.address, mark if bound else self._plain, bound))
+            except OSError as error:
+                made.append(error.errno or errno.EIO)
         return made
 
 
@@ -194,7 +198,7 @@ def _socket(address: Place, mark: int, bound: bool) -> socket.socket:
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
     made = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, struct.pack("=I", mark))
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if bound:
             made.setsockopt(socket.IPPROTO_IP, _NO_PORT, 1)

@@ -17,8 +17,10 @@ LEASE, RENEW = 8, 2
 """Seconds until a port is the application's again when nobody renews it, and between two renewals."""
 CLIENT = 30
 """Seconds that a client's address is kept for its connection's first packet, which leaves at once."""
-AT_ONCE = 256
+AT_ONCE = 255
 """Connections that the table knows clients of at a time."""
+NOBODY = AT_ONCE
+"""The number of those that come as what they are."""
 MASK = 0x00FFFFFF
 MOST_WORDS = 100
 """Characters of a comment; the kernel's limit is a little over."""
@@ -65,7 +67,7 @@ def mark_of(table: str) -> int:
 
 
 def numbered(mark: int, number: int) -> int:
-    """The mark of one connection; number: below `AT_ONCE`."""
+    """The mark of one connection; number: below `AT_ONCE`, or `NOBODY`."""
     return number << 24 | mark
 
 
@@ -78,7 +80,10 @@ def unlike(table: str, others: Iterable[str]) -> str:
 
 
 def made(table: str, whose: str, catchers: Mapping[int, int]) -> str:
-    """The table. catchers: IP version → the port that what is caught goes to."""
+    """The table. catchers: IP version → the port that what is caught goes to.
+
+    Who has a client and is not known here is from loopback, which applications may trust: it stays away.
+    """
     mark, lines = mark_of(table), [f'add table inet {table} {{ flags owner; comment "{comment(whose)}"; }}']
     lines += [
         f"add set inet {table} taken {{ type inet_service; flags timeout; }}",
@@ -97,6 +102,8 @@ def made(table: str, whose: str, catchers: Mapping[int, int]) -> str:
             f'add rule inet {table} postrouting oifname "lo" {own} == {mark:#x} meta l4proto tcp '
             f"snat {protocol} to meta mark map @{name}",
         ]
+    unknown = f"meta mark and {MASK:#x} == {mark:#x} meta mark != {numbered(mark, NOBODY):#x} drop"
+    lines.append(f'add rule inet {table} postrouting oifname "lo" {unknown}')
     return "\n".join(lines)
 
 

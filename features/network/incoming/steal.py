@@ -16,7 +16,7 @@ from typing import Protocol
 
 from pymirror.core.errors import ChannelLost
 from pymirror.core.feature import Peer, Target
-from pymirror.features.network.carry import Bytes, Join, join
+from pymirror.features.network.carry import Bytes, Join, end_by_reset, join
 from pymirror.features.network.incoming import messages as m
 from pymirror.features.network.incoming.catcher import Catcher, Listeners, listeners
 from pymirror.features.network.incoming.flush import flush
@@ -132,6 +132,7 @@ class Steal:
         def passed(there: socket.socket | None) -> None:
             self._over(self.to_application, passage)
             if there is None:
+                end_by_reset(sock, True)
                 sock.close()
             else:
                 self._join(self.to_application, sock, Pipe(there))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
@@ -16,6 +17,8 @@ from pymirror.agent.nft import Nft, NftError
 from pymirror.features.network.incoming import ruleset
 from pymirror.features.network.incoming.ruleset import Place
 
+TRIES, PAUSE = 6, 0.05
+"""Of those who take a port in the same moment; seconds at most between two."""
 InNetwork = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 
@@ -52,15 +55,15 @@ class Table:
     async def take(self, port: int) -> None:
         """New connections to the port are caught from now on. OSError: EADDRINUSE, and whose it is."""
         async with self._one:
-            await self._free(port)
-            await self._run(ruleset.taken(self.name, self._whose, {port}))
-            self.ports.add(port)
-            try:  # somebody may have looked in the same moment: the earlier name has it
-                await self._free(port, lambda other: other < self.name)
-            except BaseException:
-                self.ports.discard(port)
-                await self._run(ruleset.released(self.name, port))
-                raise
+            for _ in range(TRIES):
+                await self._free(port)
+                await self._run(ruleset.taken(self.name, self._whose, {port}))
+                if not await self._others(port):
+                    self.ports.add(port)
+                    return
+                await self._run(ruleset.released(self.name, port))  # somebody looked in the same moment
+                await asyncio.sleep(random.uniform(0, PAUSE))
+        raise OSError(errno.EADDRINUSE, f"port {port} of the target is being taken by others")
 
     async def release(self, port: int) -> None:
         """New connections reach the application again."""
@@ -92,11 +95,13 @@ class Table:
         """The table is gone when this returns, and with it the names of connections that go on."""
         await self._in_network(self._nft.close)
 
-    async def _free(self, port: int, counts: Callable[[str], bool] = lambda other: True) -> None:
+    async def _free(self, port: int) -> None:
+        for whose in (await self._others(port)).values():
+            raise OSError(errno.EADDRINUSE, f"port {port} of the target is taken by {whose}")
+
+    async def _others(self, port: int) -> dict[str, str]:
         listed = await self._in_network(partial(self._nft.list, "list sets inet"))
-        for other, whose in ruleset.holders(listed, port, self.name).items():
-            if counts(other):
-                raise OSError(errno.EADDRINUSE, f"port {port} of the target is taken by {whose}")
+        return ruleset.holders(listed, port, self.name)
 
     async def _run(self, commands: str) -> None:
         await self._in_network(partial(self._nft.run, commands))
