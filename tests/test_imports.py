@@ -89,7 +89,7 @@ PURE = [
     *(f"features/network/outgoing/{name}.py" for name in ("rules", "forms", "messages")),
     *(
         f"features/network/incoming/{name}.py"
-        for name in ("messages", "segments", "ordering", "reassembly", "bpf")
+        for name in ("messages", "segments", "ordering", "reassembly", "bpf", "ruleset")
     ),
     "features/network/debuggers.py",
     *(

@@ -16,6 +16,7 @@ from shell import cached, fail, run
 
 LIBRARIES = (
     "libc6 libgcc-s1 libstdc++6 zlib1g libexpat1 libssl3 libffi8 libuuid1 liblzma5 libbz2-1.0 libcrypt1"
+    " libnftables1 libnftnl11 libmnl0 libjansson4 libgmp10 libxtables12"  # for the packet filter
 ).split()
 UNNEEDED = (
     "test tests __pycache__ idlelib tkinter turtledemo ensurepip lib2to3 pydoc_data distutils unittest"

@@ -87,7 +87,7 @@ class Both:
     undo: AsyncExitStack = field(factory=AsyncExitStack)
 
     async def serve(self, host: str, port: int = PORT) -> None:
-        """An application: says `app`, who its client is, and each line again."""
+        """An application: says `app`, who its client is, and each line again but `bye`, at which it closes."""
         listener = await self.target.listen(host, port)
         server = await asyncio.start_server(self._answer, sock=listener)
         self.undo.callback(server.close)
@@ -97,7 +97,7 @@ class Both:
         self.seen.append(client)
         writer.write(f"app {client}\n".encode())
         try:
-            while data := await reader.read(65536):
+            while (data := await reader.read(65536)) and data != b"bye\n":
                 writer.write(data)
                 await writer.drain()
         except ConnectionError:

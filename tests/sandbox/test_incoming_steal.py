@@ -14,13 +14,13 @@ import pytest
 
 from pymirror.agent.network import Network
 from pymirror.agent.nft import NftError
-from pymirror.features.network.incoming.passing import LOOPBACK
 from pymirror.features.network.incoming.ruleset import Place
 from pymirror.features.network.incoming.steal import OnConnection, Steal
 from pymirror.features.network.incoming.table import Table
 from tests.sandbox.steal_network import CLIENT, PORT, TARGET, Both, Line, Side, cabled
 
 pytestmark = pytest.mark.sandbox
+LOOPBACK = {4: "127.0.0.1", 6: "::1"}
 LOG = logging.getLogger("test")
 
 
@@ -76,7 +76,7 @@ async def test_another_pods_connection_is_taken_and_released(both: Both, version
 @ways
 @pytest.mark.parametrize("own", [False, True], ids=["loopback", "own address"])
 async def test_from_inside_the_pod_and_from_a_proxy_in_it(both: Both, version: int, own: bool) -> None:
-    host = TARGET[version] if own else {4: "127.0.0.1", 6: "::1"}[version]
+    host = TARGET[version] if own else LOOPBACK[version]
     async with stealing(both) as steal:
         await steal.take(PORT, program)
         line = await both.target.connect(host)
@@ -86,7 +86,7 @@ async def test_from_inside_the_pod_and_from_a_proxy_in_it(both: Both, version: i
 @ways
 @pytest.mark.parametrize("place", ["pod", "loopback", "own address"])
 async def test_what_is_passed_on_comes_from_its_client(both: Both, version: int, place: str) -> None:
-    loopback = {4: "127.0.0.1", 6: "::1"}[version]
+    loopback = LOOPBACK[version]
     host = loopback if place == "loopback" else TARGET[version]
     side = both.client if place == "pod" else both.target
     async with stealing(both) as steal:
@@ -157,6 +157,20 @@ async def test_the_agents_own_port_serves_nobody(both: Both, version: int) -> No
         for side, host in ((both.client, TARGET[version]), (both.target, LOOPBACK[version])):
             with suppress(ConnectionResetError):
                 assert await first(await side.connect(host, own)) == ""
+
+
+@ways
+async def test_a_client_uses_its_port_again_while_the_application_waits_for_late_packets(
+    both: Both, version: int
+) -> None:
+    async with stealing(both) as steal:
+        await steal.take(PORT, passes_on(steal))
+        for _ in range(12):
+            line = await both.client.connect(TARGET[version], source=44444)
+            assert await line.says() == f"app {line.own}" and line.own.endswith(" 44444")
+            assert await line.asks("bye") == ""
+            line.close()
+            await asyncio.sleep(0)
 
 
 @ways

@@ -3,9 +3,8 @@
 A socket of the target's network with the session's mark, bound to loopback and connected to the address that
 the client spoke to: the packet leaves by `lo`, where the table gives it the client's address, looked up by
 its mark. What is wanted in one turn of the loop, or while a thread is at it, is made by one job of a thread
-and one transaction. The source is loopback because the kernel uses a port of that again 1 s after its
-connection has ended, and of another address 60 s after: there are 28,000. Where its client's name is not to
-be had, a connection comes from the pod's own address, never from loopback, which the application may trust.
+and one transaction. Where its client's name is not to be had, a connection comes from the pod's own address,
+never from loopback, which the application may trust.
 """
 
 from __future__ import annotations
@@ -16,9 +15,10 @@ import logging
 import socket
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
-from pymirror.features.network.incoming.ruleset import AT_ONCE, NOBODY, Place, numbered
+from pymirror.features.network.incoming.ruleset import AT_ONCE, NOBODY, Place, numbered, source_of
 from pymirror.features.network.incoming.table import InNetwork, Table
 
 AS_CLIENT = 0.3
@@ -26,10 +26,9 @@ AS_CLIENT = 0.3
 the kernel drops a packet whose name it has given to another connection that it still remembers."""
 WITHIN = 10.0
 """Seconds a connection to the application may take in all."""
-LOOPBACK = {4: "127.0.0.1", 6: "::1"}
 Done = Callable[["socket.socket | None", int], None]
 _NO_PORT = 24
-"""IP_BIND_ADDRESS_NO_PORT: the connect chooses it, so that one serves for several destinations."""
+"""IP_BIND_ADDRESS_NO_PORT: the connect chooses it."""
 
 
 class Passage:
@@ -40,6 +39,7 @@ class Passage:
         self._loop, self._passing, self._done = asyncio.get_running_loop(), passing, done
         self.client, self.address = client, address
         self.as_client = not (client.local_link or address.local_link)
+        self.same_port = self.as_client
         self.over = False
         self._sock: socket.socket | None = None
         self._limits = [self._loop.call_later(WITHIN, self.fail, errno.ETIMEDOUT)]
@@ -53,6 +53,11 @@ class Passage:
         code = sock.connect_ex(self.address.address())
         if code == errno.EINPROGRESS:  # says so too where it is over already
             code = sock.connect_ex(self.address.address())
+        if (
+            code == errno.EADDRNOTAVAIL and self.same_port
+        ):  # there is one from it, on loopback the client's own
+            self._again()
+            return
         if code not in (errno.EINPROGRESS, errno.EALREADY):
             self._ended(code)
             return
@@ -78,11 +83,15 @@ class Passage:
         self._ended(self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
 
     def _plainly(self) -> None:
+        self.as_client = False
+        self._passing.plainly("the client's address and port are still another connection's", self.client)
+        self._again()
+
+    def _again(self) -> None:
         sock = self._unwatched()
         if sock is not None:
             sock.close()
-        self.as_client = False
-        self._passing.plainly("the client's address and port are still another connection's", self.client)
+        self.same_port = False
         self._passing.want(self)
 
     def _ended(self, code: int) -> None:
@@ -188,22 +197,32 @@ class Passing:
         for mark, passage in zip(marks, batch, strict=True):
             bound = passage.as_client and not made.refusal
             try:
-                made.append(_socket(passage.address, mark if bound else self._plain, bound))
+                made.append(_socket(passage, mark if bound else self._plain, bound))
             except OSError as error:
                 made.append(error.errno or errno.EIO)
         return made
 
 
-def _socket(address: Place, mark: int, bound: bool) -> socket.socket:
-    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+def _socket(passage: Passage, mark: int, bound: bool) -> socket.socket:
+    family = socket.AF_INET6 if passage.address.version == 6 else socket.AF_INET
     made = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, struct.pack("=I", mark))
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if bound:
-            made.setsockopt(socket.IPPROTO_IP, _NO_PORT, 1)
-            made.bind((LOOPBACK[address.version], 0))
+            _bind(made, passage.client, passage.same_port)
         return made
     except BaseException:
         made.close()
         raise
+
+
+def _bind(sock: socket.socket, client: Place, same_port: bool) -> None:
+    source = source_of(client)
+    if same_port:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with suppress(OSError):  # a listener's, or one for root alone
+            sock.bind((source, client.port))
+            return
+    sock.setsockopt(socket.IPPROTO_IP, _NO_PORT, 1)
+    sock.bind((source, 0))

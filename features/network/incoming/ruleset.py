@@ -47,6 +47,18 @@ class Place(NamedTuple):
         return (self.host, self.port) if self.version == 4 else (self.host, self.port, 0, self.scope)
 
 
+def source_of(client: Place) -> str:
+    """The loopback address that stands for a client: the same each time, and for IPv4 hardly another's.
+
+    The kernel counts on by what it knows of two addresses and ports. A client that uses a port again, while
+    the application's side still waits for late packets, would be turned away if it came by another source.
+    """
+    if client.version == 6:
+        return "::1"
+    _, second, third, last = client.host.split(".")
+    return f"127.{int(second) ^ 128}.{third}.{last}"  # not the very address of a client on loopback
+
+
 def table_of(session: str) -> str:
     """The name of a session's table."""
     return PREFIX + re.sub(r"[^a-z0-9]", "", session.lower())[:40]
