@@ -32,7 +32,7 @@ class Nft:
 
     def __init__(self) -> None:
         """OSError: no such library, or no socket."""
-        self._library = _library()
+        self._library = library()
         self._context = self._library.nft_ctx_new(0)
         if not self._context:
             raise OSError(errno.EIO, f"{LIBRARY} gives no context")
@@ -57,13 +57,13 @@ class Nft:
 
     def _run(self, commands: str, flags: int) -> str:
         with _ONE:
-            context, library = self._context, self._library
+            context, called = self._context, self._library
             if not context:
                 raise NftError(errno.EBADF, "the context is closed")
-            library.nft_ctx_output_set_flags(context, flags)
-            failed = library.nft_run_cmd_from_buffer(context, commands.encode())
-            output = library.nft_ctx_get_output_buffer(context)
-            words = library.nft_ctx_get_error_buffer(context)
+            called.nft_ctx_output_set_flags(context, flags)
+            failed = called.nft_run_cmd_from_buffer(context, commands.encode())
+            output = called.nft_ctx_get_output_buffer(context)
+            words = called.nft_ctx_get_error_buffer(context)
         if failed:
             raise refusal(words.decode("utf-8", "replace"))
         return str(output.decode())
@@ -77,12 +77,13 @@ def refusal(words: str) -> NftError:
 
 
 @functools.cache
-def _library() -> Any:
+def library() -> Any:
+    """The library, with the types of what is called. OSError: it is not here, or cannot be loaded."""
     try:
-        library = ctypes.CDLL(LIBRARY)
+        found = ctypes.CDLL(LIBRARY)
     except OSError as error:
         raise OSError(errno.ENOENT, f"{LIBRARY} cannot be loaded: {error}") from error
-    library.nft_ctx_new.restype = ctypes.c_void_p
+    found.nft_ctx_new.restype = ctypes.c_void_p
     for name, *more in (
         ("nft_ctx_buffer_output",),
         ("nft_ctx_buffer_error",),
@@ -92,8 +93,8 @@ def _library() -> Any:
         ("nft_ctx_output_set_flags", ctypes.c_uint),
         ("nft_run_cmd_from_buffer", ctypes.c_char_p),
     ):
-        getattr(library, name).argtypes = [ctypes.c_void_p, *more]
-    library.nft_ctx_free.restype = library.nft_ctx_output_set_flags.restype = None
+        getattr(found, name).argtypes = [ctypes.c_void_p, *more]
+    found.nft_ctx_free.restype = found.nft_ctx_output_set_flags.restype = None
     for name in ("nft_ctx_get_output_buffer", "nft_ctx_get_error_buffer"):
-        getattr(library, name).restype = ctypes.c_char_p
-    return library
+        getattr(found, name).restype = ctypes.c_char_p
+    return found

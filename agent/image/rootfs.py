@@ -23,6 +23,8 @@ for half in entry_points(group="pymirror.agent"):
         sys.exit(f"the agent half {half.value} of {half.dist.name} does not load: {error!r}; "
                  "name what it needs with --with too")
 import pymirror.agent.main
+import pymirror.agent.nft
+pymirror.agent.nft.library()
 """
 
 

@@ -114,8 +114,9 @@ def made(table: str, whose: str, catchers: Mapping[int, int]) -> str:
             f'add rule inet {table} postrouting oifname "lo" {own} == {mark:#x} meta l4proto tcp '
             f"snat {protocol} to meta mark map @{name}",
         ]
-    unknown = f"meta mark and {MASK:#x} == {mark:#x} meta mark != {numbered(mark, NOBODY):#x} drop"
-    lines.append(f'add rule inet {table} postrouting oifname "lo" {unknown}')
+    unknown = f"meta mark and {MASK:#x} == {mark:#x} meta mark != {numbered(mark, NOBODY):#x}"
+    first = "tcp flags & (syn | ack) == syn"
+    lines.append(f'add rule inet {table} postrouting oifname "lo" {unknown} {first} drop')
     return "\n".join(lines)
 
 

@@ -81,8 +81,7 @@ class Steal:
             del self._ports[port]
             raise
         if flushed:
-            ended = await flush(self._target, port)
-            self._log.info("%d connections of port %d ended", ended, port)
+            await self._flush(port)
 
     async def release(self, port: int) -> None:
         """No more of that port. What was begun goes on."""
@@ -136,6 +135,14 @@ class Steal:
                 sock.close()
             else:
                 self._join(self.to_application, sock, Pipe(there))
+
+    async def _flush(self, port: int) -> None:
+        try:
+            ended = await flush(self._target, port)
+        except OSError as error:  # the port is taken all the same
+            self._log.warning("the connections that port %d has are not ended: %s", port, error.strerror)
+        else:
+            self._log.info("%d connections that port %d had were ended", ended, port)
 
     def _caught(self, sock: socket.socket, client: Place, address: Place) -> None:
         decide = self._ports.get(address.port)
