@@ -37,12 +37,10 @@ class Side:
 
     async def nft(self, *commands: str) -> None:
         """Rules of somebody else's in its network."""
-        for command in commands:
-            done = await ran("nsenter", "-t", self.pid, "-n", "nft", command)
-            assert done.status == 0, done
+        await done(*(inside(self.pid, "nft", command) for command in commands))
 
     async def rules(self) -> str:
-        return (await ran("nsenter", "-t", self.pid, "-n", "nft", "list", "ruleset")).out
+        return (await ran(*inside(self.pid, "nft", "list", "ruleset"))).out
 
     async def connect(self, host: str, port: int = PORT, source: int = 0) -> Line:
         sock = await self.in_network(partial(_connected, host, port, source))
@@ -157,40 +155,46 @@ async def cabled() -> AsyncIterator[Both]:
     os.umask(umask)
     async with _side() as target, _side() as client, AsyncExitStack() as undo:
         both = Both(target, client, undo=undo)
-        await _cable(target.pid, client.pid)
+        ends = [(TARGET, target), (CLIENT, client)]
+        await _cable("eth0", *((side.pid, [f"{of[4]}/24", f"{of[6]}/64"]) for of, side in ends))
+        strict = "for each in all default eth0; do echo 1 > /proc/sys/net/ipv4/conf/$each/rp_filter; done"
+        await done(inside(target.pid, "sh", "-c", strict))
         await both.serve("0.0.0.0")
         await both.serve("::")
         yield both
     os.umask(umask)
 
 
-async def _cable(target: int, client: int) -> None:
-    made: list[list[Any]] = [
-        [
-            "ip",
-            "link",
-            "add",
-            "eth0",
-            "netns",
-            target,
-            "type",
-            "veth",
-            "peer",
-            "name",
-            "eth0",
-            "netns",
-            client,
-        ]
-    ]
-    for pid, addresses in ((target, TARGET), (client, CLIENT)):
-        inside = ["nsenter", "-t", pid, "-n", "ip"]
-        made += [
-            [*inside, "address", "add", f"{addresses[4]}/24", "dev", "eth0"],
-            [*inside, "address", "add", f"{addresses[6]}/64", "dev", "eth0", "nodad"],
-            [*inside, "link", "set", "eth0", "up"],
-        ]
-    strict = "for each in all default; do echo 1 > /proc/sys/net/ipv4/conf/$each/rp_filter; done"
-    made.append(["nsenter", "-t", target, "-n", "sh", "-c", strict])
-    for command in made:
-        done = await ran(*command)
-        assert done.status == 0, done
+@asynccontextmanager
+async def behind(both: Both) -> AsyncIterator[tuple[Side, str]]:
+    """A third one that only the target reaches, and hands packets on to; its address."""
+    async with _side() as inner:
+        await _cable("inner", (both.target.pid, ["10.9.1.1/24"]), (inner.pid, ["10.9.1.2/24"]))
+        await done(
+            inside(both.target.pid, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"),
+            inside(both.client.pid, "ip", "route", "add", "10.9.1.0/24", "via", TARGET[4]),
+            inside(inner.pid, "ip", "route", "add", "default", "via", "10.9.1.1"),
+        )
+        yield inner, "10.9.1.2"
+
+
+def inside(pid: int, *command: str) -> list[Any]:
+    return ["nsenter", "-t", pid, "-n", *command]
+
+
+async def done(*commands: list[Any]) -> None:
+    for command in commands:
+        how = await ran(*command)
+        assert how.status == 0, how
+
+
+async def _cable(name: str, *ends: tuple[int, list[str]]) -> None:
+    """Between two processes' networks, with these addresses."""
+    (one, _), (other, _) = ends
+    peer = ["peer", "name", name, "netns", other]
+    await done(["ip", "link", "add", name, "netns", one, "type", "veth", *peer])
+    for pid, addresses in ends:
+        for address in addresses:
+            options = ["nodad"] if ":" in address else []
+            await done(inside(pid, "ip", "address", "add", address, "dev", name, *options))
+        await done(inside(pid, "ip", "link", "set", name, "up"))

@@ -14,10 +14,11 @@ import pytest
 
 from pymirror.agent.network import Network
 from pymirror.agent.nft import NftError
+from pymirror.core.errors import ChannelLost, PeerError
 from pymirror.features.network.incoming.ruleset import Place
 from pymirror.features.network.incoming.steal import OnConnection, Steal
 from pymirror.features.network.incoming.table import Table
-from tests.sandbox.steal_network import CLIENT, PORT, TARGET, Both, Line, Side, cabled
+from tests.sandbox.steal_network import CLIENT, PORT, TARGET, Both, Line, Side, behind, cabled
 
 pytestmark = pytest.mark.sandbox
 LOOPBACK = {4: "127.0.0.1", 6: "::1"}
@@ -248,6 +249,49 @@ async def test_an_application_that_is_not_there_is_a_reset(both: Both, version: 
         with pytest.raises(ConnectionResetError):
             line = await both.client.connect(TARGET[version], 7070)
             assert await line.says() == "nothing"
+
+
+class NoStreams:
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def stream_now(self, message: Any) -> Any:
+        raise self.error
+
+
+async def test_more_than_a_session_carries_is_a_reset_and_told_once(
+    both: Both, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with stealing(both, peer=NoStreams(PeerError("more than 8192 streams are open"))) as steal:
+        await steal.take(PORT)
+        for _ in range(2):
+            with pytest.raises(ConnectionResetError):
+                line = await both.client.connect(TARGET[4])
+                assert await line.says() == "nothing"
+    assert caplog.messages == [f"connections of port {PORT} are reset: more than 8192 streams are open"]
+
+
+async def test_without_a_layer_the_application_has_its_port(both: Both) -> None:
+    async with stealing(both, peer=NoStreams(ChannelLost("gone"))) as steal:
+        await steal.take(PORT)
+        line = await both.client.connect(TARGET[4])
+        assert await line.says() == f"app {line.own}"
+
+
+async def test_what_the_pod_forwards_is_not_taken(both: Both) -> None:
+    """As to a container in it, which has its own network."""
+
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"inner\n")
+        writer.close()
+
+    async with behind(both) as (inner, host):
+        server = await asyncio.start_server(answer, sock=await inner.listen(host))
+        async with stealing(both) as steal:
+            await steal.take(PORT, program)
+            assert await first(await both.client.connect(host)) == "inner"
+            assert (await first(await both.client.connect(TARGET[4]))).startswith("program ")
+        server.close()
 
 
 async def test_only_connections_of_that_port_are_flushed_and_only_if_asked(both: Both) -> None:

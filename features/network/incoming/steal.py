@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
-from pymirror.core.errors import ChannelLost
+from pymirror.core.errors import ChannelLost, PeerError
 from pymirror.core.feature import Peer, Target
 from pymirror.features.network.carry import Bytes, Join, end_by_reset, join
 from pymirror.features.network.incoming import messages as m
@@ -52,6 +52,7 @@ class Steal:
         self._catcher: Catcher | None = None
         self._renewing: asyncio.Task[None] | None = None
         self._idle = asyncio.Event()
+        self._refused = False
         descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._most = max(1, descriptors // SHARE) if descriptors != resource.RLIM_INFINITY else 1 << 17
 
@@ -121,6 +122,9 @@ class Steal:
         except ChannelLost:
             self.pass_on(sock, client, address)
             return
+        except PeerError as error:  # as many as a session carries
+            self._refuse(sock, port, error)
+            return
         self._join(self.to_program, sock, stream)
 
     def pass_on(self, sock: socket.socket, client: Place, address: Place) -> None:
@@ -131,8 +135,7 @@ class Steal:
         def passed(there: socket.socket | None) -> None:
             self._over(self.to_application, passage)
             if there is None:
-                end_by_reset(sock, True)
-                sock.close()
+                reset(sock)
             else:
                 self._join(self.to_application, sock, Pipe(there))
 
@@ -150,6 +153,12 @@ class Steal:
             self.pass_on(sock, client, address)
         else:
             decide(sock, client, address, address.port)
+
+    def _refuse(self, sock: socket.socket, port: int, why: Exception) -> None:
+        reset(sock)
+        if not self._refused:
+            self._refused = True
+            self._log.warning("connections of port %d are reset: %s", port, why)
 
     def _room(self) -> bool:
         return len(self.to_program) + len(self.to_application) < self._most
@@ -187,3 +196,9 @@ class Steal:
             for port, why in lost:
                 self._ports.pop(port, None)
                 self._log.warning("the agent was stopped for too long: %s", why)
+
+
+def reset(sock: socket.socket) -> None:
+    """As from an application that is not there."""
+    end_by_reset(sock, True)
+    sock.close()
