@@ -33,18 +33,22 @@ class Nft:
     def __init__(self) -> None:
         """OSError: no such library, or no socket."""
         self._library = library()
-        self._context = self._library.nft_ctx_new(0)
-        if not self._context:
-            raise OSError(errno.EIO, f"{LIBRARY} gives no context")
-        self._library.nft_ctx_buffer_output(self._context)
-        self._library.nft_ctx_buffer_error(self._context)
+        with _ONE:
+            self._context = self._library.nft_ctx_new(0)
+            if not self._context:
+                raise OSError(errno.EIO, f"{LIBRARY} gives no context")
+            self._library.nft_ctx_buffer_output(self._context)
+            self._library.nft_ctx_buffer_error(self._context)
 
     def run(self, commands: str) -> None:
         """All of the commands, a line each as `nft -f` takes them, in one transaction, or none. NftError."""
         self._run(commands, 0)
 
     def list(self, command: str) -> list[dict[str, Any]]:
-        """What a `list` command tells, as libnftables-json(5) has it. NftError."""
+        """What a `list` command tells, as libnftables-json(5) has it. NftError.
+
+        Not of tables: 1.0.6 reads beyond its memory when it tells of a table's owner.
+        """
         found: list[dict[str, Any]] = json.loads(self._run(command, _JSON))["nftables"]
         return found
 

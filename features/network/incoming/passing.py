@@ -44,21 +44,17 @@ class Passage:
         self._sock: socket.socket | None = None
         self._limits = [self._loop.call_later(WITHIN, self.fail, errno.ETIMEDOUT)]
 
-    def begin(self, sock: socket.socket) -> None:
-        """Connect that socket, which is this one's from here on."""
+    def begun(self, sock: socket.socket | None, code: int) -> None:
+        """That socket, which is this one's from here on, has begun to connect: with which errno."""
         if self.over:
-            sock.close()
+            if sock is not None:
+                sock.close()
             return
         self._sock = sock
-        code = sock.connect_ex(self.address.address())
-        if code == errno.EINPROGRESS:  # says so too where it is over already
-            code = sock.connect_ex(self.address.address())
-        if (
-            code == errno.EADDRNOTAVAIL and self.same_port
-        ):  # there is one from it, on loopback the client's own
+        if code == errno.EADDRNOTAVAIL and self.same_port:  # on loopback the client itself has it
             self._again()
             return
-        if code not in (errno.EINPROGRESS, errno.EALREADY):
+        if sock is None or code not in (errno.EINPROGRESS, errno.EALREADY):
             self._ended(code)
             return
         self._loop.add_writer(sock.fileno(), self._writable)
@@ -108,16 +104,16 @@ class Passage:
         return sock
 
 
-class Batch(list["socket.socket | int"]):
-    """A socket, or an errno, for each that was wanted. refusal: why none of them looks like its client."""
+class Batch(list["tuple[socket.socket | None, int]"]):
+    """For each that was wanted what `Passage.begun` takes. refusal: why none looks like its client."""
 
     refusal = ""
 
     def close(self) -> None:
         """What nobody takes: `Target.in_network` calls this for who was cancelled."""
-        for each in self:
-            if isinstance(each, socket.socket):
-                each.close()
+        for sock, _ in self:
+            if sock is not None:
+                sock.close()
 
 
 class Passing:
@@ -158,7 +154,7 @@ class Passing:
             passage.cancel()
 
     async def _make(self) -> None:
-        """First packets leave before the next are made: the table then forgets them."""
+        """One job after the other: the first packets have left when the table forgets them at the next."""
         try:
             while self._wanted:
                 batch = self._wanted[:AT_ONCE]
@@ -169,20 +165,17 @@ class Passing:
 
     async def _begin(self, batch: list[Passage]) -> None:
         try:
-            made: Batch = await self._in_network(partial(self._sockets, batch))
+            made: Batch = await self._in_network(partial(self._connects, batch))
         except OSError as error:  # no thread for it
             for passage in batch:
                 passage.fail(error.errno or errno.EIO)
             return
         if made.refusal:
             self.plainly(made.refusal, batch[0].client)
-        for passage, sock in zip(batch, made, strict=True):
-            if isinstance(sock, int):
-                passage.fail(sock)
-            else:
-                passage.begin(sock)
+        for passage, how in zip(batch, made, strict=True):
+            passage.begun(*how)
 
-    def _sockets(self, batch: list[Passage]) -> Batch:
+    def _connects(self, batch: list[Passage]) -> Batch:
         """In a thread in there."""
         marks = [numbered(self._table.mark, number) for number in range(len(batch))]
         seen: dict[int, list[tuple[int, Place]]] = {4: [], 6: []}
@@ -197,10 +190,18 @@ class Passing:
         for mark, passage in zip(marks, batch, strict=True):
             bound = passage.as_client and not made.refusal
             try:
-                made.append(_socket(passage, mark if bound else self._plain, bound))
+                sock = _socket(passage, mark if bound else self._plain, bound)
             except OSError as error:
-                made.append(error.errno or errno.EIO)
+                made.append((None, error.errno or errno.EIO))
+            else:
+                made.append((sock, _connect(sock, passage.address)))
         return made
+
+
+def _connect(sock: socket.socket, address: Place) -> int:
+    """Here and not in the loop: on `lo` the other side's part of it is done before this returns."""
+    code = sock.connect_ex(address.address())
+    return sock.connect_ex(address.address()) if code == errno.EINPROGRESS else code  # it may be over already
 
 
 def _socket(passage: Passage, mark: int, bound: bool) -> socket.socket:

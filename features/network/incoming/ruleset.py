@@ -150,9 +150,13 @@ def clients(table: str, seen: Mapping[int, Sequence[tuple[int, Place]]]) -> str:
 
 
 def sessions(listed: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The tables of sessions in a listing."""
-    names = (each.get("table", {}).get("name", "") for each in listed)
-    return [name for name in names if name.startswith(PREFIX)]
+    """Of the sets in a listing: the tables of sessions."""
+    return [table for told in listed if (table := _session(told.get("set", {})))]
+
+
+def _session(told: Mapping[str, Any]) -> str:
+    table = str(told.get("table", ""))
+    return table if told.get("name") == "taken" and table.startswith(PREFIX) else ""
 
 
 def holders(listed: Iterable[Mapping[str, Any]], port: int, table: str) -> dict[str, str]:
@@ -160,8 +164,8 @@ def holders(listed: Iterable[Mapping[str, Any]], port: int, table: str) -> dict[
     found = {}
     for each in listed:
         told = each.get("set", {})
-        name = told.get("table", "")
-        if told.get("name") == "taken" and name.startswith(PREFIX) and name != table:
+        name = _session(told)
+        if name and name != table:
             for element in told.get("elem", ()):
                 inner = element.get("elem", {}) if isinstance(element, dict) else {}
                 if inner.get("val") == port:

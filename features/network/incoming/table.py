@@ -19,6 +19,8 @@ from pymirror.features.network.incoming.ruleset import Place
 
 TRIES, PAUSE = 6, 0.05
 """Of those who take a port in the same moment; seconds at most between two."""
+SETS = "list sets inet"
+"""Tells of the other sessions' tables too, and those are not to be listed: agent/nft.py."""
 InNetwork = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 
@@ -44,7 +46,7 @@ class Table:
         """
         nft: Nft = await in_network(Nft)
         try:
-            others = ruleset.sessions(await in_network(partial(nft.list, "list tables inet")))
+            others = ruleset.sessions(await in_network(partial(nft.list, SETS)))
             name = ruleset.unlike(ruleset.table_of(session), others)
             await in_network(partial(nft.run, ruleset.made(name, whose, catchers)))
         except BaseException as error:
@@ -100,7 +102,7 @@ class Table:
             raise OSError(errno.EADDRINUSE, f"port {port} of the target is taken by {whose}")
 
     async def _others(self, port: int) -> dict[str, str]:
-        listed = await self._in_network(partial(self._nft.list, "list sets inet"))
+        listed = await self._in_network(partial(self._nft.list, SETS))
         return ruleset.holders(listed, port, self.name)
 
     async def _run(self, commands: str) -> None:

@@ -118,9 +118,13 @@ def test_who_else_holds_a_port(listed: list[dict[str, Any]], found: dict[str, st
 
 
 def test_the_tables_of_sessions_among_others() -> None:
-    names = ("pymirror-a", "mesh", "pymirror-b")
-    listed: list[dict[str, Any]] = [{"metainfo": {}}, *({"table": {"name": name}} for name in names)]
-    assert ruleset.sessions(listed) == ["pymirror-a", "pymirror-b"]
+    listed = [
+        {"metainfo": {}},
+        listing("pymirror-a", 80),
+        listing("mesh", 80),
+        listing("pymirror-b", name="x"),
+    ]
+    assert ruleset.sessions([*listed, listing("pymirror-c")]) == ["pymirror-a", "pymirror-c"]
 
 
 @pytest.mark.parametrize(
