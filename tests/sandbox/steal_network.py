@@ -132,7 +132,16 @@ def _listening(host: str, port: int) -> socket.socket:
 @asynccontextmanager
 async def _side() -> AsyncIterator[Side]:
     holder = await asyncio.create_subprocess_exec(
-        *("unshare", "-n", "sh", "-c", "ip link set lo up && echo up && exec sleep infinity"),
+        *(
+            "setpriv",
+            "--pdeathsig",
+            "KILL",
+            "unshare",
+            "-n",
+            "sh",
+            "-c",
+            "ip link set lo up && echo up && exec sleep infinity",
+        ),
         stdout=asyncio.subprocess.PIPE,
     )
     try:
