@@ -15,6 +15,7 @@ ONE_IMPORTER = {
     "zmq": "core/channel.py",
     "stevedore": "core/registry.py",
     "regex": "core/patterns.py",
+    "httptools": "features/network/incoming/http1.py",
     "kubernetes": "runtimes/kubernetes/connection.py",
     "cffi": "layer/engines/seccomp/build.py",
 }
@@ -89,7 +90,7 @@ PURE = [
     *(f"features/network/outgoing/{name}.py" for name in ("rules", "forms", "messages")),
     *(
         f"features/network/incoming/{name}.py"
-        for name in ("messages", "segments", "ordering", "reassembly", "bpf", "ruleset")
+        for name in ("messages", "segments", "ordering", "reassembly", "bpf", "ruleset", "sniff", "http1")
     ),
     "features/network/debuggers.py",
     *(

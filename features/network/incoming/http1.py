@@ -1,0 +1,301 @@
+"""Cuts a connection's bytes of HTTP/1 into messages; no byte is changed, added or lost. Pure.
+
+llhttp (httptools, its one importer) reads heads and chunks as strictly as it can: what it refuses is no
+HTTP, and all bytes from there are `lost`. It does not say how far it has read, so it is given a message's
+bytes in such parts that it has read all of them: a head, and a chunked body, end in CRLF CRLF and nowhere
+else; other bodies are counted, or go on to the connection's end. One parser a message: making one
+takes 0.3 us, and one that saw the end of a connection, HEAD or an upgrade would be of no use any more.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum, auto
+from typing import NamedTuple, TypeAlias
+
+import httptools
+from attrs import define
+
+BLANK = b"\r\n\r\n"
+MOST = 64 << 10
+"""Bytes of a head."""
+_CHUNKED = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+"""Read before a chunked body whose head had llhttp stop: one that asks for an upgrade."""
+SWITCHING = 101
+BODILESS = (204, 304)
+Parser: TypeAlias = "httptools.HttpRequestParser | httptools.HttpResponseParser"
+
+
+@define(eq=False)
+class Head:
+    """A request's (method, target) or an answer's (status); the names of headers as they were written.
+
+    closes: no other message follows. upgrades: CONNECT, or a protocol asked for; of an answer: from
+    its end on it is another protocol. continues: its body waits for `100 Continue`.
+    """
+
+    method: bytes
+    target: bytes
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    raw: bytes
+    closes: bool = False
+    upgrades: bool = False
+    continues: bool = False
+
+
+class Piece(NamedTuple):
+    """raw: the next bytes of the connection. head: with its first piece. ends: the message does.
+
+    content: of a body, without its chunks' framing, if that was wished for. lost: no HTTP from here on.
+    """
+
+    raw: bytes
+    head: Head | None = None
+    ends: bool = False
+    content: bytes = b""
+    lost: bool = False
+
+
+class _State(Enum):
+    HEAD = auto()
+    COUNTED = auto()
+    CHUNKED = auto()
+    REST = auto()
+
+
+class Cutter:
+    """What requests and answers have in common: use one of the two below."""
+
+    def __init__(self) -> None:
+        self.refused = ""
+        self._state = _State.HEAD
+        self._held = bytearray()  # of a head that is not whole
+        self._left = 0  # of a counted body
+        self._tail = b""  # the last bytes of a chunked body, which may be half of its end
+        self._content: list[bytes] = []
+        self._renew()
+
+    @property
+    def partial(self) -> bool:
+        """Is a head begun and not whole?"""
+        return bool(self._held)
+
+    @property
+    def between(self) -> bool:
+        """Is no message begun?"""
+        return self._state is _State.HEAD and not self._held
+
+    def feed(self, data: bytes) -> list[Piece]:
+        """The pieces that these bytes, and what was held before, are. The last of them may be held."""
+        pieces: list[Piece] = []
+        at = 0
+        while at < len(data):
+            if self._state is _State.HEAD:
+                at = self._head(data, at, pieces)
+            elif self._state is _State.COUNTED:
+                at = self._counted(data, at, pieces)
+            elif self._state is _State.CHUNKED:
+                at = self._chunked(data, at, pieces)
+            else:
+                pieces.append(Piece(data[at:], lost=bool(self.refused)))
+                break
+        return pieces
+
+    def give_up(self, reason: str) -> list[Piece]:
+        """No HTTP from here on: what was held."""
+        self.refused = self.refused or reason
+        self._state = _State.REST
+        held = bytes(self._held)
+        self._held.clear()
+        return [Piece(held, lost=True)] if held else []
+
+    # What llhttp calls -----------------------------------------------------------------------
+
+    def on_url(self, part: bytes) -> None:
+        self._target += part
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        self._whole = True
+        self._closes = not self._parser.should_keep_alive()  # forgotten when the message is complete
+
+    def on_message_complete(self) -> None:
+        self._done = True
+
+    # -----------------------------------------------------------------------------------------
+
+    def _made(self) -> Parser:
+        raise NotImplementedError
+
+    def _begun(self, raw: bytes) -> Head:
+        """The head that was read; `_state` says how its body goes on."""
+        raise NotImplementedError
+
+    def _renew(self) -> None:
+        self._parser = self._made()
+        self._target = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._whole = self._done = self._stopped = self._closes = False
+
+    def _next(self) -> None:
+        """The message has ended."""
+        self._state = _State.HEAD
+        self._renew()
+
+    def _read(self, data: bytes) -> bool:
+        """Have llhttp read it. False: it refuses."""
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._stopped = True
+        except httptools.HttpParserError as error:
+            self.refused = str(error) or "llhttp refuses it"
+            return False
+        return True
+
+    def _head(self, data: bytes, at: int, pieces: list[Piece]) -> int:
+        """Up to the end of the head, or all there is."""
+        held = self._held
+        end = _after_blank(bytes(held[-3:]), data, at)
+        fresh = data[at:end]
+        fits = len(held) + len(fresh) <= MOST
+        if not fits or not self._read(fresh):
+            held += data[at:]
+            pieces += self.give_up(f"a head of more than {MOST >> 10} KiB")
+            return len(data)
+        if not self._whole:  # an empty line before a request is a part of its head
+            held += fresh
+            return at + len(fresh)
+        raw = bytes(held) + fresh if held else fresh
+        held.clear()
+        head = self._begun(raw)
+        pieces.append(Piece(raw, head, self._state is _State.HEAD))
+        return at + len(fresh)
+
+    def _framed(self, headers: list[tuple[bytes, bytes]]) -> bool:
+        """Take the body's form from them; llhttp has refused what says two things. False: they say none."""
+        length = None
+        for name, value in headers:
+            low = name.lower()
+            if low == b"transfer-encoding":
+                self._state, self._tail = _State.CHUNKED, b""
+                if self._stopped:
+                    self._renew()
+                    self._read(_CHUNKED)
+                return True
+            if low == b"content-length":
+                length = int(value)
+        if length:
+            self._state, self._left = _State.COUNTED, length
+        elif length == 0:
+            self._next()
+        return length is not None
+
+    def _counted(self, data: bytes, at: int, pieces: list[Piece]) -> int:
+        raw = data[at : at + self._left]
+        self._left -= len(raw)
+        ends = not self._left
+        if ends:
+            self._next()
+        pieces.append(Piece(raw, None, ends, raw))
+        return at + len(raw)
+
+    def _chunked(self, data: bytes, at: int, pieces: list[Piece]) -> int:
+        """Up to the next place where it may end, or all there is."""
+        end = _after_blank(self._tail, data, at)
+        raw = data[at:end]
+        self._tail = (self._tail + raw[-3:])[-3:] if end is None else b""
+        if not self._read(raw):
+            pieces += [Piece(data[at:], lost=True), *self.give_up("")]
+            return len(data)
+        content = b"".join(self._content)
+        self._content.clear()
+        ends = self._done
+        if ends:
+            self._next()
+        pieces.append(Piece(raw, None, ends, content))
+        return at + len(raw)
+
+
+class Requests(Cutter):
+    """content: have the pieces of chunked bodies carry their content."""
+
+    def __init__(self, content: bool = False) -> None:
+        if content:
+            self.on_body = lambda data: self._content.append(data)
+        super().__init__()
+
+    def _made(self) -> Parser:
+        return httptools.HttpRequestParser(self)
+
+    def _begun(self, raw: bytes) -> Head:
+        head = Head(self._parser.get_method(), self._target, 0, self._headers, raw, self._closes)  # type: ignore[union-attr]
+        head.upgrades = self._stopped
+        if self._done and not self._stopped:
+            self._renew()
+        elif not self._framed(head.headers):
+            self._next()
+        elif self._state is not _State.HEAD:
+            head.continues = (b"100-continue") in [
+                value.strip().lower() for name, value in head.headers if name.lower() == b"expect"
+            ]
+        return head
+
+
+class Answers(Cutter):
+    """Each answer's form depends on the request it is for: `ask` in their order, before it comes."""
+
+    def __init__(self) -> None:
+        self._asked: deque[bytes] = deque()
+        self.pending = 0
+        super().__init__()
+
+    def ask(self, method: bytes) -> None:
+        """One more answer is to come, to a request of that method."""
+        self._asked.append(method)
+        self.pending += 1
+
+    def _made(self) -> Parser:
+        return httptools.HttpResponseParser(self)
+
+    def _read(self, data: bytes) -> bool:
+        if super()._read(data):
+            return True
+        if self._whole and self._parser.get_status_code() == SWITCHING:  # type: ignore[union-attr]
+            self.refused = ""  # one that does not name the other protocol; llhttp would go on no further
+            return True
+        return False
+
+    def _next(self) -> None:
+        super()._next()
+        self.pending = max(self.pending - 1, 0)
+
+    def _begun(self, raw: bytes) -> Head:
+        status = self._parser.get_status_code()  # type: ignore[union-attr]
+        head = Head(b"", b"", status, self._headers, raw, self._closes)
+        if 100 <= status < 200 and status != SWITCHING:
+            self._renew()
+            return head
+        method = self._asked.popleft() if self._asked else b"GET"
+        if status == SWITCHING or (method == b"CONNECT" and 200 <= status < 300):
+            self._next()
+            self._state, head.upgrades = _State.REST, True
+        elif method == b"HEAD" or status in BODILESS:
+            self._next()
+        elif not self._framed(head.headers):
+            self._state = _State.REST  # up to the end of the connection
+        return head
+
+
+def _after_blank(tail: bytes, data: bytes, at: int) -> int | None:
+    """Where in `data`, of which what is before `at` is done with, the first empty line is over; None: there
+    is none. tail: up to three bytes before `at`."""
+    if tail:
+        across = (tail + data[at : at + 3]).find(BLANK)
+        if across >= 0:
+            return at + across + len(BLANK) - len(tail)
+    found = data.find(BLANK, at)
+    return found + len(BLANK) if found >= 0 else None
