@@ -28,18 +28,18 @@ class TooSlow(OSError):
 
     strerror: str
 
-    def __init__(self, key: str, pattern: str) -> None:
-        super().__init__(errno.EIO, f"{key} {pattern}: searching this pattern took more than {LIMIT} s")
+    def __init__(self, key: str, pattern: str, limit: float = LIMIT) -> None:
+        super().__init__(errno.EIO, f"{key} {pattern}: searching this pattern took more than {limit} s")
 
 
 class Pattern:
     """One pattern of the user's: `text` as it is written, and the `key` it is written under."""
 
-    def __init__(self, key: str, text: str, ignore_case: bool = False) -> None:
+    def __init__(self, key: str, text: str, ignore_case: bool = False, limit: float = LIMIT) -> None:
         """ConfigError where `regex` cannot read what `re` could."""
         import regex
 
-        self.key, self.text = key, text
+        self.key, self.text, self._limit = key, text, limit
         try:
             self._made = regex.compile(text, regex.IGNORECASE if ignore_case else 0)
         except regex.error as error:
@@ -48,6 +48,6 @@ class Pattern:
     def search(self, text: str) -> Match | None:
         """The first place in `text` that matches. TooSlow."""
         try:
-            return self._made.search(text, timeout=LIMIT)
+            return self._made.search(text, timeout=self._limit)
         except TimeoutError:
-            raise TooSlow(self.key, self.text) from None
+            raise TooSlow(self.key, self.text, self._limit) from None

@@ -16,6 +16,8 @@ ONE_IMPORTER = {
     "stevedore": "core/registry.py",
     "regex": "core/patterns.py",
     "httptools": "features/network/incoming/http1.py",
+    "jq": "features/network/incoming/questions.py",
+    "jsonpath": "features/network/incoming/questions.py",
     "kubernetes": "runtimes/kubernetes/connection.py",
     "cffi": "layer/engines/seccomp/build.py",
 }
@@ -90,7 +92,23 @@ PURE = [
     *(f"features/network/outgoing/{name}.py" for name in ("rules", "forms", "messages")),
     *(
         f"features/network/incoming/{name}.py"
-        for name in ("messages", "segments", "ordering", "reassembly", "bpf", "ruleset", "sniff", "http1")
+        * (
+            f"features/network/incoming/{name}.py"
+            for name in (
+                "messages",
+                "segments",
+                "ordering",
+                "reassembly",
+                "bpf",
+                "ruleset",
+                "sniff",
+                "http1",
+                "http_filter",
+                "questions",
+                "body",
+                "copy_http1",
+            )
+        ),
     ),
     "features/network/debuggers.py",
     *(

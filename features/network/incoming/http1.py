@@ -9,6 +9,7 @@ takes 0.3 us, and one that saw the end of a connection, HEAD or an upgrade would
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from enum import Enum, auto
 from typing import NamedTuple, TypeAlias
@@ -23,12 +24,14 @@ _CHUNKED = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
 """Read before a chunked body whose head had llhttp stop: one that asks for an upgrade."""
 SWITCHING = 101
 BODILESS = (204, 304)
+_FORM = re.compile(rb"\r\n(?:content-length:[ \t]*(\d+)|transfer-encoding:)", re.IGNORECASE)
+_EXPECT = re.compile(rb"\r\nexpect:[ \t]*100-continue[ \t]*\r", re.IGNORECASE)
 Parser: TypeAlias = "httptools.HttpRequestParser | httptools.HttpResponseParser"
 
 
 @define(eq=False)
 class Head:
-    """A request's (method, target) or an answer's (status); the names of headers as they were written.
+    """A request's (method, target, headers with their names as they were written), or an answer's (status).
 
     closes: no other message follows. upgrades: CONNECT, or a protocol asked for; of an answer: from
     its end on it is another protocol. continues: its body waits for `100 Continue`.
@@ -110,22 +113,11 @@ class Cutter:
         self._held.clear()
         return [Piece(held, lost=True)] if held else []
 
-    # What llhttp calls -----------------------------------------------------------------------
-
-    def on_url(self, part: bytes) -> None:
-        self._target += part
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name, value))
-
     def on_headers_complete(self) -> None:
         self._whole = True
-        self._closes = not self._parser.should_keep_alive()  # forgotten when the message is complete
 
     def on_message_complete(self) -> None:
-        self._done = True
-
-    # -----------------------------------------------------------------------------------------
+        self._done += 1
 
     def _made(self) -> Parser:
         raise NotImplementedError
@@ -136,9 +128,8 @@ class Cutter:
 
     def _renew(self) -> None:
         self._parser = self._made()
-        self._target = b""
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._whole = self._done = self._stopped = self._closes = False
+        self._whole = self._stopped = False
+        self._done = 0
 
     def _next(self) -> None:
         """The message has ended."""
@@ -159,7 +150,7 @@ class Cutter:
     def _head(self, data: bytes, at: int, pieces: list[Piece]) -> int:
         """Up to the end of the head, or all there is."""
         held = self._held
-        end = _after_blank(bytes(held[-3:]), data, at)
+        end = _after_blank(bytes(held[-3:]) if held else b"", data, at)
         fresh = data[at:end]
         fits = len(held) + len(fresh) <= MOST
         if not fits or not self._read(fresh):
@@ -175,24 +166,21 @@ class Cutter:
         pieces.append(Piece(raw, head, self._state is _State.HEAD))
         return at + len(fresh)
 
-    def _framed(self, headers: list[tuple[bytes, bytes]]) -> bool:
-        """Take the body's form from them; llhttp has refused what says two things. False: they say none."""
-        length = None
-        for name, value in headers:
-            low = name.lower()
-            if low == b"transfer-encoding":
-                self._state, self._tail = _State.CHUNKED, b""
-                if self._stopped:
-                    self._renew()
-                    self._read(_CHUNKED)
-                return True
-            if low == b"content-length":
-                length = int(value)
-        if length:
+    def _framed(self, raw: bytes) -> bool:
+        """Take the body's form from its head, of which llhttp refused what says two. False: it says none."""
+        found = _FORM.search(raw)
+        if found is None:
+            return False
+        if found[1] is None:
+            self._state, self._tail = _State.CHUNKED, b""
+            if self._stopped:
+                self._renew()
+                self._read(_CHUNKED)
+        elif length := int(found[1]):
             self._state, self._left = _State.COUNTED, length
-        elif length == 0:
+        else:
             self._next()
-        return length is not None
+        return True
 
     def _counted(self, data: bytes, at: int, pieces: list[Piece]) -> int:
         raw = data[at : at + self._left]
@@ -213,7 +201,7 @@ class Cutter:
             return len(data)
         content = b"".join(self._content)
         self._content.clear()
-        ends = self._done
+        ends = self._done > 0
         if ends:
             self._next()
         pieces.append(Piece(raw, None, ends, content))
@@ -228,20 +216,30 @@ class Requests(Cutter):
             self.on_body = lambda data: self._content.append(data)
         super().__init__()
 
+    def on_url(self, part: bytes) -> None:
+        self._target += part
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        self._whole = True
+        self._closes = not self._parser.should_keep_alive()  # forgotten when the message is complete
+
     def _made(self) -> Parser:
+        self._target, self._closes = b"", False
+        self._headers: list[tuple[bytes, bytes]] = []
         return httptools.HttpRequestParser(self)
 
     def _begun(self, raw: bytes) -> Head:
-        head = Head(self._parser.get_method(), self._target, 0, self._headers, raw, self._closes)  # type: ignore[union-attr]
-        head.upgrades = self._stopped
-        if self._done and not self._stopped:
-            self._renew()
-        elif not self._framed(head.headers):
+        stopped, method = self._stopped, self._parser.get_method()  # type: ignore[union-attr]
+        head = Head(method, self._target, 0, self._headers, raw, self._closes, stopped)
+        if self._done and not stopped:
+            self._next()
+        elif not self._framed(raw):
             self._next()
         elif self._state is not _State.HEAD:
-            head.continues = (b"100-continue") in [
-                value.strip().lower() for name, value in head.headers if name.lower() == b"expect"
-            ]
+            head.continues = _EXPECT.search(raw) is not None
         return head
 
 
@@ -250,15 +248,43 @@ class Answers(Cutter):
 
     def __init__(self) -> None:
         self._asked: deque[bytes] = deque()
-        self.pending = 0
+        self.pending = self._began = 0
         super().__init__()
+
+    @property
+    def asked(self) -> bytes:
+        """The method of the request that the next answer is for."""
+        return self._asked[0] if self._asked else b""
 
     def ask(self, method: bytes) -> None:
         """One more answer is to come, to a request of that method."""
         self._asked.append(method)
         self.pending += 1
 
+    def on_message_begin(self) -> None:
+        self._began += 1
+
+    def one(self, data: bytes) -> bool:
+        """Was this one whole answer, and taken as such? The usual case, in few steps; if not, `feed` it."""
+        asked = self._asked
+        if not asked or self._state is not _State.HEAD or self._held or asked[0] in (b"HEAD", b"CONNECT"):
+            return False
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._renew()
+            return False
+        whole = self._done == 1 == self._began and self._parser.get_status_code() >= 200  # type: ignore[union-attr]
+        if whole:
+            asked.popleft()
+            self.pending -= 1
+            self._done = self._began = 0
+        else:
+            self._renew()
+        return whole
+
     def _made(self) -> Parser:
+        self._began = 0
         return httptools.HttpResponseParser(self)
 
     def _read(self, data: bytes) -> bool:
@@ -275,7 +301,7 @@ class Answers(Cutter):
 
     def _begun(self, raw: bytes) -> Head:
         status = self._parser.get_status_code()  # type: ignore[union-attr]
-        head = Head(b"", b"", status, self._headers, raw, self._closes)
+        head = Head(b"", b"", status, [], raw)
         if 100 <= status < 200 and status != SWITCHING:
             self._renew()
             return head
@@ -285,7 +311,7 @@ class Answers(Cutter):
             self._state, head.upgrades = _State.REST, True
         elif method == b"HEAD" or status in BODILESS:
             self._next()
-        elif not self._framed(head.headers):
+        elif not self._framed(raw):
             self._state = _State.REST  # up to the end of the connection
         return head
 

@@ -32,6 +32,7 @@ class Pipe:
         self._held = bytearray()
         self._reads = self._writes = False  # what the loop watches the socket for
         self._told = False  # and nobody has read since
+        self._dry = False  # all was read that there was: asking the kernel would cost a call
         self._ended = self._theirs_ended = self._shut = False
         self.broken: Exception | None = None
         end_by_reset(sock, True)
@@ -50,11 +51,13 @@ class Pipe:
             raise self.broken
         if self._ended:
             raise BrokenPipeError("this side has ended")
-        view = memoryview(data)[: self.room()]
-        sent = self._send(view) if not self._held else 0
-        self._held += view[sent:]
-        self._write(bool(self._held) or len(view) < len(data))
-        return len(view)
+        sent = 0 if self._held else self._send(data)
+        if sent == len(data):
+            return sent
+        rest = memoryview(data)[sent : sent + self.MOST - len(self._held)]
+        self._held += rest
+        self._write(True)
+        return sent + len(rest)
 
     def read_now(self, size: int = READ) -> bytes:
         """Up to `size` bytes; b"" at the end, BlockingIOError while there are none: `came` tells then."""
@@ -64,6 +67,8 @@ class Pipe:
             raise self.broken
         self._told = False
         try:
+            if self._dry:
+                raise BlockingIOError
             data = self._sock.recv(size)
         except BlockingIOError:
             self._read(True)
@@ -71,6 +76,7 @@ class Pipe:
         except OSError as error:
             self._break(error)
             raise
+        self._dry = len(data) < size
         if not data:
             self._theirs_ended = True
             self._read(False)
@@ -86,7 +92,7 @@ class Pipe:
         """End both directions now: a reset, unless both have ended."""
         self._break(BrokenPipeError("closed on this side"))
 
-    def _send(self, view: memoryview) -> int:
+    def _send(self, view: bytes | memoryview) -> int:
         try:
             return self._sock.send(view)
         except BlockingIOError:
@@ -143,7 +149,7 @@ class Pipe:
         if self._told:
             self._read(False)  # who has no room for it; reading watches the socket again
             return
-        self._told = True
+        self._told, self._dry = True, False
         self._came()
 
     def _write(self, wanted: bool) -> None:

@@ -1,0 +1,433 @@
+"""One client's HTTP/1 connection between the application and the local program: each request decided alone.
+
+No byte of a request or an answer is changed. Answers leave in the order of the requests: what is for the
+other side waits until this one has answered all it was asked. So one side alone is active, and what it says
+goes on as it comes; its answers are cut only to know where they end. From the first byte that is no HTTP,
+after a request that is the connection's last, and after an upgrade, all bytes are the active side's
+(`_raw`). Callbacks only: a connection costs no task. What is held: one read and a head each way, and a
+body for the filter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+
+from attrs import frozen
+
+from pymirror.core.errors import PeerError
+from pymirror.features.network.incoming.body import Body
+from pymirror.features.network.incoming.http1 import Head, Piece, Requests
+from pymirror.features.network.incoming.http_filter import Deciding, Decision
+from pymirror.features.network.incoming.outlet import Flow, Opener, Outlet, Side
+
+READ = 64 << 10
+PER_TURN = 4
+"""Times one stream is read before the loop's turn is somebody else's."""
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+GONE = (
+    b"pymirror: the local program took this request, and its connection ended before it answered.\n"
+    b"See whether it still runs, and what it and `pymirror exec` wrote to the terminal.\n"
+)
+PAGE = (
+    b"HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/plain\r\nConnection: close\r\n"
+    b"Content-Length: %d\r\n\r\n" % len(GONE)
+)
+
+
+@frozen
+class Limits:
+    """head: seconds for one to come whole. body, body_within: bytes (chunks' framing counts) and seconds
+    that a body is held for the filter. pipelined: requests that wait for answers. linger: seconds without a
+    byte for a client to end, once the end was sent to it."""
+
+    head: float = 30.0
+    body: int = 65535
+    body_within: float = 1.0
+    pipelined: int = 100
+    linger: float = 300.0
+
+
+class Exchange:
+    """Begins when it is made; `over` is called once, when nothing of it is left.
+
+    application, program: ask for a new connection. first: what was read from the client before. told: gets
+    words about what did not go as it should.
+    """
+
+    def __init__(
+        self,
+        client: Flow,
+        application: Opener,
+        program: Opener,
+        matcher: Deciding,
+        limits: Limits,
+        told: Callable[[str], object],
+        over: Callable[[], object],
+        first: bytes = b"",
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._client, self._stream = Outlet(client), client
+        self._openers = {False: application, True: program}
+        self._matcher, self._limits, self._told, self._over = matcher, limits, told, over
+        self._sides: dict[bool, Side] = {}
+        self._active: Side | None = None
+        self._requests = Requests(content=matcher.needs_body)
+        self._pieces: deque[Piece] = deque()  # of requests, not passed on yet
+        self._taken: bool | None = None  # the decision about the first of them, which waits for its turn
+        self._inside = self._last = self._upgrading = False  # the request being passed on, and what it is
+        self._raw = self._refused = False  # refused: what the client says is thrown away
+        self._body: Body | None = None  # of the first of them, which waits for it
+        self._ended = self._heard = self.closed = False
+        self._timers: dict[Callable[[], None], asyncio.TimerHandle] = {}
+        client.attach(self._from_client, self._client_room)
+        if first:
+            self._feed(first)
+        self._from_client()
+
+    def cancel(self) -> None:
+        """End all of it now, by reset."""
+        if self.closed:
+            return
+        self._stream.close()
+        for side in self._sides.values():
+            side.gone = True
+            if side.stream is not None:
+                side.stream.close()
+        self._finish()
+
+    # From the client --------------------------------------------------------------------------
+
+    def _from_client(self) -> None:
+        try:
+            for _ in range(PER_TURN):
+                if self.closed or self._ended or not self._hungry():
+                    return
+                data = self._stream.read_now(READ)
+                if data:
+                    self._feed(data)
+                else:
+                    self._client_ended()
+        except BlockingIOError:
+            return
+        except (OSError, PeerError):
+            self.cancel()
+            return
+        self._loop.call_soon(self._from_client)
+
+    def _hungry(self) -> bool:
+        """Does all that came before lie behind us?"""
+        if self._pieces:
+            return self._body is not None
+        return self._active is None or not self._active.unsent
+
+    def _feed(self, data: bytes) -> None:
+        self._heard = True
+        if self._refused:
+            return
+        if self._raw:
+            self._pieces.append(Piece(data))
+        else:
+            self._pieces.extend(self._requests.feed(data))
+            if self._requests.partial or self._timers:
+                self._time(self._slow, self._limits.head if self._requests.partial else None)
+        self._go_on()
+
+    def _client_ended(self) -> None:
+        self._ended = True
+        self._pieces.extend(self._requests.give_up("the client's end"))
+        self._go_on()
+        self._end_if_done()
+
+    def _slow(self) -> None:
+        """A head takes too long; not if it is us who did not read on."""
+        if self._pieces:
+            self._time(self._slow, self._limits.head)
+            return
+        self._told(f"a request's head took more than {self._limits.head:g} s: passed on as bytes")
+        self._pieces.extend(self._requests.give_up("it took too long"))
+        self._resume()
+
+    # To a side --------------------------------------------------------------------------------
+
+    def _go_on(self) -> None:
+        """Pass on what may be."""
+        pieces, out = self._pieces, []
+        while pieces:
+            piece = pieces[0]
+            if not self._raw and (piece.head is not None or piece.lost) and not self._begins(piece):
+                break
+            out.append(piece.raw)
+            pieces.popleft()
+            if piece.ends:
+                self._inside = False
+                self._raw = self._raw or self._last
+        side = self._active
+        if out and side is not None:
+            try:
+                side.write(out[0] if len(out) == 1 else b"".join(out))
+            except (OSError, PeerError):
+                self._broken(side)
+
+    def _begins(self, piece: Piece) -> bool:
+        """May what follows begin? Then it is known whose it is."""
+        if self._active is not None and (self._active.unsent or self._upgrading):
+            return False
+        head = piece.head
+        if head is None:
+            if not self._inside and not self._turn(False):
+                return False
+            self._raw = True  # half a message is of use only to who has its beginning
+            return True
+        if self._taken is None:
+            self._taken = self._decided(head)
+        if self._taken is None or not self._turn(self._taken) or self._active is None:
+            return False
+        self._taken, self._inside = None, not piece.ends
+        self._last, self._upgrading = head.closes, head.upgrades
+        self._active.answers.ask(head.method)
+        return True
+
+    def _turn(self, taken: bool) -> bool:
+        """Is it that side's, with room for one more request?"""
+        side = self._active
+        if side is None or side.taken is not taken:
+            if side is not None and side.answers.pending:
+                return False
+            side = self._active = self._side(taken)
+        return side.answers.pending < self._limits.pipelined
+
+    def _decided(self, head: Head) -> bool | None:
+        """Is it the program's? None: its body must come first."""
+        decision = self._matcher.decide(head.method, head.target, head.headers)
+        if decision is None:
+            decision = self._by_body(head)
+        if decision is not None and self._body is not None:
+            self._body = None
+            self._time(self._body_is_late, None)
+        return None if decision is None else decision.matches
+
+    def _by_body(self, head: Head) -> Decision | None:
+        """The same once its body is there, or will not be waited for any longer."""
+        if self._body is None:
+            if head.continues and self._active is not None and self._active.answers.pending:
+                return None  # what is said to the client now would be for the request before
+            self._body = Body(self._limits.body)
+            self._time(self._body_is_late, self._limits.body_within)
+            if head.continues and len(self._pieces) == 1:
+                self._to_client(CONTINUE)
+        body = self._body
+        if body.whole(self._pieces):
+            return self._matcher.decide(head.method, head.target, head.headers, bytes(body.content))
+        if self._ended:
+            body.given_up = body.given_up or "its body did not come to its end"
+        if body.given_up:
+            self._told(f"no match: {body.given_up}")
+            return Decision(False, body.given_up)
+        return None
+
+    def _body_is_late(self) -> None:
+        if self._body is not None:
+            self._body.given_up = f"its body took more than {self._limits.body_within:g} s"
+            self._resume()
+
+    def _resume(self) -> None:
+        self._go_on()
+        self._from_client()
+        self._end_if_done()
+
+    def _side(self, taken: bool) -> Side:
+        """The one there is, if it has not ended meanwhile."""
+        side = self._sides.get(taken)
+        if side is not None:
+            self._from_side(side)
+            side = self._sides.get(taken)
+        if side is None:
+            side = self._sides[taken] = Side(taken)
+            self._openers[taken](partial(self._opened, side))
+        return side
+
+    def _opened(self, side: Side, stream: Flow | None) -> None:
+        if side.gone:
+            if stream is not None:
+                stream.close()
+        elif stream is None:
+            self._loop.call_soon(self._broken, side)
+        else:
+            side.stream = stream
+            stream.attach(partial(self._from_side, side), partial(self._side_room, side))
+            self._loop.call_soon(self._from_side, side)
+            if side.unsent or side.ends:
+                self._side_room(side)
+
+    def _side_room(self, side: Side) -> None:
+        if side.gone:
+            return
+        try:
+            free = side.flush()
+        except (OSError, PeerError):
+            self._broken(side)
+            return
+        if free and side is self._active:
+            self._resume()
+
+    # From a side ------------------------------------------------------------------------------
+
+    def _from_side(self, side: Side) -> None:
+        try:
+            for _ in range(PER_TURN):
+                if side.gone or side.ended or side.stream is None:
+                    return
+                room = READ
+                if side is self._active:
+                    room = 0 if self._client.unsent else min(READ, self._stream.room())
+                    if not room:
+                        return
+                data = side.stream.read_now(room)
+                if not data:
+                    self._side_ended(side)
+                elif side is self._active:
+                    self._answer(side, data)
+                else:  # unasked: it would be taken for the other side's
+                    self._drop(side)
+        except BlockingIOError:
+            return
+        except (OSError, PeerError):
+            self._broken(side)
+            return
+        self._loop.call_soon(self._from_side, side)
+
+    def _answer(self, side: Side, data: bytes) -> None:
+        self._to_client(data)
+        answers = side.answers
+        for piece in () if answers.one(data) else answers.feed(data):
+            if piece.head is not None and piece.head.upgrades:
+                self._raw, self._upgrading = True, False
+                self._pieces.extend(self._requests.give_up("an upgrade"))
+                self._resume()
+                return
+        if not answers.pending:
+            self._upgrading = False
+        if self._pieces:
+            self._resume()
+
+    def _side_ended(self, side: Side) -> None:
+        side.ended = True
+        if side is not self._active or self._is_idle(side):
+            self._drop(side)
+        elif self._unanswered(side):
+            self._bad_gateway(side)
+        else:
+            self._end_client()
+
+    def _broken(self, side: Side) -> None:
+        if side.gone:
+            return
+        if side is not self._active or self._is_idle(side):
+            self._drop(side)
+        elif self._unanswered(side):
+            self._bad_gateway(side)
+        else:
+            self.cancel()
+
+    def _is_idle(self, side: Side) -> bool:
+        """May the connection go on without it?"""
+        busy = side.answers.pending or self._inside or self._raw
+        return not busy and (self._ended or len(self._sides) > 1)
+
+    def _unanswered(self, side: Side) -> bool:
+        """Was the program asked, and did it say nothing?"""
+        return side.taken and side.answers.pending > 0 and side.answers.between and not self._client.ends
+
+    def _drop(self, side: Side) -> None:
+        side.gone = True
+        del self._sides[side.taken]
+        if side is self._active:
+            self._active = None
+        if side.stream is not None:
+            if side.ended:
+                side.stream.end()
+            side.stream.close()
+        self._end_if_done()
+
+    def _bad_gateway(self, side: Side) -> None:
+        self._told("the local program's connection ended before it answered: 502")
+        self._refused = True
+        self._pieces.clear()
+        self._to_client(PAGE if side.answers.asked == b"HEAD" else PAGE + GONE)
+        self._end_client()
+        self._drop(side)
+        for other in self._sides.values():
+            self._end_side(other)
+
+    # To the client ----------------------------------------------------------------------------
+
+    def _to_client(self, data: bytes) -> None:
+        try:
+            self._client.write(data)
+        except (OSError, PeerError):
+            self.cancel()
+
+    def _client_room(self) -> None:
+        if self.closed:
+            return
+        self._heard = True
+        try:
+            free = self._client.flush()
+        except (OSError, PeerError):
+            self.cancel()
+            return
+        if free and self._active is not None:
+            self._from_side(self._active)
+        self._end_if_done()
+
+    def _end_client(self) -> None:
+        """No answer will come any more. What the client still says is for the active side."""
+        self._raw = True
+        self._time(self._lingers, self._limits.linger)
+        try:
+            self._client.end()
+        except (OSError, PeerError):
+            self.cancel()
+        self._end_if_done()
+
+    def _lingers(self) -> None:
+        if self._heard:
+            self._heard = False
+            self._time(self._lingers, self._limits.linger)
+        else:
+            self.cancel()
+
+    def _end_side(self, side: Side) -> None:
+        try:
+            side.end()
+        except (OSError, PeerError):
+            self._loop.call_soon(self._broken, side)
+
+    def _end_if_done(self) -> None:
+        """Once the client has ended and all it said was passed on: the sides' ends, its own, all."""
+        if self.closed or not self._ended or self._pieces:
+            return
+        for side in self._sides.values():
+            self._end_side(side)
+        if not self._client.ends and not self._sides:
+            self._end_client()
+        elif self._stream.broken is not None and all(side.ended for side in self._sides.values()):
+            self._finish()
+
+    def _finish(self) -> None:
+        """Streams whose both directions have ended close by themselves, once all was taken."""
+        self.closed = True
+        for timer in self._timers.values():
+            timer.cancel()
+        self._over()
+
+    def _time(self, what: Callable[[], None], seconds: float | None) -> None:
+        """Call it once after so many seconds, counted anew; None: not at all."""
+        timer = self._timers.pop(what, None)
+        if timer is not None:
+            timer.cancel()
+        if seconds is not None:
+            self._timers[what] = self._loop.call_later(seconds, what)

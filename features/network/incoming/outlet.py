@@ -1,0 +1,76 @@
+"""What an exchange writes to: a stream that may come later, with what it had no room for yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
+
+from pymirror.features.network.incoming.http1 import Answers
+
+
+class Flow(Protocol):
+    """The part of `core.feature.Stream` that never waits; a `Pipe` has it too."""
+
+    @property
+    def broken(self) -> Exception | None: ...
+    def attach(self, came: Callable[[], object], room: Callable[[], object]) -> None: ...
+    def room(self) -> int: ...
+    def write_now(self, data: bytes | memoryview) -> int: ...
+    def read_now(self, size: int = 65536) -> bytes: ...
+    def end(self) -> None: ...
+    def close(self) -> None: ...
+
+
+Given: TypeAlias = "Callable[[Flow | None], None]"
+Opener: TypeAlias = "Callable[[Given], object]"
+"""Asks for a stream, which is given at once or later; None: it is not to be had."""
+
+
+class Outlet:
+    """unsent: written and not yet taken; who writes looks at it first, so it is one piece at most.
+
+    ends: nothing more is written. shut: and all of it was taken.
+    """
+
+    def __init__(self, stream: Flow | None) -> None:
+        self.stream = stream
+        self.unsent: bytes | memoryview = b""
+        self.ends = self.shut = False
+
+    def write(self, data: bytes) -> None:
+        """OSError, PeerError."""
+        if self.unsent or self.stream is None:
+            self.unsent = b"".join((self.unsent, data))
+            return
+        size = self.stream.write_now(data)
+        if size < len(data):
+            self.unsent = memoryview(data)[size:]
+
+    def flush(self) -> bool:
+        """Has all been taken? OSError, PeerError."""
+        if self.stream is None:
+            return False
+        if self.unsent:
+            self.unsent = self.unsent[self.stream.write_now(self.unsent) :]
+        if self.ends and not self.unsent and not self.shut:
+            self.shut = True
+            self.stream.end()
+        return not self.unsent
+
+    def end(self) -> None:
+        """After what was written. OSError, PeerError."""
+        self.ends = True
+        self.flush()
+
+
+class Side(Outlet):
+    """One of the two that answer: the local program (taken), or the application.
+
+    ended: it will say no more. gone: it is no part of the exchange any more.
+    """
+
+    def __init__(self, taken: bool) -> None:
+        super().__init__(None)
+        self.taken = taken
+        self.answers = Answers()
+        self.ended = self.gone = False

@@ -1,0 +1,95 @@
+"""jq and JSONPath in a process of their own: what they say, and what ends those that do not end."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+import pytest_asyncio
+
+from pymirror.core.patterns import TooSlow
+from pymirror.features.network.incoming.http_filter import HttpFilter, Matcher
+from pymirror.features.network.incoming.judge import Judge
+from pymirror.features.network.incoming.questions import JQ, JSON, Question
+
+pytestmark = pytest.mark.asyncio
+ANN = Question(JQ, 'test("ann")')
+Made = Callable[..., Judge]
+
+
+@pytest_asyncio.fixture
+async def judged() -> AsyncIterator[Made]:
+    made: list[Judge] = []
+
+    def make(*questions: Question, wall: float = 60.0) -> Judge:
+        made.append(Judge(questions, wall))
+        return made[-1]
+
+    yield make
+    for judge in made:
+        judge.close()
+
+
+async def test_answers(judged: Made) -> None:
+    judge = judged(ANN, Question(JSON, "$.a", "^1$"))
+    await judge.ready()
+    assert judge.ask(0, [b"x: ann", b"x: bob"]) == [True, False]
+    assert judge.ask(1, [b'{"a": 1}', b'{"a": 12}', b"{"]) == [True, False, False]
+    await judge.ready()
+
+
+@pytest.mark.parametrize(
+    ("question", "text"),
+    [
+        (Question(JQ, "def f: f; f"), b""),
+        (Question(JQ, "[range(1e9)] | length == 0"), b""),
+        (Question(JQ, "[limit(1e7; repeat(.))] | length == 0"), b"x" * 1000),
+        (Question(JSON, "$..[?@..[?@..[?@..[?@.x==2]]]]", "a"), b"[" * 60 + b"1]" + b",1,1,1,1,1,1]" * 59),
+    ],
+)
+async def test_what_does_not_end_is_ended_and_the_next_is_answered(
+    judged: Made, question: Question, text: bytes
+) -> None:
+    judge = judged(question, ANN)
+    await judge.ready()
+    with pytest.raises(TooSlow, match="takes more than"):
+        judge.ask(0, [text])
+    await judge.ready()
+    assert judge.ask(1, [b"x: ann"]) == [True]
+
+
+async def test_until_it_is_ready_nothing_matches(judged: Made) -> None:
+    judge = judged(ANN)
+    with pytest.raises(TooSlow, match="not ready"):
+        judge.ask(0, [b"x: ann"])
+    await judge.ready()
+    assert judge.ask(0, [b"x: ann"]) == [True]
+
+
+async def test_a_worker_that_is_stopped_or_killed_is_another_one(judged: Made) -> None:
+    judge = judged(ANN, wall=0.2)
+    for end in (signal.SIGSTOP, signal.SIGKILL):
+        await judge.ready()
+        os.kill(judge._worker.pid, end)
+        with pytest.raises(TooSlow):
+            judge.ask(0, [b"x: ann"])
+
+
+async def test_a_matcher_with_a_judge(judged: Made) -> None:
+    judges: list[Judge] = []
+
+    def judge(questions: list[Question]) -> Judge:
+        judges.append(judged(*questions))
+        return judges[-1]
+
+    told: list[str] = []
+    config = HttpFilter(any_of=[{"query": "def f: f; f"}, {"method": "get"}])
+    matcher = Matcher(config, judge, told.append)
+    await judges[0].ready()
+    for _ in range(2):
+        decision = matcher.decide(b"GET", b"/", [(b"A", b"b")])
+        assert decision is not None and not decision.matches
+        await judges[0].ready()
+    assert len(told) == 1 and "def f: f; f" in told[0]
