@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable
 
 import pytest
 import pytest_asyncio
-from incoming_scene import ByPath, Scene, ended, exactly, got, quiet, reset, send
+from incoming_scene import ByPath, Far, Scene, ended, exactly, got, quiet, reset, send
 
 from pymirror.core.limit import timeout
 from pymirror.features.network.incoming.exchange import CONTINUE, Limits
+from pymirror.features.network.incoming.http1 import Requests
 
 pytestmark = pytest.mark.asyncio
 
@@ -503,3 +505,62 @@ async def test_pipelined_requests_for_who_does_not_read_stop_the_client(made: Ma
     assert not sending.done()
     await got(application, A * 500_000)
     await sending
+
+
+# Any mix of requests, in any pieces --------------------------------------------------------------
+
+
+async def answering(far: Far, name: bytes, chance: random.Random) -> None:
+    """Answers each request with its body, in pieces."""
+    loop = asyncio.get_running_loop()
+    while True:
+        sock, cutter, body = await far.next(), Requests(content=True), b""
+        while data := await loop.sock_recv(sock, chance.randrange(1, 400)):
+            out = b""
+            for piece in cutter.feed(data):
+                body += piece.content
+                if piece.ends:
+                    out += ok(name + body)
+                    body = b""
+            while out:
+                size = chance.randrange(1, 100)
+                await loop.sock_sendall(sock, out[:size])
+                out = out[size:]
+        sock.close()
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_answers_leave_in_the_order_of_the_requests(made: Made, seed: int) -> None:
+    chance, loop = random.Random(seed), asyncio.get_running_loop()
+    scene = made(ByPath(needs_body=True), Limits(body_within=60, pipelined=chance.choice([1, 3, 100])))
+    sides = [
+        asyncio.ensure_future(answering(far, name, chance))
+        for far, name in ((scene.application, b"a"), (scene.program, b"p"))
+    ]
+    requests, wanted = b"", b""
+    for number in range(60):
+        path, name = chance.choice([(b"/a", b"a"), (b"/p", b"p"), (b"/body", b"")])
+        body = b"%d%s" % (number, chance.choice([b"x", b"p"]) * chance.randrange(300))
+        form = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+        if chance.random() < 0.5:
+            form = b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+        requests += b"POST %s HTTP/1.1\r\n%s" % (path, form)
+        wanted += ok((name or (b"p" if b"p" in body else b"a")) + body)
+
+    async def sends() -> None:
+        at = 0
+        while at < len(requests):
+            size = chance.randrange(1, 2000)
+            await loop.sock_sendall(scene.client, requests[at : at + size])
+            at += size
+            await asyncio.sleep(0)
+        scene.client.shutdown(socket.SHUT_WR)
+
+    sending = asyncio.ensure_future(sends())
+    await got(scene.client, wanted)
+    await ended(scene.client)
+    await sending
+    await over(scene)
+    for side in sides:
+        side.cancel()
+    await asyncio.gather(*sides, return_exceptions=True)
