@@ -107,6 +107,8 @@ PURE = [
                 "questions",
                 "body",
                 "copy_http1",
+                "http_rules",
+                "limits",
             )
         ),
     ),

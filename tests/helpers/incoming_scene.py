@@ -6,8 +6,9 @@ import asyncio
 import socket
 
 from pymirror.core.limit import timeout
-from pymirror.features.network.incoming.exchange import Exchange, Limits
+from pymirror.features.network.incoming.exchange import Exchange
 from pymirror.features.network.incoming.http_filter import Decision
+from pymirror.features.network.incoming.limits import Limits
 from pymirror.features.network.incoming.outlet import Given
 from pymirror.features.network.incoming.pipe import Pipe
 

@@ -15,39 +15,16 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 
-from attrs import frozen
-
 from pymirror.core.errors import PeerError
 from pymirror.features.network.incoming.body import Body
 from pymirror.features.network.incoming.http1 import Head, Piece, Requests
 from pymirror.features.network.incoming.http_filter import Deciding, Decision
-from pymirror.features.network.incoming.outlet import Flow, Opener, Outlet, Side
+from pymirror.features.network.incoming.limits import CONTINUE, GONE, PAGE, Limits
+from pymirror.features.network.incoming.outlet import Flow, Opener, Outlet, Side, Timers
 
 READ = 64 << 10
 PER_TURN = 4
 """Times one stream is read before the loop's turn is somebody else's."""
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-GONE = (
-    b"pymirror: the local program took this request, and its connection ended before it answered.\n"
-    b"See whether it still runs, and what it and `pymirror exec` wrote to the terminal.\n"
-)
-PAGE = (
-    b"HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/plain\r\nConnection: close\r\n"
-    b"Content-Length: %d\r\n\r\n" % len(GONE)
-)
-
-
-@frozen
-class Limits:
-    """head: seconds for one to come whole. body, body_within: bytes (chunks' framing counts) and seconds
-    that a body is held for the filter. pipelined: requests that wait for answers. linger: seconds without a
-    byte for a client to end, once the end was sent to it."""
-
-    head: float = 30.0
-    body: int = 65535
-    body_within: float = 1.0
-    pipelined: int = 100
-    linger: float = 300.0
 
 
 class Exchange:
@@ -81,7 +58,7 @@ class Exchange:
         self._raw = self._refused = False  # refused: what the client says is thrown away
         self._body: Body | None = None  # of the first of them, which waits for it
         self._ended = self._heard = self.closed = False
-        self._timers: dict[Callable[[], None], asyncio.TimerHandle] = {}
+        self._timers = Timers()
         client.attach(self._from_client, self._client_room)
         if first:
             self._feed(first)
@@ -132,7 +109,7 @@ class Exchange:
         else:
             self._pieces.extend(self._requests.feed(data))
             if self._requests.partial or self._timers:
-                self._time(self._slow, self._limits.head if self._requests.partial else None)
+                self._timers.set(self._slow, self._limits.head if self._requests.partial else None)
         self._go_on()
 
     def _client_ended(self) -> None:
@@ -144,7 +121,7 @@ class Exchange:
     def _slow(self) -> None:
         """A head takes too long; not if it is us who did not read on."""
         if self._pieces:
-            self._time(self._slow, self._limits.head)
+            self._timers.set(self._slow, self._limits.head)
             return
         self._told(f"a request's head took more than {self._limits.head:g} s: passed on as bytes")
         self._pieces.extend(self._requests.give_up("it took too long"))
@@ -206,7 +183,7 @@ class Exchange:
             decision = self._by_body(head)
         if decision is not None and self._body is not None:
             self._body = None
-            self._time(self._body_is_late, None)
+            self._timers.set(self._body_is_late, None)
         return None if decision is None else decision.matches
 
     def _by_body(self, head: Head) -> Decision | None:
@@ -215,7 +192,7 @@ class Exchange:
             if head.continues and self._active is not None and self._active.answers.pending:
                 return None  # what is said to the client now would be for the request before
             self._body = Body(self._limits.body)
-            self._time(self._body_is_late, self._limits.body_within)
+            self._timers.set(self._body_is_late, self._limits.body_within)
             if head.continues and len(self._pieces) == 1:
                 self._to_client(CONTINUE)
         body = self._body
@@ -329,13 +306,18 @@ class Exchange:
             self._drop(side)
         elif self._unanswered(side):
             self._bad_gateway(side)
+        elif side.taken and not self._is_busy(side):
+            self._end_client()  # as a server that closes an idle connection
+            self._drop(side)
         else:
             self.cancel()
 
     def _is_idle(self, side: Side) -> bool:
         """May the connection go on without it?"""
-        busy = side.answers.pending or self._inside or self._raw
-        return not busy and (self._ended or len(self._sides) > 1)
+        return not self._is_busy(side) and (self._ended or len(self._sides) > 1)
+
+    def _is_busy(self, side: Side) -> bool:
+        return bool(side.answers.pending or self._inside or self._raw)
 
     def _unanswered(self, side: Side) -> bool:
         """Was the program asked, and did it say nothing?"""
@@ -349,7 +331,8 @@ class Exchange:
         if side.stream is not None:
             if side.ended:
                 side.stream.end()
-            side.stream.close()
+            else:
+                side.stream.close()
         self._end_if_done()
 
     def _bad_gateway(self, side: Side) -> None:
@@ -386,7 +369,7 @@ class Exchange:
     def _end_client(self) -> None:
         """No answer will come any more. What the client still says is for the active side."""
         self._raw = True
-        self._time(self._lingers, self._limits.linger)
+        self._timers.set(self._lingers, self._limits.linger)
         try:
             self._client.end()
         except (OSError, PeerError):
@@ -396,7 +379,7 @@ class Exchange:
     def _lingers(self) -> None:
         if self._heard:
             self._heard = False
-            self._time(self._lingers, self._limits.linger)
+            self._timers.set(self._lingers, self._limits.linger)
         else:
             self.cancel()
 
@@ -420,14 +403,5 @@ class Exchange:
     def _finish(self) -> None:
         """Streams whose both directions have ended close by themselves, once all was taken."""
         self.closed = True
-        for timer in self._timers.values():
-            timer.cancel()
-        self._over()
-
-    def _time(self, what: Callable[[], None], seconds: float | None) -> None:
-        """Call it once after so many seconds, counted anew; None: not at all."""
-        timer = self._timers.pop(what, None)
-        if timer is not None:
-            timer.cancel()
-        if seconds is not None:
-            self._timers[what] = self._loop.call_later(seconds, what)
+        self._timers.cancel()
+        self._loop.call_soon(self._over)

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from pymirror.core.limit import timeout
 from pymirror.core.patterns import TooSlow
-from pymirror.features.network.incoming.http_filter import NAME
+from pymirror.features.network.incoming.http_rules import NAME
 from pymirror.features.network.incoming.judging import Ask, receive, send
 from pymirror.features.network.incoming.questions import JQ, Question
 

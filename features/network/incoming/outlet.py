@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Protocol, TypeAlias
 
@@ -74,3 +75,27 @@ class Side(Outlet):
         self.taken = taken
         self.answers = Answers()
         self.ended = self.gone = False
+
+
+class Timers:
+    """One for each function, which is called once."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._set: dict[Callable[[], None], asyncio.TimerHandle] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._set)
+
+    def set(self, what: Callable[[], None], seconds: float | None) -> None:
+        """Call it after so many seconds, counted anew; None: not at all."""
+        timer = self._set.pop(what, None)
+        if timer is not None:
+            timer.cancel()
+        if seconds is not None:
+            self._set[what] = self._loop.call_later(seconds, what)
+
+    def cancel(self) -> None:
+        for timer in self._set.values():
+            timer.cancel()
+        self._set.clear()

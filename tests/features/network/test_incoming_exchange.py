@@ -13,8 +13,8 @@ import pytest_asyncio
 from incoming_scene import ByPath, Far, Scene, ended, exactly, got, quiet, reset, send
 
 from pymirror.core.limit import timeout
-from pymirror.features.network.incoming.exchange import CONTINUE, Limits
 from pymirror.features.network.incoming.http1 import Requests
+from pymirror.features.network.incoming.limits import CONTINUE, Limits
 
 pytestmark = pytest.mark.asyncio
 
@@ -310,6 +310,20 @@ async def test_an_application_that_closes_ends_the_client_that_knows_it_alone(ma
     await ended(scene.client)
     scene.client.close()
     await over(scene)
+
+
+async def test_an_idle_program_that_dies_ends_the_client_without_reset(made: Made) -> None:
+    scene = made(first=P)
+    program = await scene.program.next()
+    await got(program, P)
+    await send(program, ok(b"1"))
+    await got(scene.client, ok(b"1"))
+    program.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    program.close()
+    await ended(scene.client)
+    scene.client.close()
+    await over(scene)
+    assert scene.told == []
 
 
 async def test_a_program_that_closed_is_asked_anew(made: Made) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from pymirror.core.errors import ConfigError
 from pymirror.core.structure import structure
-from pymirror.features.network.incoming.http_filter import KNOWN, HttpFilter, Matcher
+from pymirror.features.network.incoming.http_filter import HttpFilter, Matcher
+from pymirror.features.network.incoming.http_rules import KNOWN
 from pymirror.features.network.incoming.questions import Question, made
 
 PLACE = "feature.network.incoming.http_filter"

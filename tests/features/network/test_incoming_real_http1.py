@@ -16,7 +16,8 @@ import pytest
 import pytest_asyncio
 from incoming_scene import ByPath
 
-from pymirror.features.network.incoming.exchange import Exchange, Limits
+from pymirror.features.network.incoming.exchange import Exchange
+from pymirror.features.network.incoming.limits import Limits
 from pymirror.features.network.incoming.outlet import Given
 from pymirror.features.network.incoming.pipe import Pipe
 
