@@ -10,6 +10,7 @@ worker is another one, and until it is ready requests do not match.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import select
 import socket
 import subprocess
@@ -35,6 +36,7 @@ class Judge:
 
     def __init__(self, questions: Sequence[Question], wall: float = WALL) -> None:
         self._questions, self._wall = list(questions), wall
+        self._worker: subprocess.Popen[bytes] | None = None
         self._start()
 
     async def ready(self) -> None:
@@ -59,18 +61,20 @@ class Judge:
             send(self._sock, Ask(number, texts, limit))
             found: list[bool] = receive(self._sock, list[bool])
         except (OSError, EOFError):
-            self.close()
-            self._start()
+            self._renew()
             raise self._slow(question, f"it takes more than {limit:g} s, or too much memory") from None
         return found
 
     def close(self) -> None:
         """End the worker."""
         self._sock.close()
-        self._worker.kill()
-        self._worker.wait()
+        if self._worker is not None:
+            self._worker.kill()
+            self._worker.wait()
+            self._worker = None
 
     def _start(self) -> None:
+        """OSError."""
         self._sock, theirs = socket.socketpair()
         self._started = False
         self._sock.settimeout(self._wall)
@@ -84,13 +88,20 @@ class Judge:
             )
         send(self._sock, self._questions)
 
+    def _renew(self) -> None:
+        """Another worker; where there cannot be one now, the next question tries again."""
+        self.close()
+        with contextlib.suppress(OSError):
+            self._start()
+
     def _is_ready(self) -> bool:
-        if not self._started and select.select([self._sock], [], [], 0)[0]:
+        if self._worker is None:
+            self._renew()
+        elif not self._started and select.select([self._sock], [], [], 0)[0]:
             try:
                 self._started = receive(self._sock, bool)
             except (OSError, EOFError):
-                self.close()
-                self._start()
+                self._renew()
         return self._started
 
     def _slow(self, question: Question, why: str) -> TooSlow:

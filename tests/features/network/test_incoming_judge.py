@@ -77,6 +77,23 @@ async def test_a_worker_that_is_stopped_or_killed_is_another_one(judged: Made) -
             judge.ask(0, [b"x: ann"])
 
 
+async def test_a_worker_that_cannot_be_started_again_is_tried_later(
+    judged: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = judged(ANN)
+    await judge.ready()
+    os.kill(judge._worker.pid, signal.SIGKILL)
+    with monkeypatch.context() as patched:
+        patched.setattr("sys.executable", "/nonexistent")
+        for _ in range(2):
+            with pytest.raises(TooSlow):
+                judge.ask(0, [b"x: ann"])
+    with pytest.raises(TooSlow, match="not ready"):
+        judge.ask(0, [b"x: ann"])
+    await judge.ready()
+    assert judge.ask(0, [b"x: ann"]) == [True]
+
+
 async def test_a_matcher_with_a_judge(judged: Made) -> None:
     judges: list[Judge] = []
 
