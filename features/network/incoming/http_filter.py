@@ -16,6 +16,7 @@ from pymirror.core.config import every, key
 from pymirror.core.patterns import TooSlow
 from pymirror.features.network.incoming.http_rules import (
     FORMS,
+    LIMIT,
     NESTED,
     Deciding,
     Decision,
@@ -133,13 +134,15 @@ class HttpFilter:
 
 class Matcher:
     """The filter, ready. judge: called with the questions if there are any. told: gets words, once for each
-    rule that could not be decided in time."""
+    rule that could not be decided in time. clock: seconds; without one a request of many headers may take
+    the time of one search for each."""
 
     def __init__(
         self,
         config: HttpFilter,
         judge: Callable[[list[Question]], Judging] | None = None,
         told: Callable[[str], object] = lambda words: None,
+        clock: Callable[[], float] = lambda: 0.0,
     ) -> None:
         """ValueError: there is no filter."""
         if not config.given:
@@ -155,14 +158,15 @@ class Matcher:
             self._rule = maker.plain(_KIND[name], value, name)
         self._needs_body = any(question.kind == JSON for question in maker.questions)
         self._judge = judge(maker.questions) if judge is not None and maker.questions else None
-        self._told, self._said = told, set[str]()
+        self._told, self._said, self._clock = told, set[str](), clock
 
     def decide(
         self, method: bytes, target: bytes, headers: Headers, body: bytes | None = None
     ) -> Decision | None:
         """body: its content, whole; b"" for none. None: it depends on the body."""
+        until = self._clock() + LIMIT
         try:
-            return self._rule.look(Request(method, target, headers, body))
+            return self._rule.look(Request(method, target, headers, body, lambda: self._clock() > until))
         except TooSlow as error:
             if error.strerror not in self._said:
                 self._said.add(error.strerror)

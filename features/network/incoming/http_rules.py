@@ -8,12 +8,12 @@ from typing import Any, Generic, Protocol, TypeVar
 from attrs import field, frozen
 
 from pymirror.core.errors import ConfigError
-from pymirror.core.patterns import Pattern
+from pymirror.core.patterns import Pattern, TooSlow
 from pymirror.features.network.incoming.questions import JQ, JSON, Question, made
 
 DEEPEST = 8
 LIMIT = 0.02
-"""Seconds for one search of a regular expression."""
+"""Seconds for one search of a regular expression, and for all those of a request before its last."""
 KNOWN = 1024
 """Headers and targets whose answer is remembered; searching with a limit of time takes 2 us each."""
 LONGEST = 512
@@ -33,12 +33,19 @@ class Decision:
 
 @frozen
 class Request:
-    """What is looked at. body: None while it has not come."""
+    """What is looked at. body: None while it has not come. late: has this decision taken too long?"""
 
     method: bytes
     target: bytes
     headers: Headers
     body: bytes | None = None
+    late: Callable[[], bool] = lambda: False
+
+    def search(self, pattern: Pattern, text: str) -> bool:
+        """TooSlow, also for a search that is quick enough by itself after many that were."""
+        if self.late():
+            raise TooSlow(pattern.key, pattern.text, LIMIT)
+        return pattern.search(text) is not None
 
 
 class Deciding(Protocol):
@@ -97,7 +104,7 @@ class _Header:
             found = self._known.get(item)
             if found is None:
                 text = _header_text(item).decode(errors="replace")
-                found = self._known.keep(item, self._pattern.search(text) is not None)
+                found = self._known.keep(item, request.search(self._pattern, text))
             if found:
                 return self._words.yes
         return self._words.no
@@ -113,8 +120,8 @@ class _Path:
         if found is None:
             whole = path_of(request.target)
             path, query, _ = whole.partition("?")
-            found = self._pattern.search(path) is not None
-            found = found or (bool(query) and self._pattern.search(whole) is not None)
+            found = request.search(self._pattern, path)
+            found = found or (bool(query) and request.search(self._pattern, whole))
             self._known.keep(request.target, found)
         return self._words.yes if found else self._words.no
 

@@ -164,6 +164,15 @@ def test_a_pattern_that_takes_for_ever_does_not_match_and_is_told_once() -> None
     assert len(told) == 1
 
 
+def test_many_searches_of_one_request_are_limited_together() -> None:
+    times = iter([0.0, 0.0, 0.01, 0.021, 0.0, 0.0, 0.0, 0.0, 0.0])
+    ready = Matcher(config({"header_filter": "bob"}), clock=lambda: next(times))
+    headers = [(b"A", b"1"), (b"B", b"2"), (b"C", b"3")]
+    late, known = ready.decide(b"GET", b"/", headers), ready.decide(b"GET", b"/", headers)
+    assert late is not None and "searching this pattern took more than 0.02 s" in late.reason
+    assert known is not None and known.reason == "header_filter 'bob' does not match"
+
+
 def test_what_is_remembered_is_bounded() -> None:
     ready = matcher({"header_filter_jq": 'test("1$")'})
     judge: Any = ready._judge
