@@ -9,6 +9,7 @@ and the dotted key, or the variable, or the flag.
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -28,12 +29,14 @@ from pymirror.core.structure import (
     forms,
     hints,
     key,
+    keys_of,
     near,
     nearest,
     nested,
     not_negative,
     one_of,
     parse,
+    place_of,
     positive,
     regex,
     unfit,
@@ -167,14 +170,15 @@ def known_keys(vocabulary: Vocabulary) -> set[str]:
     """Every dotted key that may stand in a file, those that are refused by name included."""
     known = {place_of(a) for cls in (Root, *vocabulary.runtimes.values()) for a in attrs.fields(cls)}
     for name, cls in vocabulary.features.items():
-        known |= {f"feature.{name}"} | {f"feature.{name}.{a.name}" for a in attrs.fields(cls)}
+        known |= {f"feature.{name}"} | {place_of(a, f"feature.{name}.") for a in attrs.fields(cls)}
     return known | {*vocabulary.absent, *vocabulary.paid, *vocabulary.ignored}
 
 
 def variables(vocabulary: Vocabulary) -> set[str]:
     """Every variable, without its prefix, that means something here."""
     classes = (Root, *vocabulary.runtimes.values(), *vocabulary.features.values())
-    keys = {a.metadata.get("env") for cls in classes for a in attrs.fields(cls)} - {None}
+    inner = (each for cls in classes for each in map(_inner, hints(cls).values()) if each is not None)
+    keys = {a.metadata.get("env") for cls in (*classes, *inner) for a in attrs.fields(cls)} - {None}
     rules = {name for cls in classes for name in getattr(cls, "variables", ())}
     return {*keys, *rules, *vocabulary.absent_env, *vocabulary.variables}
 
@@ -190,11 +194,6 @@ def strangers(environ: Mapping[str, str], vocabulary: Vocabulary) -> list[str]:
                 f"the variable {name} is not known and has no effect; {near(bare, known)}".rstrip("; ")
             )
     return found
-
-
-def place_of(attribute: attrs.Attribute[Any]) -> str:
-    """The dotted place of a root's or runtime's key in the file."""
-    return attribute.metadata.get("at") or attribute.name
 
 
 def _unserved(said: Given, flags: Mapping[str, Any], vocabulary: Vocabulary) -> None:
@@ -213,13 +212,16 @@ def _unserved(said: Given, flags: Mapping[str, Any], vocabulary: Vocabulary) -> 
             raise ConfigError(flags[name][1], "the feature this flag is for is not installed", "leave it out")
 
 
-def _take(values: dict[str, Any], cls: type) -> dict[str, Any]:
-    """Remove the keys of `cls` from the file's values: field name → value."""
+def _take(values: dict[str, Any], cls: type, elsewhere: bool = False) -> dict[str, Any]:
+    """Remove the keys of `cls` from the file's values: field name → value. elsewhere: only those that do not
+    stand in its own section."""
     target = values.get("target")
     if "target" in {a.name for a in attrs.fields(cls)} and target is not None:
         values["target"] = target_form(values.pop("target"))  # what has no form is told here, and only once
     taken = {}
     for a in attrs.fields(cls):
+        if elsewhere and not a.metadata.get("at"):
+            continue
         *parents, leaf = place_of(a).split(".")
         holder: Any = values
         for parent in parents:
@@ -236,10 +238,13 @@ def _section(cls: type, taken: dict[str, Any], said: Given, prefix: str) -> Any:
     extra, faults = _extra(cls, said), Faults()
     for a in attrs.fields(cls):
         kind = hints(cls)[a.name]
-        places[a.name] = f"{prefix}{place_of(a)}"
+        places[a.name] = place_of(a, prefix)
         found = said.get(a.metadata.get("env"))
         with faults.part():
-            if found is not None:
+            inner = _inner(kind)
+            if inner is not None and _named(inner, said):
+                made[a.name] = _overlaid(inner, taken.get(a.name), said, places[a.name])
+            elif found is not None:
                 text, places[a.name] = found
                 made[a.name] = convert(kind, parse(kind, text, found[1]), found[1])
             elif a.name in extra:
@@ -251,6 +256,39 @@ def _section(cls: type, taken: dict[str, Any], said: Given, prefix: str) -> Any:
     faults.and_refusals(cls, made, prefix.rstrip(".") or "configuration", places)
     faults.tell()
     return build(cls, made, prefix.rstrip(".") or "configuration", places)
+
+
+def _inner(kind: Any) -> type | None:
+    """The class of keys that a key of that type holds, if it does."""
+    found = [each for each in (kind, *typing.get_args(kind)) if isinstance(each, type) and attrs.has(each)]
+    return found[0] if found else None
+
+
+def _named(cls: type, said: Given) -> set[str]:
+    """The fields that a variable sets, or of which it sets a part."""
+    own = {a.name for a in attrs.fields(cls) if said.get(a.metadata.get("env"))}
+    parts = {name for name, kind in hints(cls).items() if (inner := _inner(kind)) and _named(inner, said)}
+    return own | parts | set(_extra(cls, said))
+
+
+def _overlaid(cls: type, value: Any, said: Given, place: str) -> Any:
+    """Keys within a key, some of which a variable sets. A short form stands for none of them."""
+    given = {} if value is None or isinstance(value, bool) else value
+    if not isinstance(given, Mapping):
+        raise unfit(place, [*forms(bool), "a mapping"], value, keys_of(cls))
+    return _strict(cls, given, {}, said, place)
+
+
+def _strict(cls: type, value: Mapping[str, Any], outside: Mapping[str, Any], said: Given, place: str) -> Any:
+    """`_section` of a mapping in which every key must be known. outside: its keys of other sections."""
+    fields, faults = [a.name for a in attrs.fields(cls) if not a.metadata.get("at")], Faults()
+    for name in value:
+        if name not in fields:
+            faults.add(ConfigError(f"{place}.{name}", "unknown key", nearest(str(name), fields)))
+    with faults.part():
+        section = _section(cls, {**value, **outside}, said, f"{place}.")
+    faults.tell()
+    return section
 
 
 def _extra(cls: type, said: Given) -> dict[str, Any]:
@@ -267,7 +305,8 @@ def _features(values: dict[str, Any], said: Given, vocabulary: Vocabulary) -> di
     made, faults = {}, Faults()
     for name, cls in vocabulary.features.items():
         with faults.part():
-            config = _feature(cls, _pick(section, name.split(".")), said, f"feature.{name}")
+            outside = _take(values, cls, elsewhere=True)
+            config = _feature(cls, _pick(section, name.split(".")), outside, said, f"feature.{name}")
             if config is not None:
                 made[name] = config
     faults.tell()
@@ -284,33 +323,25 @@ def _spread(section: dict[str, Any], names: Iterable[str]) -> None:
             }
 
 
-def _feature(cls: type, value: Any, said: Given, place: str) -> Any:
-    """A feature's configuration; None where it is turned off."""
-    fields = {a.name: a for a in attrs.fields(cls)}
+def _feature(cls: type, value: Any, outside: dict[str, Any], said: Given, place: str) -> Any:
+    """A feature's configuration; None where it is turned off. outside: its keys of other sections."""
     if value is None:
         value = {}
     if isinstance(value, dict):
-        faults = Faults()
-        for name in value:
-            if name not in fields:
-                faults.add(ConfigError(f"{place}.{name}", "unknown key", nearest(str(name), list(fields))))
-        with faults.part():
-            section = _section(cls, value, said, f"{place}.")
-        faults.tell()
-        return section
+        return _strict(cls, value, outside, said, place)
     if not hasattr(cls, "from_short"):
         if not isinstance(value, bool):
-            raise unfit(place, [*forms(bool), "a mapping"], value, list(fields))
-        return _section(cls, {}, said, f"{place}.") if value else None
+            raise unfit(place, [*forms(bool), "a mapping"], value, keys_of(cls))
+        return _section(cls, outside, said, f"{place}.") if value else None
     short = nested(cls, value, place)
-    named = {n for n, a in fields.items() if said.get(a.metadata.get("env"))} | set(_extra(cls, said))
-    if not named:
+    named = _named(cls, said)
+    if not named and (short is None or not outside):
         return short
     # A sub-tree given in short form still obeys its variables (mirrord: 2.2).
     if short is None:
         when_off = getattr(cls, "when_off", None)
         return _section(cls, when_off(named) if when_off else {}, said, f"{place}.")
-    return _section(cls, attrs.asdict(short, recurse=False), said, f"{place}.")
+    return _section(cls, {**attrs.asdict(short, recurse=False), **outside}, said, f"{place}.")
 
 
 def _pick(value: dict[str, Any], names: list[str]) -> Any:

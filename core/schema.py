@@ -13,10 +13,9 @@ from typing import Any, Literal
 
 import attrs
 
-from pymirror.core.config import place_of
 from pymirror.core.root import AUTO, Root
 from pymirror.core.sieve import Vocabulary
-from pymirror.core.structure import hints
+from pymirror.core.structure import hints, place_of
 
 Json = dict[str, Any]
 
@@ -50,6 +49,9 @@ def schema_of(vocabulary: Vocabulary) -> Json:
     del top["properties"]["engine"]["type"]
     for name in sorted(vocabulary.features):
         _put(top, f"feature.{name}", _feature(vocabulary.features[name]))
+        for attribute in attrs.fields(vocabulary.features[name]):
+            if attribute.metadata.get("at"):
+                _put(top, place_of(attribute), _property(vocabulary.features[name], attribute))
     for table, words in (
         (vocabulary.absent, "Not in this version of pymirror"),
         (vocabulary.paid, "Needs mirrord's paid operator"),
@@ -90,7 +92,8 @@ def _feature(cls: type) -> Json:
 def _object(cls: type) -> Json:
     made = _mapping()
     for attribute in attrs.fields(cls):
-        made["properties"][attribute.name] = _property(cls, attribute)
+        if not attribute.metadata.get("at"):
+            made["properties"][attribute.name] = _property(cls, attribute)
     required = [a.name for a in attrs.fields(cls) if a.default is attrs.NOTHING]
     return {**made, "required": required} if required else made
 

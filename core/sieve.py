@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import attrs
 from attrs import field, frozen
 
 from pymirror.core.errors import ConfigError
-from pymirror.core.structure import Faults, forms, nearest, unfit
+from pymirror.core.structure import Faults, forms, nearest, place_of, unfit
 
 
 @frozen
@@ -42,8 +43,14 @@ class Vocabulary:
     absent_env: Mapping[str, str] = field(factory=dict)
 
     def installed(self, path: str) -> bool:
-        """A dotted key that an installed feature has: its own class decides, not the tables."""
-        return any(path == f"feature.{name}" or path.startswith(f"feature.{name}.") for name in self.features)
+        """A dotted key that the class of an installed feature has, or one below it: the class decides about
+        that, not the tables."""
+        return any(place in self._places for place in above(path))
+
+    @property
+    def _places(self) -> set[str]:
+        classes = self.features.items()
+        return {place_of(a, f"feature.{name}.") for name, cls in classes for a in attrs.fields(cls)}
 
     def refusal(self, path: str) -> tuple[str, str] | None:
         """(words, hint) where the tables refuse `path` or a key above it; None when they do not."""
@@ -89,7 +96,7 @@ def _sift(
                 _refuse(path, values.pop(name), vocabulary, quiet)
         elif isinstance(value, dict):
             warnings += _sift(value, vocabulary, path, quiet or turned_off(value), faults)
-        elif _only_absent(path, vocabulary):
+        elif path.removeprefix("feature.") not in vocabulary.features and _only_absent(path, vocabulary):
             # A short form (`feature.network: true`) of keys of which none is served.
             with faults.part():
                 _refuse(path, values.pop(name), vocabulary, quiet)

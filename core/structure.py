@@ -39,7 +39,7 @@ def key(
 
     env: the variable without its prefix ("FILE_MODE": PYMIRROR_FILE_MODE, or MIRRORD_FILE_MODE).
     help: one line for docs and editors. at: dotted place in the file where it is not
-    `<section>.<field name>` (runtimes only). flags: flags that set its variable. Lists take one
+    `<section>.<field name>`. flags: flags that set its variable. Lists take one
     value or many.
     """
     if flags and not env:
@@ -50,6 +50,11 @@ def key(
         converter=converter,
         metadata={"env": env, "help": help, "at": at, "flags": tuple(flags)},
     )
+
+
+def place_of(attribute: attrs.Attribute[Any], prefix: str = "") -> str:
+    """The dotted place of a key in the file, in a section that begins with `prefix`."""
+    return attribute.metadata.get("at") or f"{prefix}{attribute.name}"
 
 
 def regex(_instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:

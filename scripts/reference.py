@@ -17,10 +17,10 @@ import attrs
 from pymirror.cli import mirrord_keys
 from pymirror.cli.common import vocabulary_of
 from pymirror.core import registry
-from pymirror.core.config import Vocabulary, place_of
+from pymirror.core.config import Vocabulary
 from pymirror.core.root import Root
 from pymirror.core.schema import schema_of
-from pymirror.core.structure import hints
+from pymirror.core.structure import hints, place_of
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 IMAGE = "localhost/pymirror-agent:<version>"
@@ -73,7 +73,7 @@ def _keys(cls: type, prefix: str) -> str:
 
 def _rows(cls: type, prefix: str) -> Iterator[tuple[str, str, str, str, str]]:
     for a in attrs.fields(cls):
-        kind, place = hints(cls)[a.name], f"{prefix}{place_of(a)}"
+        kind, place = hints(cls)[a.name], place_of(a, prefix)
         if isinstance(kind, type) and attrs.has(kind):
             yield from _rows(kind, f"{place}.")
             continue
@@ -87,6 +87,8 @@ def _kind(kind: Any) -> str:
     if origin in (typing.Union, types.UnionType):
         return " or ".join(_kind(each) for each in inner)
     if origin in (list, tuple):
+        if typing.get_origin(inner[0]) is list:
+            return "list of pairs"
         return f"list of {_kind(inner[0])}" if inner[0] in NAMES else "list of mappings"
     return "mapping" if origin is dict else NAMES.get(kind, "any")
 

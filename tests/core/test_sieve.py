@@ -7,11 +7,18 @@ from attrs import frozen
 
 from pymirror.core.errors import ConfigError
 from pymirror.core.sieve import Vocabulary, off, sift, unknown
+from pymirror.core.structure import key
 
 
 @frozen
 class Empty:
     pass
+
+
+@frozen
+class Served:
+    mode: str = key("off")
+    flush: bool = key(False, at="agent.flush")
 
 
 KNOWN = Vocabulary(
@@ -81,12 +88,21 @@ def test_what_has_no_effect_is_said_and_the_rest_is_left() -> None:
 
 
 def test_an_installed_feature_beats_the_tables() -> None:
-    known = Vocabulary(features={"net.in": Empty}, runtimes={}, absent=KNOWN.absent)
-    values = {"feature": {"net": {"in": {"mode": "on"}}}}
+    known = Vocabulary(features={"net.in": Served}, runtimes={}, absent=KNOWN.absent)
+    values = {"feature": {"net": {"in": {"mode": "on"}}}, "agent": {"flush": True}}
     assert sift(values, known) == []
-    assert values == {"feature": {"net": {"in": {"mode": "on"}}}}
+    assert values == {"feature": {"net": {"in": {"mode": "on"}}}, "agent": {"flush": True}}
+    for short in (True, "on"):
+        assert sift({"feature": {"net": {"in": short}}}, known) == []
     with pytest.raises(ConfigError, match=r"feature\.net\.six"):
         sift({"feature": {"net": {"six": True, "in": True}}}, known)
+
+
+def test_the_tables_beat_a_feature_that_does_not_have_the_key() -> None:
+    known = Vocabulary(features={"net.in": Served}, runtimes={}, absent=KNOWN.absent)
+    with pytest.raises(ConfigError, match=r"feature\.net\.in\.ports: not in this version"):
+        sift({"feature": {"net": {"in": {"mode": "on", "ports": [1]}}}}, known)
+    assert sift({"feature": {"net": {"in": {"mode": "off", "ports": [1]}}}}, known) == []
 
 
 @pytest.mark.parametrize(
