@@ -77,11 +77,14 @@ def settings_of(options: Mapping[str, Any], environ: Mapping[str, str]) -> Setti
 
 
 def check_target(settings: Settings) -> None:
-    """ConfigError, with the target's place, where the target's runtime cannot read it."""
+    """ConfigError, with the target's place, where the target's runtime cannot read it; or where there is none
+    and a feature needs one."""
     from pymirror.core import registry
+    from pymirror.core.config import refuse_without_target
     from pymirror.core.errors import ConfigError, UserError
 
     if settings.target is None:
+        refuse_without_target(settings)
         return
     try:
         registry.runtime(settings.runtime_name).cls.read_target(settings.target)

@@ -11,42 +11,24 @@ from __future__ import annotations
 
 from pymirror.core.flags import Declared, Flag
 
-_NETWORK = "the network features come later; leave it out, or set feature.network: false"
-_TRAFFIC = "it steers traffic, and the network features come later; leave it out"
-
 
 def _below(place: str, names: str, why: str) -> dict[str, str]:
     return {f"{place}.{name}": why for name in names.split()}
 
 
 ABSENT = {
-    **_below(
-        "feature.network.incoming",
-        "mode port_mapping ports ignore_ports listen_ports ignore_localhost tls_delivery https_delivery",
-        _NETWORK,
-    ),
-    **_below(
-        "feature.network.incoming.http_filter",
-        "header_filter path_filter method_filter header_filter_jq body_filter all_of any_of ports",
-        _NETWORK,
-    ),
-    "feature.network.ipv6": _NETWORK,
+    **_below("feature.network.incoming", "http_filter", "leave it out: ports are taken whole for now"),
+    **_below("feature.network.incoming", "tls_delivery https_delivery", "leave it out, HTTPS has one way"),
+    "feature.network.ipv6": "leave it out: the program has sockets of both IP versions",
     "feature.magic.auto_mount": "list the volume's path under feature.fs.read_only for now",
     "feature.magic.aws": "set feature.env.unset and feature.fs.mapping for now",
-    "feature.magic.turbo": _NETWORK,
+    "feature.magic.turbo": "set feature.network.outgoing.ignore_localhost where it is wanted",
     "profile": "profiles are not read; put their settings into this file",
     **_below(
         "container",
         "cli_image cli_extra_args cli_prevent_cleanup cli_image_lib_path cli_tls_path override_host_ip "
         "host_gateway_detection platform",
         "running containers is not there; run the program itself",
-    ),
-    **_below(
-        "agent",
-        "flush_connections external_ip_fix nftables exclude_from_mesh inject_headers "
-        "override_cache_control max_body_buffer_size max_body_buffer_timeout http_detection_timeout "
-        "clean_iptables_on_start jaq_time_limit",
-        _TRAFFIC,
     ),
     "agent.dns": "its timeout and attempts are keys of feature.network.dns",
     "agent.metrics": "the agent has no metrics listener",
@@ -78,6 +60,12 @@ IGNORED = {
     "traceparent": "it is for requests to the operator",
     "baggage": "it is for requests to the operator",
     "ci.output_dir": "there is no background mode",
+    "agent.external_ip_fix": "the application always sees the client's address, and the one it spoke to",
+    "agent.nftables": "the agent's rules are nftables' in any case",
+    "agent.clean_iptables_on_start": "the kernel removes an agent's rules with the agent",
+    "agent.exclude_from_mesh": "the agent is reached by a port-forward, which no mesh redirects",
+    "agent.override_cache_control": "answers reach clients as they are",
+    "agent.jaq_time_limit": "the time of a filter is limited in any case",
     **_below(
         "internal_proxy",
         "start_idle_timeout idle_timeout socket_timeout ping_interval log_level log_destination json_log "
@@ -104,18 +92,12 @@ ABSENT_ENV = {
     "MULTI_CLUSTER": "multi_cluster",
     "OPERATOR_ON_CONCURRENT_STEAL": "feature.network.incoming.on_concurrent_steal",
     "PREVIEW_IMAGE": "feature.preview",
-    "AGENT_TCP_STEAL_TRAFFIC": "feature.network.incoming.mode",
-    "HTTP_HEADER_FILTER": "feature.network.incoming.http_filter.header_filter",
-    "HTTP_PATH_FILTER": "feature.network.incoming.http_filter.path_filter",
-    "HTTP_METHOD_FILTER": "feature.network.incoming.http_filter.method_filter",
-    "HTTP_HEADER_FILTER_JQ": "feature.network.incoming.http_filter.header_filter_jq",
-    "HTTP_FILTER_PORTS": "feature.network.incoming.http_filter.ports",
+    "HTTP_HEADER_FILTER": "feature.network.incoming.http_filter",
+    "HTTP_PATH_FILTER": "feature.network.incoming.http_filter",
+    "HTTP_METHOD_FILTER": "feature.network.incoming.http_filter",
+    "HTTP_HEADER_FILTER_JQ": "feature.network.incoming.http_filter",
+    "HTTP_FILTER_PORTS": "feature.network.incoming.http_filter",
     "ENABLE_IPV6": "feature.network.ipv6",
-    "AGENT_STEALER_FLUSH_CONNECTIONS": "agent.flush_connections",
-    "AGENT_EXTERNAL_IP_FIX": "agent.external_ip_fix",
-    "AGENT_EXCLUDE_FROM_MESH": "agent.exclude_from_mesh",
-    "AGENT_HTTP_DETECTION_TIMEOUT": "agent.http_detection_timeout",
-    "AGENT_CLEAN_IPTABLES_ON_START": "agent.clean_iptables_on_start",
 }
 
 
@@ -128,7 +110,7 @@ SWITCHES = (
     _switch("--no-outgoing", "false", "TCP_OUTGOING UDP_OUTGOING", "Leave outgoing traffic alone."),
     _switch("--no-tcp-outgoing", "false", "TCP_OUTGOING", "Leave outgoing TCP alone."),
     _switch("--no-udp-outgoing", "false", "UDP_OUTGOING", "Leave outgoing UDP alone."),
-    _switch("--steal", "true", "AGENT_TCP_STEAL_TRAFFIC", "Take the target's incoming traffic."),
+    _switch("--steal", "steal", "AGENT_TCP_STEAL_TRAFFIC", "Take the target's incoming traffic."),
     _switch("--no-telemetry", "", "", "Accepted; nothing is ever sent."),
     _switch("--disable-version-check", "", "", "Accepted; no version is ever asked for."),
 )

@@ -16,7 +16,7 @@ from pymirror.core.errors import ConfigError, PymirrorError
 @click.command("verify-config")
 @click.option("--schema", is_flag=True, help="Print the JSON Schema for editors and end.")
 @click.option("--resolved", is_flag=True, help="Include the resolved configuration.")
-@click.option("--ide", is_flag=True, help="A missing target is not worth a warning.")
+@click.option("--ide", is_flag=True, help="A target is chosen later.")
 @click.argument("path", required=False)
 def command(path: str | None, schema: bool, resolved: bool, ide: bool) -> int:
     """Check the configuration file PATH (default: as `-f` without a path) and print the result as JSON."""
@@ -38,7 +38,8 @@ def verify(path: str | None, resolved: bool, ide: bool) -> dict[str, Any]:
     try:
         file = path or configfile.discover()
         settings = resolve(file, {}, os.environ, vocabulary())
-        check_target(settings)
+        if settings.target is not None or not ide:
+            check_target(settings)
     except PymirrorError as error:
         found = error.all() if isinstance(error, ConfigError) else [error]
         hints = list(dict.fromkeys(each.hint for each in found if each.hint))

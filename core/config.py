@@ -3,7 +3,8 @@
 Core knows no feature's and no runtime's keys: their `Config` classes come in by the vocabulary
 (core/sieve.py). A class may have `from_short(value)` for short forms, `environment(values)` for
 variables that need a rule (their names as `variables`), `when_off(named)` for what a variable finds
-where the file turned the feature off, and `warnings()`. Whatever is wrong names its place: the file
+where the file turned the feature off, `warnings()`, and `without_target()`, which raises ValueError for
+what no session without a target can have. Whatever is wrong names its place: the file
 and the dotted key, or the variable, or the flag.
 """
 
@@ -40,6 +41,7 @@ from pymirror.core.structure import (
     positive,
     regex,
     unfit,
+    worded,
 )
 from pymirror.core.target import target_form
 from pymirror.core.windows import Terms
@@ -123,6 +125,18 @@ def resolve(
                 each.message = f"{file}: {each.message}"
         raise
     return attrs.evolve(settings, warnings=(*strangers(environ, vocabulary), *settings.warnings))
+
+
+def refuse_without_target(settings: Settings) -> None:
+    """ConfigError where a feature is to do what needs a target."""
+    faults = Faults()
+    for name, config in settings.features.items():
+        try:
+            if hasattr(config, "without_target"):
+                config.without_target()
+        except ValueError as error:
+            faults.add(worded(type(config), error, f"feature.{name}"))
+    faults.tell()
 
 
 def _settle(

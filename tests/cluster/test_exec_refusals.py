@@ -92,8 +92,8 @@ CONFIGS = [
     ),
     (
         "pymirror.json",
-        '{"feature": {"network": {"incoming": "steal"}}}',
-        ["feature.network", "not in this version"],
+        '{"feature": {"network": {"incoming": {"tls_delivery": {"protocol": "tls"}}}}}',
+        ["feature.network.incoming.tls_delivery", "not in this version"],
     ),
     ("pymirror.json", '{"feature": {"copy_target": true}}', ["feature.copy_target", "paid operator"]),
     (

@@ -30,7 +30,7 @@ def refused(settle: Any, tmp_path: Path) -> Any:
 
 def test_defaults(settle: Any) -> None:
     settings = settle()
-    assert list(settings.features) == ["env", "hostname", "fs", "clock"]
+    assert list(settings.features) == ["env", "hostname", "fs", "network.incoming", "clock"]
     assert settings.features["fs"].mode == "read"
     assert (settings.target, settings.namespace, settings.runtime_name) == (None, None, "kubernetes")
     assert (settings.engine, settings.heartbeat, settings.lease, settings.startup_timeout) == (
@@ -226,11 +226,14 @@ def test_warnings(settle: Any) -> None:
         ({"feature": {"clock": 3}}, "feature.clock: expected true or false or a mapping, got the number 3"),
         ({"feature": {"clock": {"speed": 0}}}, "feature.clock.speed: must be above 0, got 0.0"),
         ({"feature": {"network": {"incomng": False}}}, "feature.network.incomng: unknown key"),
-        ({"feature": {"network": True}}, "feature.network: not in this version of pymirror"),
-        ({"feature": {"network": {"incoming": "steal"}}}, "feature.network.incoming: not in this version"),
+        ({"feature": {"network": 1}}, "feature.network: expected true or false or a mapping"),
         (
-            {"feature": {"network": {"incoming": {"mode": "steal"}}}},
-            "feature.network.incoming.mode: not in this version",
+            {"feature": {"network": {"incoming": {"tls_delivery": {"protocol": "tls"}}}}},
+            "feature.network.incoming.tls_delivery: not in this version",
+        ),
+        (
+            {"feature": {"network": {"incoming": {"on_concurrent_steal": "override"}}}},
+            "feature.network.incoming.on_concurrent_steal: needs mirrord's paid operator",
         ),
         ({"feature": {"network": {"ipv6": False}}}, "feature.network.ipv6: not in this version of pymirror"),
         ({"feature": {"magic": {"aws": True}}}, "feature.magic.aws: not in this version of pymirror"),
@@ -249,7 +252,7 @@ def test_warnings(settle: Any) -> None:
         ({"agent": {"image": {"regi": "x"}}}, "agent.image.regi: unknown key"),
         ({"agent": {"image_pull_policy": "x"}}, "agent.image_pull_policy: 'x' is not one of Always, "),
         ({"agent": {"metrics": "0.0.0.0:1"}}, "agent.metrics: not in this version of pymirror"),
-        ({"agent": {"flush_connections": True}}, "agent.flush_connections: not in this version of pymirror"),
+        ({"agent": {"flush_connections": 1}}, "agent.flush_connections: expected true or false, got the"),
         ({"startup_retry": {"min_ms": 0}}, "startup_retry.min_ms: must be above 0, got 0"),
         (
             {"startup_retry": {"min_ms": 9, "max_ms": 8}},
@@ -309,8 +312,8 @@ def test_the_nearest_known_key(refused: Any, file: Any, hint: str) -> None:
         ),
         (
             "MIRRORD_AGENT_TCP_STEAL_TRAFFIC",
-            "true",
-            "MIRRORD_AGENT_TCP_STEAL_TRAFFIC: sets feature.network.incoming",
+            "yes",
+            "MIRRORD_AGENT_TCP_STEAL_TRAFFIC: 'yes' is not one of mirror, steal, off",
         ),
         (
             "MIRRORD_ENABLE_IPV6",
@@ -346,8 +349,8 @@ def test_variables_that_change_nothing(settle: Any, name: str, text: str) -> Non
 
 def test_a_flag_is_named_by_its_spelling(refused: Any) -> None:
     assert refused({}, {"FILE_MODE": ("x", "--fs-mode")})[0].startswith("--fs-mode: 'x' is not one of")
-    message, _ = refused({}, {"AGENT_TCP_STEAL_TRAFFIC": ("true", "--steal")})
-    assert message.startswith("--steal: sets feature.network.incoming.mode: not in this version of pymirror")
+    message, _ = refused({}, {"PREVIEW_IMAGE": ("x", "--preview")})
+    assert message.startswith("--preview: sets feature.preview: needs mirrord's paid operator")
     assert (
         refused({}, {"MOON": ("x", "--moon")})[0] == "--moon: the feature this flag is for is not installed"
     )

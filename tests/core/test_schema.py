@@ -82,7 +82,7 @@ def test_every_section_is_strict_and_unserved_keys_are_marked(reference: ModuleT
         found = at(schema, path)
         assert (found["anyOf"][0] if "anyOf" in found else found)["additionalProperties"] is False
     assert schema["additionalProperties"] is False
-    assert at(schema, "feature.network.incoming.mode")["deprecated"] is True
+    assert at(schema, "feature.network.incoming.on_concurrent_steal")["deprecated"] is True
     assert at(schema, "feature.db_branches")["description"].startswith("Needs mirrord's paid operator")
     assert at(schema, "feature.fs.mode")["enum"] == ["local", "localwithoverrides", "read", "write"]
     assert {"type": "boolean"} in at(schema, "feature.env")["anyOf"]

@@ -9,6 +9,7 @@ from pymirror.core.config import key, one_of, positive
 from pymirror.features.env.config import Config as Env
 from pymirror.features.fs.config import Config as Fs
 from pymirror.features.hostname.config import Config as Hostname
+from pymirror.features.network.incoming.config import Config as Incoming
 from pymirror.runtimes.kubernetes.config import Config as Kubernetes
 from pymirror.runtimes.process.config import Config as Process
 
@@ -21,6 +22,6 @@ class Clock:
 
 
 VOCABULARY = vocabulary_of(
-    {"env": Env, "hostname": Hostname, "fs": Fs, "clock": Clock},
+    {"env": Env, "hostname": Hostname, "fs": Fs, "network.incoming": Incoming, "clock": Clock},
     {"kubernetes": Kubernetes, "process": Process},
 )

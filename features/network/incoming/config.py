@@ -1,0 +1,208 @@
+"""The keys of `feature.network.incoming`, and of `agent` where they steer its traffic (mirrord: 2.4, 8.1)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, ClassVar
+
+from attrs import frozen
+
+from pymirror.core.config import Flag, every, key, not_negative, one_of, positive
+
+MODES = ("mirror", "steal", "off")
+MOST = 4000
+"""A session carries 8192 streams (core/mux.py), and other features have some."""
+_LARGEST_BODY = 16 << 20
+
+
+_PAIRS = {
+    "port_mapping": ("the local port", "the target's port"),
+    "listen_ports": ("the port asked for", "the port listened on"),
+}
+
+
+def _mode(value: str) -> str:
+    """`true` and `false` are what the variable may say too (mirrord: 2.2)."""
+    return {"true": "steal", "false": "off"}.get(value, value)
+
+
+def _port(value: int) -> None:
+    if not 0 < value < 1 << 16:
+        raise ValueError(f"{value} is no port", "a port is a number from 1 to 65535")
+
+
+def _pair(value: list[int]) -> None:
+    if len(value) != 2:
+        raise ValueError(f"{value} is no pair of ports", "for example [[8080, 80]]")
+    for port in value:
+        _port(port)
+
+
+def _unique(instance: object, attribute: Any, value: list[list[int]]) -> None:
+    """Each port once in its column."""
+    every(_pair)(instance, attribute, value)
+    for column, words in enumerate(_PAIRS[attribute.name]):
+        port, count = Counter(pair[column] for pair in value).most_common(1)[0] if value else (0, 0)
+        if count > 1:
+            raise ValueError(f"{attribute.name}: {words} {port} is there twice", "leave one of them out")
+
+
+def _carried(instance: object, attribute: Any, value: int) -> None:
+    positive(instance, attribute, value)
+    if value > MOST:
+        raise ValueError(f"{attribute.name}: must not be above {MOST}, got {value}")
+
+
+def _buffered(instance: object, attribute: Any, value: int) -> None:
+    not_negative(instance, attribute, value)
+    if value > _LARGEST_BODY:
+        raise ValueError(f"{attribute.name}: must not be above {_LARGEST_BODY} (16 MiB), got {value}")
+
+
+def _there(_: object, attribute: Any, value: str) -> None:
+    if not value.startswith("/"):
+        raise ValueError(f"{attribute.name}: {value!r} is not absolute", "a path in the target's files")
+
+
+@frozen
+class Tls:
+    """What an encrypted port is opened with. Both are read in the target and stay there."""
+
+    certificate: str = key(validator=_there, help="The chain, in PEM.")
+    key: str = key(validator=_there, help="Its private key, in PEM.")
+
+
+@frozen
+class Config:
+    """Which of the target's incoming traffic the program gets, and whether the application gets it too."""
+
+    variables: ClassVar = ("DETECT_DEBUGGER_PORT", "IGNORE_DEBUGGER_PORTS")
+
+    mode: str = key(
+        "mirror",
+        env="AGENT_TCP_STEAL_TRAFFIC",
+        flags=[Flag(("--steal",), text="steal", help="Take the target's incoming traffic.")],
+        converter=_mode,
+        validator=one_of(*MODES),
+        help="mirror: a copy; steal: in the application's place; off: ports are this machine's alone.",
+    )
+    port_mapping: list[list[int]] = key(
+        factory=list, validator=_unique, help="[port the program listens on, port of the target]."
+    )
+    ports: list[int] | None = key(
+        None, validator=every(_port), help="Only these ports of the target. Not together with ignore_ports."
+    )
+    ignore_ports: list[int] = key(
+        factory=list, validator=every(_port), help="Ports of the program that are this machine's alone."
+    )
+    listen_ports: list[list[int]] = key(
+        factory=list,
+        validator=_unique,
+        help="[port the program asks for, port of this machine that it gets, and no other].",
+    )
+    ignore_localhost: bool = key(False, help="What listens on a loopback address is this machine's alone.")
+    max_connections: int = key(
+        2048,
+        validator=_carried,
+        help=f"Connections to the program at once, up to {MOST}; more are reset.",
+    )
+    flush_connections: bool = key(
+        False,
+        env="AGENT_STEALER_FLUSH_CONNECTIONS",
+        at="agent.flush_connections",
+        help="When a port is stolen, connections that clients have to it end, and are made anew.",
+    )
+    http_detection_timeout: float = key(
+        2.0,
+        env="AGENT_HTTP_DETECTION_TIMEOUT",
+        at="agent.http_detection_timeout",
+        validator=positive,
+        help="Seconds a client may take to show that it speaks HTTP, where there is a filter.",
+    )
+    max_body_buffer_size: int = key(
+        65535,
+        at="agent.max_body_buffer_size",
+        validator=_buffered,
+        help="Bytes of a body that a body filter waits for; a longer one does not match.",
+    )
+    max_body_buffer_timeout: int = key(
+        1000,
+        at="agent.max_body_buffer_timeout",
+        validator=positive,
+        help="Milliseconds a body filter waits for them; a slower one does not match.",
+    )
+    inject_headers: bool = key(
+        False, at="agent.inject_headers", help="Answers say in a header whether the program gave them."
+    )
+    drain: float = key(
+        30.0,
+        at="agent.drain",
+        validator=not_negative,
+        help="Seconds that what was passed on to the application may go on after the session.",
+    )
+    tls: Tls | None = key(
+        None,
+        at="agent.tls",
+        help="{certificate, key}: PEM files of the target, with which HTTPS is filtered too.",
+    )
+
+    def __attrs_post_init__(self) -> None:
+        if self.ports is not None and self.ignore_ports:
+            raise ValueError("ports: cannot be given together with ignore_ports", "keep one of them")
+
+    @classmethod
+    def from_short(cls, value: bool | str) -> Config:
+        """`true`: the defaults; `false`: off; or the mode itself."""
+        if isinstance(value, bool):
+            return cls() if value else cls(mode="off")
+        return cls(mode=value)
+
+    def without_target(self) -> None:
+        """ValueError where a session without a target cannot have this."""
+        if self.mode == "steal":
+            raise ValueError(
+                "mode: there is nothing to steal from without a target",
+                "name a target, or set feature.network.incoming to off",
+            )
+
+    def warnings(self) -> list[str]:
+        """Allowed, but hardly meant (mirrord: 2.6)."""
+        place = "feature.network.incoming"
+        if self.mode == "off":
+            return [f"{each} has no effect: {place} is off" for each in self._set(place)]
+        found = [
+            f"{place}.{name}: [{one}, {one}] has no effect"
+            for name, pairs in (("port_mapping", self.port_mapping), ("listen_ports", self.listen_ports))
+            for one, other in pairs
+            if one == other
+        ]
+        if self.ports == []:
+            found.append(f"{place}.ports is empty: no port of the target is taken")
+        if self.mode == "mirror":
+            found += [f"{each} has no effect: the mode is mirror" for each in self._stealing()]
+        return found
+
+    def _set(self, place: str) -> list[str]:
+        """Keys of this section that are not as by default."""
+        named = ("port_mapping", "ports", "ignore_ports", "listen_ports", "ignore_localhost")
+        return [f"{place}.{name}" for name in named if getattr(self, name) not in (None, [], False)]
+
+    def _stealing(self) -> list[str]:
+        """Keys that only stolen ports have a use for, as far as they are set."""
+        named = {
+            "flush_connections": self.flush_connections,
+            "inject_headers": self.inject_headers,
+            "tls": self.tls,
+        }
+        return [f"agent.{name}" for name, value in named.items() if value]
+
+
+def summary(config: Config) -> str:
+    """What it means, for the plan."""
+    whose = (
+        f"ports {', '.join(map(str, config.ports))}" if config.ports else "each port the program listens on"
+    )
+    if config.mode == "mirror":
+        return f"mirror of {whose}"
+    open_ones = "end" if config.flush_connections else "stay with the application"
+    return f"steal of {whose}; connections that are open {open_ones}"

@@ -1,0 +1,219 @@
+"""The keys of `network.incoming`: short forms, variables, flags, what clashes, and what is hardly meant."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pymirror.cli import mirrord_keys as mirrord
+from pymirror.core.config import Settings, Vocabulary, refuse_without_target, resolve
+from pymirror.core.errors import ConfigError
+from pymirror.core.feature import NoConfig
+from pymirror.core.flags import declared
+from pymirror.features.network.incoming.config import Config, Tls, summary
+
+WORDS = Vocabulary(
+    {"network.incoming": Config},
+    {"none": NoConfig},
+    default_runtime="none",
+    absent=mirrord.ABSENT,
+    paid=mirrord.PAID,
+    ignored=mirrord.IGNORED,
+    neutral=mirrord.NEUTRAL,
+    absent_env=mirrord.ABSENT_ENV,
+)
+Settle = Callable[..., Settings]
+
+
+@pytest.fixture
+def settle(tmp_path: Path) -> Settle:
+    def settled(incoming: Any = None, agent: Any = None, flag: str = "", **environ: str) -> Settings:
+        file = tmp_path / "c.json"
+        file.write_text(json.dumps({"feature": {"network": {"incoming": incoming}}, "agent": agent}))
+        flags = {"AGENT_TCP_STEAL_TRAFFIC": (flag, "--steal")} if flag else {}
+        return resolve(str(file), flags, environ, WORDS)
+
+    return settled
+
+
+def incoming(settings: Settings) -> Config:
+    found: Config = settings.features["network.incoming"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("short", "mode"),
+    [
+        (None, "mirror"),
+        (True, "mirror"),
+        (False, "off"),
+        ("mirror", "mirror"),
+        ("steal", "steal"),
+        ("off", "off"),
+        ({}, "mirror"),
+        ({"mode": "steal"}, "steal"),
+    ],
+)
+def test_the_mode_and_its_short_forms(settle: Settle, short: Any, mode: str) -> None:
+    assert incoming(settle(short)).mode == mode
+
+
+@pytest.mark.parametrize(
+    ("text", "mode"),
+    [("true", "steal"), ("false", "off"), ("steal", "steal"), ("mirror", "mirror"), ("off", "off")],
+)
+def test_the_variable_and_the_flag_beat_the_file(settle: Settle, text: str, mode: str) -> None:
+    for short in (False, "mirror", {"mode": "steal"}):
+        for prefix in ("MIRRORD", "PYMIRROR"):
+            assert incoming(settle(short, **{f"{prefix}_AGENT_TCP_STEAL_TRAFFIC": text})).mode == mode
+        assert incoming(settle(short, flag=text, MIRRORD_AGENT_TCP_STEAL_TRAFFIC="mirror")).mode == mode
+    assert [each.flag.text for each in declared([Config])] == ["steal"]
+
+
+def test_every_key_is_read(settle: Settle) -> None:
+    found = incoming(
+        settle(
+            {
+                "mode": "steal",
+                "port_mapping": [[8080, 80]],
+                "ports": 80,
+                "listen_ports": [[80, 8080], [443, 8443]],
+                "ignore_localhost": True,
+                "max_connections": 9,
+            },
+            {
+                "flush_connections": True,
+                "http_detection_timeout": 1,
+                "max_body_buffer_size": 10,
+                "max_body_buffer_timeout": 20,
+                "inject_headers": True,
+                "drain": 5,
+                "tls": {"certificate": "/etc/tls/crt", "key": "/etc/tls/key"},
+            },
+        )
+    )
+    assert found == Config(
+        mode="steal",
+        port_mapping=[[8080, 80]],
+        ports=[80],
+        listen_ports=[[80, 8080], [443, 8443]],
+        ignore_localhost=True,
+        max_connections=9,
+        flush_connections=True,
+        http_detection_timeout=1.0,
+        max_body_buffer_size=10,
+        max_body_buffer_timeout=20,
+        inject_headers=True,
+        drain=5.0,
+        tls=Tls("/etc/tls/crt", "/etc/tls/key"),
+    )
+
+
+def test_keys_of_agent_have_their_variables(settle: Settle) -> None:
+    said = {"MIRRORD_AGENT_STEALER_FLUSH_CONNECTIONS": "true", "PYMIRROR_AGENT_HTTP_DETECTION_TIMEOUT": "0.5"}
+    found = incoming(settle("steal", **said))
+    assert (found.mode, found.flush_connections, found.http_detection_timeout) == ("steal", True, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("values", "agent", "words", "hint"),
+    [
+        ({"mode": "stel"}, None, "mode: 'stel' is not one of mirror, steal, off", ""),
+        ("stel", None, "mode: 'stel' is not one of mirror, steal, off", ""),
+        ({"ports": [80], "ignore_ports": [81]}, None, "ports: cannot be given together with ignore_ports", "keep"),
+        ({"ports": [80, 0]}, None, "ports: entry 2, 0 is no port", "1 to 65535"),
+        ({"ignore_ports": [65536]}, None, "ignore_ports: entry 1, 65536 is no port", "1 to 65535"),
+        ({"port_mapping": [8080, 80]}, None, "port_mapping: entry 1, [8080] is no pair of ports", "[[8080, 80]]"),
+        ({"listen_ports": [[80, 0]]}, None, "listen_ports: entry 1, 0 is no port", "1 to 65535"),
+        ({"port_mapping": [[1, 2], [1, 3]]}, None, "port_mapping: the local port 1 is there twice", "leave one"),
+        ({"port_mapping": [[1, 2], [3, 2]]}, None, "port_mapping: the target's port 2 is there twice", "leave one"),
+        ({"listen_ports": [[1, 2], [1, 3]]}, None, "listen_ports: the port asked for 1 is there twice", "leave one"),
+        ({"listen_ports": [[1, 2], [3, 2]]}, None, "listen_ports: the port listened on 2 is there twice", "leave"),
+        ({"max_connections": 4001}, None, "max_connections: must not be above 4000", ""),
+        ({"flush_connections": True}, None, "flush_connections: unknown key", ""),
+        ({"on_concurrent_steal": "continue"}, None, "on_concurrent_steal: needs mirrord's paid operator", "remove"),
+        ({"https_delivery": {"protocol": "tcp"}}, None, "https_delivery: not in this version", "leave it out"),
+        (None, {"http_detection_timeout": 0}, "agent.http_detection_timeout: must be above 0, got 0", ""),
+        (None, {"max_body_buffer_size": 1 << 30}, "agent.max_body_buffer_size: must not be above", ""),
+        (None, {"max_body_buffer_timeout": 0}, "agent.max_body_buffer_timeout: must be above 0", ""),
+        (None, {"drain": -1}, "agent.drain: must not be negative", ""),
+        (None, {"tls": {"certificate": "/a"}}, "agent.tls.key: this key is required", ""),
+        (None, {"tls": {"certificate": "a", "key": "/b"}}, "agent.tls.certificate: 'a' is not absolute", "target's"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named(settle: Settle, values: Any, agent: Any, words: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        settle(values, agent)
+    place = "" if words.startswith("agent.") else "feature.network.incoming."
+    assert f"c.json: {place}{words}" in caught.value.message
+    assert hint in caught.value.hint
+
+
+def test_a_value_that_only_agrees_is_accepted(settle: Settle) -> None:
+    assert settle({"mode": "steal", "on_concurrent_steal": "abort"}).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("values", "agent", "warnings"),
+    [
+        ("steal", None, []),
+        ({"port_mapping": [[80, 80]]}, None, ["feature.network.incoming.port_mapping: [80, 80] has no effect"]),
+        ({"listen_ports": [[80, 80]]}, None, ["feature.network.incoming.listen_ports: [80, 80] has no effect"]),
+        ({"ports": []}, None, ["feature.network.incoming.ports is empty: no port of the target is taken"]),
+        (
+            {"mode": "off", "ports": [80], "ignore_localhost": True},
+            None,
+            [
+                "feature.network.incoming.ports has no effect: feature.network.incoming is off",
+                "feature.network.incoming.ignore_localhost has no effect: feature.network.incoming is off",
+            ],
+        ),
+        ("mirror", {"flush_connections": True}, ["agent.flush_connections has no effect: the mode is mirror"]),
+        (
+            "mirror",
+            {"inject_headers": True, "tls": {"certificate": "/a", "key": "/b"}},
+            [
+                "agent.inject_headers has no effect: the mode is mirror",
+                "agent.tls has no effect: the mode is mirror",
+            ],
+        ),
+        ("steal", {"nftables": True}, ["agent.nftables has no effect: the agent's rules are nftables' in any case"]),
+    ],
+)  # fmt: skip
+def test_what_is_hardly_meant_is_said(settle: Settle, values: Any, agent: Any, warnings: list[str]) -> None:
+    assert list(settle(values, agent).warnings) == warnings
+
+
+@pytest.mark.parametrize(
+    "name",
+    "external_ip_fix nftables exclude_from_mesh clean_iptables_on_start override_cache_control "
+    "jaq_time_limit".split(),
+)
+def test_what_has_nothing_to_steer_is_accepted_with_its_reason(settle: Settle, name: str) -> None:
+    (warning,) = settle(None, {name: 1}).warnings
+    assert warning.startswith(f"agent.{name} has no effect: ")
+
+
+def test_steal_is_refused_without_a_target(settle: Settle) -> None:
+    with pytest.raises(ConfigError) as caught:
+        refuse_without_target(settle("steal"))
+    assert caught.value.message.startswith("feature.network.incoming.mode: there is nothing to steal from")
+    assert "name a target" in caught.value.hint
+    for mode in ("mirror", "off"):
+        refuse_without_target(settle(mode))
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (Config(), "mirror of each port the program listens on"),
+        (Config(mode="steal"), "steal of each port the program listens on; connections that are open stay with"),
+        (Config(mode="steal", ports=[80, 81], flush_connections=True), "steal of ports 80, 81; connections that"),
+    ],
+)  # fmt: skip
+def test_the_plan_says_what_it_means(config: Config, words: str) -> None:
+    assert summary(config).startswith(words)
