@@ -1,4 +1,4 @@
-"""`pymirror explain path|env|address|name|hostname …`: decision and rule, from the configuration alone."""
+"""`pymirror explain path|env|address|bind|name|hostname …`: decision and rule, by the configuration alone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from pymirror.core.errors import PymirrorError
 def command(what: str, names: tuple[str, ...], **options: Any) -> int:
     """Say what would happen to the paths, variables, addresses or names NAMES, and why. Needs no cluster.
 
-    An address is [tcp|udp://]HOST:PORT, or unix:///PATH (unix://@NAME for an abstract one).
+    An address is [tcp|udp://]HOST:PORT, or unix:///PATH (unix://@NAME for an abstract one); one to bind and
+    listen on HOST:PORT.
     """
     try:
         settings = settings_of(options, os.environ)

@@ -19,6 +19,7 @@ FORMS = {
     "env": "a variable is given by its name alone: PATH",
     "address": "an address is [tcp|udp://]HOST:PORT, with IPv6 in brackets (tcp://[fd00::1]:443, db:5432), "
     "or unix:///PATH (unix://@NAME for an abstract one)",
+    "bind": "an address to listen on is given as HOST:PORT, by number: 0.0.0.0:8080, [::]:8080",
     "name": "a name is given whole and alone, as a program asks for it: db.shop",
     "hostname": "pymirror explain hostname",
 }
@@ -82,6 +83,15 @@ def _destination(text: str) -> list[Call]:
     ]
 
 
+def _own(text: str) -> list[Call]:
+    address = _address(text)
+    try:
+        ipaddress.ip_address(address.host)
+    except ValueError:
+        raise ValueError(f"{address.host!r} is no address") from None
+    return [Call("bind", transport="tcp", address=address)]
+
+
 def _address(text: str) -> Address:
     host, colon, port = text.rpartition(":")
     if not colon or port.endswith("]"):
@@ -110,4 +120,4 @@ def _host(text: str) -> str:
     return str(getattr(found, "ipv4_mapped", None) or found)
 
 
-READ = {"path": _path, "env": _variable, "name": _name, "address": _destination}
+READ = {"path": _path, "env": _variable, "name": _name, "address": _destination, "bind": _own}

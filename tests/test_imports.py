@@ -92,25 +92,23 @@ PURE = [
     *(f"features/network/outgoing/{name}.py" for name in ("rules", "forms", "messages")),
     *(
         f"features/network/incoming/{name}.py"
-        * (
-            f"features/network/incoming/{name}.py"
-            for name in (
-                "messages",
-                "segments",
-                "ordering",
-                "reassembly",
-                "bpf",
-                "ruleset",
-                "sniff",
-                "http1",
-                "http_filter",
-                "questions",
-                "body",
-                "copy_http1",
-                "http_rules",
-                "limits",
-            )
-        ),
+        for name in (
+            "messages",
+            "segments",
+            "ordering",
+            "reassembly",
+            "bpf",
+            "ruleset",
+            "sniff",
+            "http1",
+            "http_filter",
+            "questions",
+            "body",
+            "copy_http1",
+            "http_rules",
+            "limits",
+            "rules",
+        )
     ),
     "features/network/debuggers.py",
     *(

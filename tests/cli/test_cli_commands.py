@@ -11,8 +11,9 @@ import pytest
 
 from pymirror.cli import main as entry
 from pymirror.cli.main import COMMANDS, main
-from pymirror.cli.questions import FORMS
+from pymirror.cli.questions import FORMS, calls
 from pymirror.core import configfile
+from pymirror.core.call import Address, Call
 from pymirror.core.errors import ClusterError
 from pymirror.runtimes.kubernetes import listing
 
@@ -278,6 +279,9 @@ def test_explain_name_counts_the_outgoing_filter(capsys: Any) -> None:
         ("address", "*.shop:80", "'*.shop' is no host's name or address"),
         ("address", "unix://", "has no path"),
         ("address", "unix://@", "has no path"),
+        ("bind", "8080", "has no port"),
+        ("bind", "localhost:80", "'localhost' is no address"),
+        ("bind", "tcp://0.0.0.0:80", "'tcp://0.0.0.0' is no host's name"),
         ("name", "", "is empty"),
         ("name", "db:5432", "is no host's name"),
         ("name", "tcp://db", "is no host's name"),
@@ -293,13 +297,18 @@ def test_explain_name_counts_the_outgoing_filter(capsys: Any) -> None:
     ],
 )
 def test_explain_refuses_what_it_cannot_read(what: str, argument: str, words: str, capsys: Any) -> None:
-    good = {"address": "db:80", "name": "db", "path": "/data", "env": "HOME"}[what]
+    good = {"address": "db:80", "name": "db", "path": "/data", "env": "HOME", "bind": "[::]:80"}[what]
     assert main(["explain", what, good, argument]) == 125
     said = capsys.readouterr()
     first, hint = said.err.splitlines()
     assert said.out == ""
     assert first.startswith(f"pymirror: error: explain {what}: {argument!r}: {words}")
     assert hint == f"  {FORMS[what]}"
+
+
+def test_explain_bind_asks_as_a_program_that_listens() -> None:
+    asked = Call("bind", transport="tcp", address=Address("::", 8080))
+    assert calls("bind", ("[::]:8080",)) == [("[::]:8080", asked)]
 
 
 def test_explain_hostname_takes_no_name(capsys: Any) -> None:

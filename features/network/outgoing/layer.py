@@ -41,6 +41,7 @@ from pymirror.features.network.outgoing.rooms import Rooms
 from pymirror.features.network.outgoing.rules import Decision, Place, Rules, Unknown
 from pymirror.features.network.outgoing.settling import AT_ONCE, settle
 from pymirror.features.network.outgoing.telling import Telling
+from pymirror.features.network.ports import Ports
 
 MARK = "PYMIRROR_SESSION"
 """In the environment of each process of the program, with this session's own value."""
@@ -83,7 +84,7 @@ class Layer(LayerFeature):
         self._relay = Relay()
         self._flows, self._forget_verdict = Flows(), launch.forget
         self._rules = Rules(self.config, debuggers.ports(launch.argv, launch.environ))
-        self._names = launch.shared(Names)
+        self._names, self._ports = launch.shared(Names), launch.shared(Ports)
         chosen = self.config.filter
         self._lookups = Lookups(launch.shared(Lookup))
         self._own = Lookups(Lookup(), logging.DEBUG)
@@ -169,7 +170,7 @@ class Layer(LayerFeature):
     def _asked(self, call: Call, since: float | None) -> Verdict | Awaitable[Verdict]:
         """since: when the call began to wait, by the loop's clock; None: it has not waited."""
         try:
-            decision = self._rules.decide(call, Now(self._listeners, self._names, self._lookups))
+            decision = self._rules.decide(call, Now(self._listeners, self._ports, self._names, self._lookups))
         except TooSlow as slow:
             return Errno(slow.strerror, code=errno.EIO)
         if isinstance(decision, Unknown):
@@ -212,6 +213,9 @@ class Layer(LayerFeature):
 
     def _stays(self, call: Call, decision: Decision, since: float | None) -> Verdict | Awaitable[Verdict]:
         """An address that the target's resolver gave out may be nothing here, its name yes (mirrord: 7.2)."""
+        if decision.port and call.address is not None:
+            own = Address(call.address.host, decision.port)
+            return OtherAddress(decision.reason, relay=own, here=True)
         untouched = Untouched(decision.reason)
         name = self._names.there(call.address.host) if call.address is not None and decision.filtered else ""
         if not name or call.address is None or call.address.ip.is_loopback:

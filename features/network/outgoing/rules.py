@@ -27,11 +27,12 @@ class Place(enum.Enum):
 
 @frozen
 class Decision:
-    """filtered: by the filter."""
+    """filtered: by the filter. port: of this machine, where the one asked for has another there."""
 
     place: Place
     reason: str
     filtered: bool = False
+    port: int = 0
 
 
 @frozen
@@ -46,6 +47,9 @@ class Facts(Protocol):
 
     def listens(self, transport: str, port: int) -> str:
         """Who of the program listens on that loopback port, in words; empty: nobody."""
+
+    def others(self, port: int) -> Iterable[int]:
+        """Ports on which listens what the program sees on that one."""
 
     def names(self, host: str) -> Iterable[str]:
         """Names the address was given out for."""
@@ -111,8 +115,12 @@ class Rules:
             return Decision(Place.HERE, "outgoing.ignore_localhost")
         if port in self._debuggers:
             return Decision(Place.HERE, f"outgoing: port {port} is a debugger's")
-        listener = facts.listens(transport, port)
-        return Decision(Place.HERE, f"outgoing: {listener} listens on port {port}") if listener else None
+        for real in (port, *(facts.others(port) if transport == "tcp" else ())):
+            if listener := facts.listens(transport, real):
+                other = real if real != port else 0
+                where = f", which is {real} here" if other else ""
+                return Decision(Place.HERE, f"outgoing: {listener} listens on port {port}{where}", port=other)
+        return None
 
     def _filtered(self, transport: str, host: IP | str, port: int, facts: Facts) -> Decision | Unknown:
         if not self._side:

@@ -26,11 +26,15 @@ from pymirror.features.network.outgoing.rules import Decision, Place, Rules, Unk
 
 @frozen
 class Facts:
-    """listening: port → who. given: address → names. resolved: name → addresses."""
+    """listening: port → who. given: address → names. resolved: name → addresses. bound: port → others."""
 
     listening: Mapping[int, str] = field(factory=dict)
     given: Mapping[str, list[str]] = field(factory=dict)
     resolved: Mapping[str, list[str]] = field(factory=dict)
+    bound: Mapping[int, list[int]] = field(factory=dict)
+
+    def others(self, port: int) -> Iterable[int]:
+        return self.bound.get(port, ())
 
     def listens(self, transport: str, port: int) -> str:
         return self.listening.get(port, "")
@@ -226,6 +230,7 @@ def udp(host: str, port: int) -> Call:
 
 REMOTE: dict[str, Any] = {"filter": {"remote": ["tcp://10.0.0.0/8:80", "db", "[fd00::1]:53"]}}
 LOCAL: dict[str, Any] = {"filter": {"local": ["udp://:53", "cache.shop:6379"]}}
+ELSEWHERE = Facts({3000: "node (7)"}, bound={80: [3000], 81: [3001]})
 KNOWN = Facts(resolved={"db": ["10.9.9.9"], "cache.shop": []})
 
 DECISIONS: list[tuple[dict[str, Any], Call, Facts, str]] = [
@@ -243,6 +248,9 @@ DECISIONS: list[tuple[dict[str, Any], Call, Facts, str]] = [
     ({"ignore_localhost": True}, tcp("10.0.0.1", 80), KNOWN, "target: outgoing: no filter"),
     ({}, tcp("127.0.0.1", 3000), Facts({3000: "node (7)"}), "this machine: outgoing: node (7) listens on port 3000"),
     ({}, tcp("10.0.0.1", 3000), Facts({3000: "node (7)"}), "target: outgoing: no filter"),
+    ({}, tcp("127.0.0.1", 80), ELSEWHERE, "this machine: outgoing: node (7) listens on port 80, which is 3000 here"),
+    ({}, udp("127.0.0.1", 80), ELSEWHERE, "target: outgoing: no filter"),
+    ({}, tcp("127.0.0.1", 81), ELSEWHERE, "target: outgoing: no filter"),
     ({}, tcp("127.0.0.1", 5678), KNOWN, "this machine: outgoing: port 5678 is a debugger's"),
     (REMOTE, tcp("10.0.0.1", 80), KNOWN, "target: outgoing.filter remote 'tcp://10.0.0.0/8:80'"),
     (REMOTE, udp("10.0.0.1", 80), KNOWN, "this machine: outgoing.filter remote: no entry matches"),

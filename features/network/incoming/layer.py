@@ -1,0 +1,263 @@
+"""The layer's half of `network.incoming`: which listeners stand for a port of the target, and for how long.
+
+A subscription is for a port of the target. It begins with the first `listen`, and ends when the kernel
+knows no listening socket any more that stands for it: neither `dup` nor `fork` nor a listener that is
+given away is followed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import resource
+from collections.abc import Awaitable, Collection, Iterable, Mapping
+from contextlib import suppress
+
+from attrs import define
+
+from pymirror.core.call import Call, Errno, Untouched, Verdict
+from pymirror.core.errors import PeerError
+from pymirror.core.feature import Launch, LayerFeature, Process, Stream, handles, intercepts
+from pymirror.core.limit import timeout
+from pymirror.features.network import debuggers, listeners, sockdiag
+from pymirror.features.network.incoming import config as keys
+from pymirror.features.network.incoming import messages as m
+from pymirror.features.network.incoming.doors import WITHIN, Doors
+from pymirror.features.network.incoming.rules import Facts, Rules
+from pymirror.features.network.ports import Listener, Ports
+
+MARK = "PYMIRROR_SESSION"
+"""In the environment of each process of the program, with this session's own value."""
+EVERY = 1.0
+"""Seconds between two looks at which listeners are still there."""
+SETTLE = 1.0
+"""Seconds after the program's end for what it said last; no more for clients that keep their connections."""
+SHARE = 4
+"""Connections at once: one for so many descriptors of this process."""
+
+
+@define(eq=False)
+class _Watched:
+    """A listener, and what the kernel said of it. until: it must listen by then, by the loop's clock.
+
+    born: its port has listened; known: the socket itself. MPTCP's are listed under numbers of their own.
+    """
+
+    listener: Listener
+    until: float
+    born: bool = False
+    known: bool = False
+
+    def is_gone(self, cookies: Collection[int], now: float) -> bool:
+        """cookies: of what listens on its port."""
+        known = self.listener.socket in cookies
+        if known or (cookies and not self.known):
+            self.born, self.known = True, self.known or known
+            return False
+        return self.born or now > self.until
+
+
+class _Now(Facts):
+    """What is true now, on this machine."""
+
+    def __init__(self, ours: listeners.Listeners, ports: Ports) -> None:
+        self._ours, self._ports = ours, ports
+
+    def listens(self, port: int) -> str:
+        return self._ours.of("tcp", port)
+
+    def asked(self, port: int) -> list[Listener]:
+        return [each for each in self._ports.asked(port) if _listening(each.real.port)]
+
+
+class _Unasked(Facts):
+    """For `explain`, which looks at nothing but the configuration."""
+
+    def listens(self, port: int) -> str:
+        return ""
+
+    def asked(self, port: int) -> list[Listener]:
+        return []
+
+
+class Layer(LayerFeature):
+    name = m.NAME
+    Config = keys.Config
+    config: keys.Config
+    _doors: Doors | None = None
+    _watching: asyncio.TimerHandle | None = None
+
+    @classmethod
+    def wanted(cls, config: keys.Config) -> bool:
+        return config.mode != "off"
+
+    @classmethod
+    def rights(cls, config: keys.Config) -> frozenset[str]:
+        """To enter the target's network namespace, and to redirect or to copy there."""
+        taking = "NET_ADMIN" if config.mode == "steal" else "NET_RAW"
+        return frozenset({"SYS_PTRACE", "SYS_ADMIN", taking})
+
+    @classmethod
+    def explain(cls, config: keys.Config, call: Call) -> Verdict | None:
+        if call.name != "bind":
+            return None
+        rules = Rules(config)
+        return (
+            rules.bind(call, _Unasked()) if rules.decide(call).port else Untouched(rules.decide(call).reason)
+        )
+
+    async def prepare(self, launch: Launch) -> None:
+        session = launch.environ.get(MARK)
+        self._mark = f"{MARK}={session}".encode() if session else b""
+        self._listeners = listeners.Listeners(0, self._mark)
+        self._rules = Rules(self.config, debuggers.ports(launch.argv, launch.environ), launch.has_target)
+        self._ports = launch.shared(Ports)
+        self._watched: dict[int, _Watched] = {}  # by socket
+        self._taken: dict[int, asyncio.Task[str]] = {}  # port of the target → why it may not be had
+        self._missed: set[int] = set()
+        answers, most = self.config.mode == "steal", self.config.max_connections
+        self._doors = Doors(launch.guests, self._choose, self._look, most, answers, self.log)
+        words = keys.summary(self.config) if launch.has_target else "nothing, as there is no target"
+        launch.notes.append(f"incoming: {words}")
+
+    async def started(self, process: Process) -> None:
+        self._listeners = listeners.Listeners(process.pid, self._mark)
+        # Not before: the program is to start with the limit it would have without us.
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        if self._doors is not None and most != resource.RLIM_INFINITY:
+            self._doors.most = max(1, min(self._doors.most, most // SHARE))
+
+    async def aclose(self) -> None:
+        doors, self._doors = self._doors, None
+        if doors is None:
+            return
+        if self._watching is not None:
+            self._watching.cancel()
+        for task in self._taken.values():
+            task.cancel()
+        await asyncio.gather(*self._taken.values(), return_exceptions=True)
+        if self.config.mode == "steal":
+            with suppress(asyncio.TimeoutError):
+                async with timeout(SETTLE):
+                    await doors.settle()
+        doors.close()
+
+    @intercepts("bind")
+    def bind(self, call: Call) -> Verdict:
+        return self._rules.bind(call, _Now(self._listeners, self._ports))
+
+    @intercepts("listen")
+    def listen(self, call: Call) -> Verdict | Awaitable[Verdict]:
+        decision = self._rules.decide(call)
+        if not decision.port or self._doors is None:
+            return Untouched(decision.reason)
+        self._watch(call, decision.port)
+        asked = self._taken.get(decision.port)
+        if asked is None:
+            asked = self._taken[decision.port] = asyncio.ensure_future(self._take(decision.port))
+        if asked.done() and not asked.result():
+            return Untouched(decision.reason)
+        return self._answered(asked, decision.reason, call)
+
+    async def _answered(self, asked: asyncio.Task[str], reason: str, call: Call) -> Verdict:
+        """Who gave up waiting must not take the answer from who still does."""
+        why = await asyncio.shield(asked)
+        if not why:
+            return Untouched(reason)
+        self._forget(self._watched.get(call.socket))
+        return Errno(f"{reason}: {why}", code=errno.EADDRINUSE)
+
+    async def _take(self, port: int) -> str:
+        """Why the target's port may not be had; empty: it is ours."""
+        try:
+            answer: m.Subscribed = await self.peer.request(m.Subscribe(port))
+            why = answer.reason or (os.strerror(answer.code) if answer.code else "")
+        except OSError as error:
+            why = error.strerror or str(error)
+        except PeerError as error:
+            why = error.message
+        if why:
+            del self._taken[port]
+            self.log.warning("port %d of the target is not to be had: %s", port, why)
+        return why
+
+    @handles(m.Arrived)
+    def arrived(self, arrived: m.Arrived, stream: Stream) -> None:
+        if self._doors is None:
+            stream.close()
+        else:
+            self._doors.arrived(arrived, stream)
+
+    @handles(m.Missed)
+    def missed(self, missed: m.Missed) -> None:
+        if missed.port not in self._missed:
+            self._missed.add(missed.port)
+            self.log.warning(
+                "port %d: %d connections were not copied to their end, and more may not be: %s",
+                missed.port,
+                missed.connections,
+                missed.reason,
+            )
+
+    def _choose(self, arrived: m.Arrived) -> list[Listener]:
+        """The latest first; one for the client's IP version before one for the other."""
+        six = ":" in arrived.client
+        return sorted(self._ports.of(arrived.port), key=lambda each: (":" in each.real.host) != six)
+
+    def _watch(self, call: Call, target: int) -> None:
+        assert call.address is not None
+        real = call.bound or call.address
+        listener = Listener(call.address, real, call.shares_port, target, call.socket)
+        self._watched[call.socket] = _Watched(listener, asyncio.get_running_loop().time() + WITHIN)
+        self._ports.add(listener)
+        if self._watching is None:
+            self._watching = asyncio.get_running_loop().call_later(EVERY, self._tick)
+
+    def _tick(self) -> None:
+        self._watching = None
+        self._look()
+        if (self._watched or self._taken) and self._doors is not None:
+            self._watching = asyncio.get_running_loop().call_later(EVERY, self._tick)
+
+    def _look(self) -> None:
+        """Forget listeners that are gone, and release ports that no listener is left for."""
+        try:
+            there: Mapping[int, Collection[int]] = _sockets(
+                {each.listener.real.port for each in self._watched.values()}
+            )
+        except OSError as error:  # no descriptor left: another time
+            self.log.debug("which listeners are still there is not known: %s", error)
+            return
+        now = asyncio.get_running_loop().time()
+        for watched in list(self._watched.values()):
+            if watched.is_gone(there.get(watched.listener.real.port, ()), now):
+                self._forget(watched)
+        for port, asked in list(self._taken.items()):
+            if asked.done() and not self._ports.of(port):
+                self._release(port)
+
+    def _forget(self, watched: _Watched | None) -> None:
+        if watched is not None:
+            self._watched.pop(watched.listener.socket, None)
+            self._ports.remove(watched.listener)
+
+    def _release(self, port: int) -> None:
+        with suppress(BlockingIOError, PeerError):  # then at the next look, or there is nobody any more
+            self.peer.send(m.Release(port))
+            del self._taken[port]
+
+
+def _sockets(ports: Iterable[int]) -> dict[int, set[int]]:
+    """Port → SO_COOKIE of this machine's listening sockets on it."""
+    found: dict[int, set[int]] = {}
+    for port in ports:
+        for each in sockdiag.sockets(sockdiag.TCP, sockdiag.LISTEN, port):
+            if each.port == port:
+                found.setdefault(port, set()).add(each.cookie)
+    return found
+
+
+def _listening(port: int) -> bool:
+    return bool(_sockets({port}))
