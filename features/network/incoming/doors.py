@@ -27,9 +27,10 @@ PAUSE = 0.5
 """Seconds before a listener is knocked at again: as mirrord (6.5), then each half second."""
 WITHIN = 5.0
 """Seconds in all: a server that is started anew is there again."""
-SOURCES = 64
-"""Addresses of loopback that doors come from, in turn: each has some 28,000 ports, and the kernel keeps one
-for a minute when the client ended its connection first."""
+SOURCES, TURN = 250, 2000
+"""Addresses of loopback that doors come from, and how many come from one before it is the next one's turn. The
+kernel keeps the port of a connection that its client ended first for a minute, and looks long for a free one
+where there are few (0.5 ms a door with all doors from one address, measured)."""
 
 Choose = Callable[[Arrived], Sequence[Listener]]
 
@@ -86,7 +87,7 @@ class Doors:
         self.most, self._answers = most, answers
         self._open: set[_Door] = set()
         self._ports: set[tuple[int, int]] = set()  # IP version and port of each door
-        self._source = 0
+        self._made = 0
         self._told: set[str] = set()
         self._over = asyncio.Event()
 
@@ -156,14 +157,16 @@ class Doors:
         """The door's socket, with a port of loopback that no other door has on any of its addresses."""
         six = ":" in host
         for _ in range(SOURCES):
+            source = "::1" if six else f"127.0.0.{self._made // TURN % SOURCES + 1}"
             sock = socket.socket(family(host), socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            self._made += 1
             try:
-                sock.bind(("::1" if six else f"127.0.0.{self._source + 1}", 0))
+                sock.bind((source, 0))
             except OSError as error:
                 sock.close()
                 if six or error.errno != errno.EADDRINUSE:
                     raise
-                self._source = (self._source + 1) % SOURCES
+                self._made += TURN
                 continue
             own = Address(*sock.getsockname()[:2])
             if (own.ip.version, own.port) not in self._ports:
