@@ -1,11 +1,11 @@
 """File + environment + flags → one frozen object per feature. Flags beat environment beats file.
 
 Core knows no feature's and no runtime's keys: their `Config` classes come in by the vocabulary
-(core/sieve.py). A class may have `from_short(value)` for short forms, `environment(values)` for
-variables that need a rule (their names as `variables`), `when_off(named)` for what a variable finds
-where the file turned the feature off, `warnings()`, and `without_target()`, which raises ValueError for
-what no session without a target can have. Whatever is wrong names its place: the file
-and the dotted key, or the variable, or the flag.
+(core/sieve.py). A class may have `absent`, the values of a section that is not there, `from_short(value)` for
+short forms, `environment(values)` for variables that need a rule (their names as `variables`),
+`when_off(named)` for what a variable finds where the file turned the feature off, `warnings()`, and
+`without_target()`, which raises ValueError for what no session without a target can have. Whatever is wrong
+names its place: the file and the dotted key, or the variable, or the flag.
 """
 
 from __future__ import annotations
@@ -340,7 +340,7 @@ def _spread(section: dict[str, Any], names: Iterable[str]) -> None:
 def _feature(cls: type, value: Any, outside: dict[str, Any], said: Given, place: str) -> Any:
     """A feature's configuration; None where it is turned off. outside: its keys of other sections."""
     if value is None:
-        value = {}
+        value = dict(getattr(cls, "absent", {}))
     if isinstance(value, dict):
         return _strict(cls, value, outside, said, place)
     if not hasattr(cls, "from_short"):
@@ -355,7 +355,7 @@ def _feature(cls: type, value: Any, outside: dict[str, Any], said: Given, place:
     if short is None:
         when_off = getattr(cls, "when_off", None)
         return _section(cls, when_off(named) if when_off else {}, said, f"{place}.")
-    return _section(cls, {**attrs.asdict(short, recurse=False), **outside}, said, f"{place}.")
+    return _section(cls, {**attrs.asdict(short), **outside}, said, f"{place}.")
 
 
 def _pick(value: dict[str, Any], names: list[str]) -> Any:

@@ -93,7 +93,7 @@ def test_interrupted_while_starting(monkeypatch: pytest.MonkeyPatch) -> None:
         (
             ["exec", "--steal", "true"],
             125,
-            "--steal: the feature this flag is for is not installed",
+            "feature.network.incoming.mode: there is nothing to steal from without a target",
         ),
         (["exec", "--agent-ttl", "x", "true"], 125, "--agent-ttl: expected a whole number, got 'x'"),
         (["exec", "--progress", "loud", "true"], 125, "progress mode 'loud' is not known"),

@@ -340,7 +340,6 @@ def test_what_is_wrong_in_a_variable_is_named(refused: Any, name: str, text: str
         ("MIRRORD_ENABLE_IPV6", "true"),
         ("MIRRORD_OPERATOR_ENABLE", "false"),
         ("MIRRORD_TELEMETRY", "false"),
-        ("MIRRORD_HTTP_HEADER_FILTER", ""),
     ],
 )
 def test_variables_that_change_nothing(settle: Any, name: str, text: str) -> None:

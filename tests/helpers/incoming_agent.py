@@ -31,6 +31,11 @@ class Agent(AgentFeature):
         self.held: asyncio.Event | None = None
         self.said: list[str] = []
 
+    @handles(m.Begin)
+    def begin(self, asked: m.Begin) -> m.Begun:
+        assert asked.whose
+        return m.Begun()
+
     @handles(m.Subscribe)
     async def subscribe(self, asked: m.Subscribe) -> m.Subscribed:
         self.said.append(f"subscribe {asked.port}")

@@ -1,39 +1,83 @@
-"""The agent's half of `network.incoming`: takes ports of the target, each connection to the program."""
+"""The agent's half of `network.incoming`: takes or copies ports of the target, whole or by the filter."""
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
+import re
 import secrets
+import socket
+import time
+from functools import partial
 
 from pymirror.core.feature import AgentFeature, Target, handles
+from pymirror.core.limit import timeout
+from pymirror.features.network.incoming import config as keys
+from pymirror.features.network.incoming import copies
 from pymirror.features.network.incoming import messages as m
+from pymirror.features.network.incoming.copy_http1 import Copy
+from pymirror.features.network.incoming.front import Filtered, Front
+from pymirror.features.network.incoming.http_filter import Matcher
+from pymirror.features.network.incoming.judge import Judge
+from pymirror.features.network.incoming.limits import Limits
+from pymirror.features.network.incoming.mirror import Mirror
+from pymirror.features.network.incoming.questions import Question
+from pymirror.features.network.incoming.ruleset import Place
 from pymirror.features.network.incoming.steal import Steal
 
 
 class Agent(AgentFeature):
     name = m.NAME
+    Config = keys.Config
+    config: keys.Config
     _steal: Steal | None = None
+    _mirror: Mirror | None = None
+    _judge: Judge | None = None
 
     async def start(self, target: Target) -> None:
-        session = secrets.token_hex(4)
-        steal = Steal(target, self.peer, session, f"another session ({session})", self.log)
-        await steal.start()
-        self._steal = steal
+        self.target = target
+        self._filtered: Filtered | None = None
+
+    @handles(m.Begin)
+    async def begin(self, asked: m.Begin) -> m.Begun:
+        """OSError naming what is missing."""
+        if self.config.http_filter.given:
+            await self._filter()
+        if self.config.mode == "steal":
+            session = secrets.token_hex(4)
+            whose = re.sub(r"[^\w.@-]", "_", asked.whose, flags=re.ASCII)[:64] or session
+            self._steal = Steal(self.target, self.peer, session, whose, self.log)
+            await self._steal.start()
+        else:
+            self._mirror = Mirror(self.peer, self.target, self.log, self._copied)
+            await self._mirror.start()
+        return m.Begun()
 
     async def drain(self) -> None:
         if self._steal is not None:
-            await self._steal.drain()
+            try:
+                async with timeout(self.config.drain):
+                    await self._steal.drain()
+            except asyncio.TimeoutError:
+                self.log.info("connections of the application end after %g s", self.config.drain)
 
     async def aclose(self) -> None:
         if self._steal is not None:
             await self._steal.aclose()
+        if self._mirror is not None:
+            await self._mirror.aclose()
+        if self._judge is not None:
+            self._judge.close()
 
     @handles(m.Subscribe)
     async def subscribe(self, asked: m.Subscribe) -> m.Subscribed:
-        assert self._steal is not None
         try:
-            await self._steal.take(asked.port)
+            if self._steal is not None:
+                decides = self._front if self._is_filtered(asked.port) else None
+                await self._steal.take(asked.port, decides, self.config.flush_connections)
+            elif self._mirror is not None:
+                self._mirror.take(asked.port)
         except OSError as error:
             code = error.errno or errno.EIO
             return m.Subscribed(code, error.strerror or os.strerror(code))
@@ -41,5 +85,34 @@ class Agent(AgentFeature):
 
     @handles(m.Release)
     async def release(self, asked: m.Release) -> None:
-        assert self._steal is not None
-        await self._steal.release(asked.port)
+        if self._steal is not None:
+            await self._steal.release(asked.port)
+        elif self._mirror is not None:
+            self._mirror.release(asked.port)
+
+    async def _filter(self) -> None:
+        """The matcher, and the worker that it asks."""
+        told = partial(self.log.warning, "%s")
+        matcher = Matcher(self.config.http_filter, self._judged, told, time.perf_counter)
+        if self._judge is not None:
+            await self._judge.ready()
+        size, within = self.config.max_body_buffer_size, self.config.max_body_buffer_timeout / 1000
+        limits = Limits(body=size, body_within=within)
+        debug = partial(self.log.debug, "%s")
+        self._filtered = Filtered(matcher, limits, self.config.http_detection_timeout, debug)
+
+    def _judged(self, questions: list[Question]) -> Judge:
+        self._judge = Judge(questions)
+        return self._judge
+
+    def _is_filtered(self, port: int) -> bool:
+        return self.config.http_filter.concerns(port)
+
+    def _front(self, sock: socket.socket, client: Place, address: Place, port: int) -> None:
+        assert self._steal is not None and self._filtered is not None
+        Front(sock, client, address, port, self._steal, self.peer, self._filtered)
+
+    def _copied(self, port: int) -> copies.Filter | None:
+        if self._filtered is None or not self._is_filtered(port):
+            return None
+        return Copy(self._filtered.matcher, self.config.max_body_buffer_size).feed

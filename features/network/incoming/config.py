@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from attrs import frozen
 
 from pymirror.core.config import Flag, every, key, not_negative, one_of, positive
+from pymirror.features.network.incoming.http_filter import HttpFilter
 
 MODES = ("mirror", "steal", "off")
 MOST = 4000
@@ -76,6 +77,7 @@ class Tls:
 class Config:
     """Which of the target's incoming traffic the program gets, and whether the application gets it too."""
 
+    absent: ClassVar = {"mode": "off"}  # a copy takes a right that not every namespace gives
     variables: ClassVar = ("DETECT_DEBUGGER_PORT", "IGNORE_DEBUGGER_PORTS")
 
     mode: str = key(
@@ -84,7 +86,8 @@ class Config:
         flags=[Flag(("--steal",), text="steal", help="Take the target's incoming traffic.")],
         converter=_mode,
         validator=one_of(*MODES),
-        help="mirror: a copy; steal: in the application's place; off: ports are this machine's alone.",
+        help="mirror: a copy; steal: in the application's place; off: ports are this machine's alone. "
+        "Where the section is not there at all: off.",
     )
     port_mapping: list[list[int]] = key(
         factory=list, validator=_unique, help="[port the program listens on, port of the target]."
@@ -99,6 +102,9 @@ class Config:
         factory=list,
         validator=_unique,
         help="[port the program asks for, port of this machine that it gets, and no other].",
+    )
+    http_filter: HttpFilter = key(
+        factory=HttpFilter, help="Which HTTP requests; all else is the application's alone."
     )
     ignore_localhost: bool = key(False, help="What listens on a loopback address is this machine's alone.")
     max_connections: int = key(
@@ -147,6 +153,9 @@ class Config:
     )
 
     def __attrs_post_init__(self) -> None:
+        for name in ("inject_headers", "tls"):
+            if getattr(self, name):
+                raise ValueError(f"{name}: is not in this version of pymirror", "leave it out")
         if self.ports is not None and self.ignore_ports:
             raise ValueError("ports: cannot be given together with ignore_ports", "keep one of them")
 
@@ -178,6 +187,7 @@ class Config:
         ]
         if self.ports == []:
             found.append(f"{place}.ports is empty: no port of the target is taken")
+        found += self.http_filter.warnings(f"{place}.http_filter")
         if self.mode == "mirror":
             found += [f"{each} has no effect: the mode is mirror" for each in self._stealing()]
         return found
@@ -189,12 +199,7 @@ class Config:
 
     def _stealing(self) -> list[str]:
         """Keys that only stolen ports have a use for, as far as they are set."""
-        named = {
-            "flush_connections": self.flush_connections,
-            "inject_headers": self.inject_headers,
-            "tls": self.tls,
-        }
-        return [f"agent.{name}" for name, value in named.items() if value]
+        return ["agent.flush_connections"] if self.flush_connections else []
 
 
 def summary(config: Config) -> str:

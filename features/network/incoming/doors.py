@@ -28,7 +28,7 @@ PAUSE = 0.5
 WITHIN = 5.0
 """Seconds in all: a server that is started anew is there again."""
 SOURCES, TURN = 250, 2000
-"""Addresses of loopback that doors come from, and how many come from one before it is the next one's turn. The
+"""Addresses of loopback that doors come from, and how many from one before it is the next one's turn. The
 kernel keeps the port of a connection that its client ended first for a minute, and looks long for a free one
 where there are few (0.5 ms a door with all doors from one address, measured)."""
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import getpass
 import os
 import resource
+import socket
 from collections.abc import Awaitable, Collection, Iterable, Mapping
 from contextlib import suppress
 
@@ -120,6 +122,8 @@ class Layer(LayerFeature):
         self._doors = Doors(launch.guests, self._choose, self._look, most, answers, self.log)
         words = keys.summary(self.config) if launch.has_target else "nothing, as there is no target"
         launch.notes.append(f"incoming: {words}")
+        if launch.has_target:
+            await self.peer.request(m.Begin(f"{getpass.getuser()}@{socket.gethostname()}"))
 
     async def started(self, process: Process) -> None:
         self._listeners = listeners.Listeners(process.pid, self._mark)

@@ -8,6 +8,18 @@ NAME = "network.incoming"
 
 
 @message(NAME)
+class Begin:
+    """Be ready for ports. whose: this session, in words for others who want a port of it."""
+
+    whose: str
+
+
+@message(NAME)
+class Begun:
+    """What it takes is there."""
+
+
+@message(NAME)
 class Subscribe:
     """Take, or copy, what comes to that port of the target. Which of the two, the configuration says."""
 

@@ -125,7 +125,7 @@ class Steal:
         except PeerError as error:  # as many as a session carries
             self._refuse(sock, port, error)
             return
-        self._join(self.to_program, sock, stream)
+        self.carry(self.to_program, sock, stream)
 
     def pass_on(self, sock: socket.socket, client: Place, address: Place) -> None:
         """All of that connection to the application."""
@@ -133,11 +133,11 @@ class Steal:
         self.to_application.add(passage)
 
         def passed(there: socket.socket | None) -> None:
-            self._over(self.to_application, passage)
+            self.over(self.to_application, passage)
             if there is None:
                 reset(sock)
             else:
-                self._join(self.to_application, sock, Pipe(there))
+                self.carry(self.to_application, sock, Pipe(there))
 
     async def _flush(self, port: int) -> None:
         try:
@@ -160,21 +160,25 @@ class Steal:
             self._refused = True
             self._log.warning("connections of port %d are reset: %s", port, why)
 
+    def takes(self, port: int) -> bool:
+        """Is it still taken, by a layer that is there?"""
+        return port in self._ports
+
     def _room(self) -> bool:
         return len(self.to_program) + len(self.to_application) < self._most
 
-    def _join(self, where: set[Ends], sock: socket.socket, stream: Bytes) -> None:
+    def carry(self, where: set[Ends], sock: socket.socket, stream: Bytes) -> None:
         joined: Join | None = None
 
         def over() -> None:
             if joined is not None:
-                self._over(where, joined)
+                self.over(where, joined)
 
         joined = join(sock, stream, over)
         if not joined.closed:
             where.add(joined)
 
-    def _over(self, where: set[Ends], each: Ends) -> None:
+    def over(self, where: set[Ends], each: Ends) -> None:
         where.discard(each)
         self._idle.set()
 

@@ -1,0 +1,194 @@
+"""One client's connection to a stolen port with a filter, until it is known what it speaks, and afterwards.
+
+The application is connected to at once: one that speaks before its client does is none of HTTP's, and no
+silent client is kept from it by a time-out. HTTP/1 is an `Exchange`, all else the application's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Protocol
+
+from attrs import frozen
+
+from pymirror.core.errors import PeerError
+from pymirror.core.feature import Peer
+from pymirror.features.network.carry import end_by_reset
+from pymirror.features.network.incoming import messages as m
+from pymirror.features.network.incoming.exchange import Exchange
+from pymirror.features.network.incoming.http_filter import Deciding, Decision
+from pymirror.features.network.incoming.limits import Limits
+from pymirror.features.network.incoming.outlet import Given
+from pymirror.features.network.incoming.passing import Passage
+from pymirror.features.network.incoming.pipe import Pipe
+from pymirror.features.network.incoming.ruleset import Place
+from pymirror.features.network.incoming.sniff import Speech, sniff
+from pymirror.features.network.incoming.steal import Steal
+
+READ = 64 << 10
+
+
+@frozen
+class Filtered:
+    """How a port is filtered. within: seconds a client may take to show what it speaks, once it has begun."""
+
+    matcher: Deciding
+    limits: Limits
+    within: float
+    told: Callable[[str], object]
+
+
+class While:
+    """A matcher's decisions as long as `taken()`: then all is the application's."""
+
+    def __init__(self, matcher: Deciding, taken: Callable[[], bool]) -> None:
+        self._matcher, self._taken = matcher, taken
+
+    @property
+    def needs_body(self) -> bool:
+        return self._matcher.needs_body
+
+    def decide(
+        self, method: bytes, target: bytes, headers: list[tuple[bytes, bytes]], body: bytes | None = None
+    ) -> Decision | None:
+        if not self._taken():
+            return Decision(False, "the port is not taken any more")
+        return self._matcher.decide(method, target, headers, body)
+
+
+class Ends(Protocol):
+    def cancel(self) -> None: ...
+
+
+class Front:
+    """Owns the socket from here on; entered in `steal.to_application` until nothing of it is left."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        client: Place,
+        address: Place,
+        port: int,
+        steal: Steal,
+        peer: Peer,
+        filtered: Filtered,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._sock, self._client, self._address, self._port = sock, client, address, port
+        self._steal, self._peer, self._filtered = steal, peer, filtered
+        self._first = b""
+        self._application: socket.socket | None = None
+        self._wanted: Given | None = None  # who waits for the application's connection, once it is decided
+        self._raw = self._decided = False
+        self._exchange: Exchange | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        steal.to_application.add(self)
+        self._loop.add_reader(sock.fileno(), self._readable)
+        self._passage: Passage | None = steal.passing.connect(client, address, self._connected)
+
+    def cancel(self) -> None:
+        """End all of it now."""
+        if self._exchange is not None:
+            self._exchange.cancel()
+            return
+        self._quiet()
+        if self._passage is not None:
+            self._passage.cancel()
+        for sock in (self._sock, self._application):
+            if sock is not None:
+                end_by_reset(sock, True)
+                sock.close()
+        self._steal.over(self._steal.to_application, self)
+
+    def _readable(self) -> None:
+        try:
+            data = self._sock.recv(READ)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.cancel()
+            return
+        self._first += data
+        speech = sniff(self._first) if data else Speech.OTHER
+        if speech is Speech.HTTP1:
+            self._speaks_http()
+        elif speech is not Speech.MORE:
+            self._passed_on()
+        elif self._timer is None:
+            self._timer = self._loop.call_later(self._filtered.within, self._passed_on)
+
+    def _connected(self, there: socket.socket | None, code: int) -> None:
+        self._passage, self._application = None, there
+        wanted, self._wanted = self._wanted, None
+        if wanted is not None:
+            wanted(self._pipe())
+        elif self._raw:
+            self._passed_on()
+        elif there is not None and not self._decided:
+            self._loop.add_reader(there.fileno(), self._passed_on)  # it speaks first, or has ended
+
+    def _passed_on(self) -> None:
+        """All of it is the application's, which may have to be waited for."""
+        self._quiet()
+        self._raw = True
+        if self._passage is not None:
+            return
+        there = self._pipe()
+        if there is None:
+            self.cancel()
+            return
+        self._steal.over(self._steal.to_application, self)
+        try:
+            there.write_now(self._first)
+        except OSError:  # then the other side is told so, too
+            pass
+        self._steal.carry(self._steal.to_application, self._sock, there)
+
+    def _speaks_http(self) -> None:
+        self._quiet()
+        matcher = While(self._filtered.matcher, lambda: self._steal.takes(self._port))
+        self._exchange = Exchange(
+            *(Pipe(self._sock), self._to_application, self._to_program, matcher),
+            *(self._filtered.limits, self._filtered.told, self._over, self._first),
+        )
+
+    def _to_application(self, given: Given) -> None:
+        if self._application is not None:
+            given(self._pipe())
+        elif self._passage is not None:
+            self._wanted = given
+        else:
+            self._wanted = given
+            self._passage = self._steal.passing.connect(self._client, self._address, self._connected)
+
+    def _to_program(self, given: Given) -> None:
+        arrived = m.Arrived(
+            self._port, self._client.host, self._client.port, self._address.host, self._address.port
+        )
+        try:
+            given(self._peer.stream_now(arrived))
+        except PeerError:  # the channel is lost, or carries as much as it may
+            given(None)
+
+    def _pipe(self) -> Pipe | None:
+        there, self._application = self._application, None
+        return Pipe(there) if there is not None else None
+
+    def _over(self) -> None:
+        """Nothing of the exchange is left; what was opened for it and not used goes, too."""
+        if self._passage is not None:
+            self._passage.cancel()
+        if self._application is not None:
+            self._application.close()
+        self._steal.over(self._steal.to_application, self)
+
+    def _quiet(self) -> None:
+        """It is decided: nobody looks any more."""
+        self._decided = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._loop.remove_reader(self._sock.fileno())
+        if self._application is not None:
+            self._loop.remove_reader(self._application.fileno())
