@@ -15,10 +15,11 @@ import pytest
 from attrs import define
 
 from pymirror.core.channel import Channel, Keys
-from pymirror.core.feature import LayerFeature, NoConfig, Stream, handles
+from pymirror.core.feature import LayerFeature, Stream, handles
 from pymirror.core.handshake import NAME, Goodbye, greet
 from pymirror.core.limit import timeout
 from pymirror.features.network.incoming import messages as m
+from pymirror.features.network.incoming.config import Config
 from tests.sandbox.pod_network import PROGRAMS
 from tests.sandbox.steal_network import PORT, TARGET, WITHIN, Both, cabled
 
@@ -32,6 +33,7 @@ class Layer(LayerFeature):
     """The program and its layer: says who came, and each piece again."""
 
     name = m.NAME
+    Config = Config
 
     @handles(m.Arrived)
     async def arrived(self, arrived: m.Arrived, stream: Stream) -> None:
@@ -68,9 +70,10 @@ async def session(both: Both, *options: str) -> AsyncIterator[Session]:
         ready = json.loads(await asyncio.wait_for(process.stdout.readline(), WITHIN))
         channel = await Channel.connect(f"tcp://127.0.0.1:{ready['port']}", keys, ready["key"])
         try:
-            parts: list[Any] = [(Layer, NoConfig())]
+            parts: list[Any] = [(Layer, Config(mode="steal"))]
             await greet(channel, ready["pymirror_agent"], parts)
-            channel.serve(m.NAME, Layer(NoConfig(), channel.peer(m.NAME)))
+            channel.serve(m.NAME, Layer(Config(mode="steal"), channel.peer(m.NAME)))
+            assert await channel.peer(m.NAME).request(m.Begin("ann@box")) == m.Begun()
             yield Session(process, channel)
         finally:
             await channel.aclose()
@@ -125,7 +128,7 @@ async def test_a_port_that_another_session_has_is_refused_and_then_free(both: Bo
         async with session(both) as two:
             refused = await two.take()
             assert refused.code == errno.EADDRINUSE
-            assert refused.reason.startswith(f"port {PORT} of the target is taken by another session")
+            assert refused.reason.startswith(f"port {PORT} of the target is taken by ann@box")
             assert await said(both) == "program"
             one.process.kill()
             await one.ended()

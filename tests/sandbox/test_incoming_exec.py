@@ -1,0 +1,135 @@
+"""`pymirror exec` with a program that listens: whose requests it gets, and what the application still gets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from attrs import define
+
+from tests.sandbox.pod_network import PROGRAMS
+from tests.sandbox.steal_network import CLIENT, TARGET, WITHIN, Both, Side, cabled, inside
+
+pytestmark = [pytest.mark.sandbox, pytest.mark.asyncio(loop_scope="module")]
+WEB = 8090
+SERVER = PROGRAMS / "incoming_web.py"
+GET = "GET {} HTTP/1.1\r\nHost: web\r\n{}\r\n"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def both() -> Any:
+    """The application, a web server, is in the target's network."""
+    async with cabled() as made:
+        words = inside(made.target.pid, sys.executable, str(SERVER), "application", str(WEB))
+        server = await asyncio.create_subprocess_exec(*map(str, words), stdout=asyncio.subprocess.PIPE)
+        assert server.stdout is not None and await server.stdout.readline() == b"up\n"
+        yield made
+        server.kill()
+        await server.wait()
+
+
+@define
+class Program:
+    process: asyncio.subprocess.Process
+
+    async def line(self) -> str:
+        assert self.process.stdout is not None
+        return (await asyncio.wait_for(self.process.stdout.readline(), WITHIN)).decode().strip()
+
+
+@asynccontextmanager
+async def running(both: Both, incoming: Any, *command: Any, **agent: Any) -> AsyncIterator[Program]:
+    """The program under `pymirror exec`, until the block ends."""
+    network = {"incoming": incoming, "outgoing": False, "dns": False}
+    feature = {"fs": "local", "env": False, "hostname": False, "network": network}
+    config = json.dumps({"feature": feature, "agent": agent, "skip_build_tools": False})
+    command = command or (sys.executable, SERVER, "program", WEB)
+    made = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "pymirror.cli.main", "exec", "-f", "-", "-t", f"process/{both.target.pid}"),
+        *("--", *map(str, command)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYMIRROR_PROGRESS_MODE": "simple"},
+    )
+    assert made.stdin is not None
+    made.stdin.write(config.encode())
+    made.stdin.close()
+    program = Program(made)
+    try:
+        assert await program.line() == "up"
+        yield program
+    finally:
+        if made.returncode is None:
+            made.terminate()
+        await asyncio.wait_for(made.wait(), WITHIN)
+
+
+async def asked(side: Side, *requests: str, host: str = TARGET[4]) -> list[str]:
+    """The bodies of the answers, over one connection."""
+    line = await side.connect(host, WEB)
+    found = []
+    for request in requests:
+        line.writer.write(request.encode())
+        head = await asyncio.wait_for(line.reader.readuntil(b"\r\n\r\n"), WITHIN)
+        size = next(
+            int(each[15:])
+            for each in head.decode().split("\r\n")
+            if each.lower().startswith("content-length:")
+        )
+        found.append((await asyncio.wait_for(line.reader.readexactly(size), WITHIN)).decode())
+    line.close()
+    return found
+
+
+PLAIN = GET.format("/hello", "")
+
+
+@pytest.mark.parametrize("version", [4, 6])
+async def test_a_stolen_port_is_the_programs_until_it_ends(both: Both, version: int) -> None:
+    host, client = TARGET[version], CLIENT[version]
+    assert await asked(both.client, PLAIN, host=host) == [f"application /hello {client}"]
+    async with running(both, "steal"):
+        assert await asked(both.client, PLAIN, PLAIN, host=host) == [f"program /hello {client}"] * 2
+    assert await asked(both.client, PLAIN, host=host) == [f"application /hello {client}"]
+    assert await both.target.rules() == ""
+
+
+async def test_what_matches_the_filter_is_the_programs_alone(both: Both) -> None:
+    """Each request of one connection is decided alone; the application sees the client either way."""
+    mine = GET.format("/hello", "X-User: me\r\n")
+    chosen = {"mode": "steal", "http_filter": {"header_filter": "x-user: me"}}
+    async with running(both, chosen):
+        found = await asked(both.client, PLAIN, mine, PLAIN, mine)
+    sides = ["application", "program"] * 2
+    assert found == [f"{side} /hello {CLIENT[4]}" for side in sides]
+
+
+async def test_a_mirrored_port_is_the_applications_and_the_program_gets_a_copy(both: Both) -> None:
+    async with running(both, "mirror") as program:
+        assert await asked(both.client, PLAIN) == [f"application /hello {CLIENT[4]}"]
+        assert await program.line() == f"/hello {CLIENT[4]}"
+    assert await both.target.rules() == ""
+
+
+async def test_a_mirror_with_a_filter_copies_what_matches(both: Both) -> None:
+    chosen = {"mode": "mirror", "http_filter": {"path_filter": "^/mine"}}
+    async with running(both, chosen) as program:
+        paths = ("/yours", "/mine/1", "/yours", "/mine/2")
+        found = await asked(both.client, *(GET.format(path, "") for path in paths))
+        assert found == [f"application {path} {CLIENT[4]}" for path in paths]
+        assert [await program.line() for _ in range(2)] == [f"/mine/{n} {CLIENT[4]}" for n in (1, 2)]
+
+
+async def test_a_port_that_another_session_has_is_refused_by_its_name(both: Both) -> None:
+    async with running(both, "steal"):
+        with pytest.raises(AssertionError):
+            async with running(both, "steal"):
+                pass
+        assert await asked(both.client, PLAIN) == [f"program /hello {CLIENT[4]}"]
