@@ -27,6 +27,9 @@ PAUSE = 0.5
 """Seconds before a listener is knocked at again: as mirrord (6.5), then each half second."""
 WITHIN = 5.0
 """Seconds in all: a server that is started anew is there again."""
+AT_ONCE, SLOW, LOOK = 1.0, 30.0, 0.02
+"""Seconds after the program's end for its last words; for what its clients are slow to take; between looks. A
+client that keeps its connection is not waited for longer."""
 SOURCES, TURN = 250, 2000
 """Addresses of loopback that doors come from, and how many from one before it is the next one's turn. The
 kernel keeps the port of a connection that its client ended first for a minute, and looks long for a free one
@@ -89,7 +92,6 @@ class Doors:
         self._ports: set[tuple[int, int]] = set()  # IP version and port of each door
         self._made = 0
         self._told: set[str] = set()
-        self._over = asyncio.Event()
 
     def arrived(self, arrived: Arrived, stream: Stream) -> None:
         if len(self._open) >= self.most:
@@ -102,11 +104,16 @@ class Doors:
 
     async def settle(self) -> None:
         """Until all are over, which a program's end brings about once its clients have its last words."""
+        loop = asyncio.get_running_loop()
         for door in [each for each in self._open if each.joined is None]:
             self._give_up(door)
-        while self._open:
-            self._over.clear()
-            await self._over.wait()
+        began = until = loop.time() + AT_ONCE
+        while self._open and loop.time() < until:
+            if any(each.joined is not None and each.joined.stalls for each in self._open):
+                until = min(began + SLOW, loop.time() + AT_ONCE)
+                if loop.time() > began:
+                    self._tell(f"clients are slow to take what the program sent: they have up to {SLOW:g} s")
+            await asyncio.sleep(LOOK)
 
     def close(self) -> None:
         """End all now."""
@@ -230,7 +237,6 @@ class Doors:
     def _forget(self, door: _Door) -> None:
         self._open.discard(door)
         self._nobody(door)
-        self._over.set()
 
     def _nobody(self, door: _Door) -> None:
         """Its socket is closed: the port may be another's."""

@@ -21,7 +21,6 @@ from attrs import define
 from pymirror.core.call import Call, Errno, Untouched, Verdict
 from pymirror.core.errors import PeerError
 from pymirror.core.feature import Launch, LayerFeature, Process, Stream, handles, intercepts
-from pymirror.core.limit import timeout
 from pymirror.features.network import debuggers, listeners, sockdiag
 from pymirror.features.network.incoming import config as keys
 from pymirror.features.network.incoming import messages as m
@@ -33,8 +32,6 @@ MARK = "PYMIRROR_SESSION"
 """In the environment of each process of the program, with this session's own value."""
 EVERY = 1.0
 """Seconds between two looks at which listeners are still there."""
-SETTLE = 1.0
-"""Seconds after the program's end for what it said last; no more for clients that keep their connections."""
 SHARE = 4
 """Connections at once: one for so many descriptors of this process."""
 
@@ -143,9 +140,7 @@ class Layer(LayerFeature):
             task.cancel()
         await asyncio.gather(*self._taken.values(), return_exceptions=True)
         if self.config.mode == "steal":
-            with suppress(asyncio.TimeoutError):
-                async with timeout(SETTLE):
-                    await doors.settle()
+            await doors.settle()
         doors.close()
 
     @intercepts("bind")

@@ -221,6 +221,30 @@ async def test_the_programs_last_words_reach_its_clients(tmp_path: Any) -> None:
         await closing
 
 
+async def test_a_client_that_is_slow_gets_all_the_program_sent(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In longer than those have who have all but their end."""
+    monkeypatch.setattr(module, "AT_ONCE", 0.1)
+    loop, sent, got = asyncio.get_running_loop(), 0, 0
+    async with session(tmp_path, STEAL) as it:
+        with listening() as server:
+            await verdict_of(it.layer.listen, listen(server, 80))
+            stream = it.agent.arrive(80)
+            await stream.close_write()
+            with await accepted(server) as sock:
+                (door,) = it.layer._doors._open  # type: ignore[union-attr]
+                while door.joined is None or not door.joined.stalls:
+                    await loop.sock_sendall(sock, bytes(65536))
+                    sent += 65536
+        closing = asyncio.ensure_future(it.layer.aclose())
+        await until(lambda: "clients are slow to take what the program sent" in caplog.text)
+        while more := await stream.read():
+            got += len(more)
+        await closing
+    assert got == sent > 0
+
+
 async def test_the_end_of_a_session_ends_its_doors(tmp_path: Any) -> None:
     async with session(tmp_path, STEAL) as it:
         with listening() as server:
