@@ -17,7 +17,6 @@ def _below(place: str, names: str, why: str) -> dict[str, str]:
 
 
 ABSENT = {
-    **_below("feature.network.incoming", "http_filter", "leave it out: ports are taken whole for now"),
     **_below("feature.network.incoming", "tls_delivery https_delivery", "leave it out, HTTPS has one way"),
     "feature.network.ipv6": "leave it out: the program has sockets of both IP versions",
     "feature.magic.auto_mount": "list the volume's path under feature.fs.read_only for now",
@@ -92,11 +91,6 @@ ABSENT_ENV = {
     "MULTI_CLUSTER": "multi_cluster",
     "OPERATOR_ON_CONCURRENT_STEAL": "feature.network.incoming.on_concurrent_steal",
     "PREVIEW_IMAGE": "feature.preview",
-    "HTTP_HEADER_FILTER": "feature.network.incoming.http_filter",
-    "HTTP_PATH_FILTER": "feature.network.incoming.http_filter",
-    "HTTP_METHOD_FILTER": "feature.network.incoming.http_filter",
-    "HTTP_HEADER_FILTER_JQ": "feature.network.incoming.http_filter",
-    "HTTP_FILTER_PORTS": "feature.network.incoming.http_filter",
     "ENABLE_IPV6": "feature.network.ipv6",
 }
 

@@ -74,8 +74,11 @@ def _keys(cls: type, prefix: str) -> str:
 def _rows(cls: type, prefix: str) -> Iterator[tuple[str, str, str, str, str]]:
     for a in attrs.fields(cls):
         kind, place = hints(cls)[a.name], place_of(a, prefix)
-        if isinstance(kind, type) and attrs.has(kind):
-            yield from _rows(kind, f"{place}.")
+        inner = next(
+            (k for k in (kind, *typing.get_args(kind)) if isinstance(k, type) and attrs.has(k)), None
+        )
+        if inner is not None and (inner is kind or any(b.metadata.get("env") for b in attrs.fields(inner))):
+            yield from _rows(inner, f"{place}.")
             continue
         env = [a.metadata.get("env"), *(name for flag in a.metadata.get("flags", ()) for name in flag.names)]
         words = a.metadata.get("help", "").replace("|", "\\|")

@@ -194,8 +194,9 @@ class Config:
 
     def _set(self, place: str) -> list[str]:
         """Keys of this section that are not as by default."""
-        named = ("port_mapping", "ports", "ignore_ports", "listen_ports", "ignore_localhost")
-        return [f"{place}.{name}" for name in named if getattr(self, name) not in (None, [], False)]
+        named = ("port_mapping", "ports", "ignore_ports", "listen_ports", "ignore_localhost", "http_filter")
+        unset: tuple[object, ...] = (None, [], False, HttpFilter())
+        return [f"{place}.{name}" for name in named if getattr(self, name) not in unset]
 
     def _stealing(self) -> list[str]:
         """Keys that only stolen ports have a use for, as far as they are set."""
@@ -204,9 +205,11 @@ class Config:
 
 def summary(config: Config) -> str:
     """What it means, for the plan."""
-    whose = (
-        f"ports {', '.join(map(str, config.ports))}" if config.ports else "each port the program listens on"
-    )
+    listed = ", ".join(map(str, config.ports or ()))
+    whose = f"ports {listed}" if listed else "each port the program listens on"
+    if config.http_filter.given:
+        some = ", ".join(map(str, config.http_filter.ports or ()))
+        whose += f" (of {some}: requests that match)" if some else " (requests that match)"
     if config.mode == "mirror":
         return f"mirror of {whose}"
     open_ones = "end" if config.flush_connections else "stay with the application"

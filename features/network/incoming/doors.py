@@ -31,9 +31,9 @@ AT_ONCE, SLOW, LOOK = 1.0, 30.0, 0.02
 """Seconds after the program's end for its last words; for what its clients are slow to take; between looks. A
 client that keeps its connection is not waited for longer."""
 SOURCES, TURN = 250, 2000
-"""Addresses of loopback that doors come from, and how many from one before it is the next one's turn. The
+"""Addresses of loopback that doors come from, and how many do from one before it is the next one's turn: the
 kernel keeps the port of a connection that its client ended first for a minute, and looks long for a free one
-where there are few (0.5 ms a door with all doors from one address, measured)."""
+where there are few (2 ms a door with all from one address, measured)."""
 
 Choose = Callable[[Arrived], Sequence[Listener]]
 

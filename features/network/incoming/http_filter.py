@@ -116,6 +116,11 @@ class HttpFilter:
         if len(self.given) > 1:
             raise ValueError(f"expected at most one of {', '.join(self.given)}", ADVICE)
 
+    @classmethod
+    def from_short(cls, value: bool) -> HttpFilter:
+        """Either is no filter (mirrord: 2.2)."""
+        return cls()
+
     @property
     def given(self) -> list[str]:
         """Which of the seven there are."""

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from pymirror.cli import mirrord_keys as mirrord
-from pymirror.core.config import Settings, Vocabulary, refuse_without_target, resolve
+from pymirror.cli.common import check_target
+from pymirror.core.config import Settings, Vocabulary, resolve
 from pymirror.core.errors import ConfigError
 from pymirror.core.feature import NoConfig
 from pymirror.core.flags import declared
 from pymirror.features.network.incoming.config import Config, summary
+from pymirror.features.network.incoming.http_filter import HttpFilter
 
 WORDS = Vocabulary(
     {"network.incoming": Config},
@@ -109,6 +111,25 @@ def test_every_key_is_read(settle: Settle) -> None:
     )
 
 
+def test_the_filter_is_read_with_its_variables(settle: Settle) -> None:
+    file = {"mode": "steal", "http_filter": {"header_filter": "^x-user: ann$", "ports": 80}}
+    assert incoming(settle(file)).http_filter == HttpFilter(header_filter="^x-user: ann$", ports=[80])
+    said = {"MIRRORD_HTTP_HEADER_FILTER": "^x-user: bob$", "PYMIRROR_HTTP_FILTER_PORTS": "81;82"}
+    over = HttpFilter(header_filter="^x-user: bob$", ports=[81, 82])
+    assert incoming(settle(file, **said)).http_filter == over
+    for short in ("steal", {"mode": "steal", "http_filter": False}, {"mode": "steal", "http_filter": True}):
+        assert incoming(settle(short, **said)).http_filter == over
+        assert not incoming(settle(short)).http_filter.given
+    with pytest.raises(ConfigError, match="MIRRORD_HTTP_PATH_FILTER: "):
+        settle("steal", MIRRORD_HTTP_PATH_FILTER="((")
+    with pytest.raises(ConfigError, match=r"http_filter: expected at most one of header_filter, path_filter"):
+        settle(file, MIRRORD_HTTP_PATH_FILTER="^/api")
+    ports = {"http_filter": {"ports": [80]}}
+    assert list(settle(ports).warnings) == [
+        "feature.network.incoming.http_filter.ports has no effect: no filter is given"
+    ]
+
+
 def test_keys_of_agent_have_their_variables(settle: Settle) -> None:
     said = {"MIRRORD_AGENT_STEALER_FLUSH_CONNECTIONS": "true", "PYMIRROR_AGENT_HTTP_DETECTION_TIMEOUT": "0.5"}
     found = incoming(settle("steal", **said))
@@ -189,17 +210,19 @@ def test_what_has_nothing_to_steer_is_accepted_with_its_reason(settle: Settle, n
 
 def test_steal_is_refused_without_a_target(settle: Settle) -> None:
     with pytest.raises(ConfigError) as caught:
-        refuse_without_target(settle("steal"))
+        check_target(settle("steal"))
     assert caught.value.message.startswith("feature.network.incoming.mode: there is nothing to steal from")
     assert "name a target" in caught.value.hint
     for mode in ("mirror", "off"):
-        refuse_without_target(settle(mode))
+        check_target(settle(mode))
 
 
 @pytest.mark.parametrize(
     ("config", "words"),
     [
         (Config(), "mirror of each port the program listens on"),
+        (Config(http_filter=HttpFilter(path_filter="a")), "mirror of each port the program listens on (requests that"),
+        (Config(http_filter=HttpFilter(path_filter="a", ports=[80])), "mirror of each port the program listens on (of 80:"),
         (Config(mode="steal"), "steal of each port the program listens on; connections that are open stay with"),
         (Config(mode="steal", ports=[80, 81], flush_connections=True), "steal of ports 80, 81; connections that"),
     ],
