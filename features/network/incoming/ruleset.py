@@ -66,7 +66,7 @@ def table_of(session: str) -> str:
 
 def comment(words: str) -> str:
     """Words as they may stand in a comment."""
-    return re.sub(r"[^A-Za-z0-9 @._:/+-]", "?", words)[:MOST_WORDS]
+    return re.sub(r"[^A-Za-z0-9 @._:/+()-]", "?", words)[:MOST_WORDS]
 
 
 def mark_of(table: str) -> int:

@@ -65,7 +65,7 @@ class Table:
                     return
                 await self._run(ruleset.released(self.name, port))  # somebody looked in the same moment
                 await asyncio.sleep(random.uniform(0, PAUSE))
-        raise OSError(errno.EADDRINUSE, f"port {port} of the target is being taken by others")
+        raise OSError(errno.EADDRINUSE, "others are taking it at this moment")
 
     async def release(self, port: int) -> None:
         """New connections reach the application again."""
@@ -99,7 +99,7 @@ class Table:
 
     async def _free(self, port: int) -> None:
         for whose in (await self._others(port)).values():
-            raise OSError(errno.EADDRINUSE, f"port {port} of the target is taken by {whose}")
+            raise OSError(errno.EADDRINUSE, f"{whose} has it")
 
     async def _others(self, port: int) -> dict[str, str]:
         listed = await self._in_network(partial(self._nft.list, SETS))
