@@ -104,7 +104,6 @@ SWITCHES = (
     _switch("--no-outgoing", "false", "TCP_OUTGOING UDP_OUTGOING", "Leave outgoing traffic alone."),
     _switch("--no-tcp-outgoing", "false", "TCP_OUTGOING", "Leave outgoing TCP alone."),
     _switch("--no-udp-outgoing", "false", "UDP_OUTGOING", "Leave outgoing UDP alone."),
-    _switch("--steal", "steal", "AGENT_TCP_STEAL_TRAFFIC", "Take the target's incoming traffic."),
     _switch("--no-telemetry", "", "", "Accepted; nothing is ever sent."),
     _switch("--disable-version-check", "", "", "Accepted; no version is ever asked for."),
 )

@@ -103,10 +103,10 @@ async def test_a_server_sees_its_clients_and_the_address_it_asked_for(tmp_path: 
         await until(lambda: it.agent.said == [f"subscribe {port}", f"release {port}"])
 
 
-async def test_a_port_below_1024_of_a_user_who_has_none(tmp_path: Path) -> None:
-    """Root has it: what is asked of the kernel is the same then."""
-    async with running(tmp_path, Config(mode="steal", port_mapping=[[81, 8081]]), "one", 81) as it:
-        assert await it.ask(8081) == f"hello {SEEN}"
+async def test_the_targets_port_may_be_another(tmp_path: Path, port: int) -> None:
+    async with running(tmp_path, Config(mode="steal", port_mapping=[[port, 81]]), "one", port) as it:
+        assert await it.ask(81) == f"hello {SEEN}"
+        assert await it.said() == [f"0.0.0.0 {port}"]
 
 
 async def test_a_program_reaches_itself(tmp_path: Path, port: int) -> None:

@@ -114,6 +114,7 @@ class Layer(LayerFeature):
         self._ports = launch.shared(Ports)
         self._watched: dict[int, _Watched] = {}  # by socket
         self._taken: dict[int, asyncio.Task[str]] = {}  # port of the target → why it may not be had
+        self._refused: dict[int, str] = {}  # port of the target → why, as it was said
         self._missed: set[int] = set()
         answers, most = self.config.mode == "steal", self.config.max_connections
         self._doors = Doors(launch.guests, self._choose, self._look, most, answers, self.log)
@@ -179,7 +180,11 @@ class Layer(LayerFeature):
             why = error.message
         if why:
             del self._taken[port]
-            self.log.warning("port %d of the target is not to be had: %s", port, why)
+            if self._refused.get(port) != why:  # some servers try again each second
+                self.log.warning("port %d of the target is not to be had: %s", port, why)
+            self._refused[port] = why
+        else:
+            self._refused.pop(port, None)
         return why
 
     @handles(m.Arrived)

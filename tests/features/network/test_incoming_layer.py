@@ -106,13 +106,14 @@ async def test_a_port_that_is_refused_is_in_use_and_it_is_said_why(
     async with session(tmp_path, STEAL) as it:
         it.agent.answer = answer
         with listening() as server:
-            verdict = await verdict_of(it.layer.listen, listen(server, 80))
-            assert verdict == Errno(f"incoming: steal of port 80: {words}", code=errno.EADDRINUSE)
+            for _ in range(2):  # as a server that tries again
+                verdict = await verdict_of(it.layer.listen, listen(server, 80))
+                assert verdict == Errno(f"incoming: steal of port 80: {words}", code=errno.EADDRINUSE)
             assert caplog.text.count(f"port 80 of the target is not to be had: {words}") == 1
             assert it.launch.shared(Ports).all() == []
             it.agent.answer = m.Subscribed()
             assert await verdict_of(it.layer.listen, listen(server, 80)) == TAKEN
-            assert it.agent.said == ["subscribe 80", "subscribe 80"]
+            assert it.agent.said == ["subscribe 80"] * 3
 
 
 async def test_a_lost_agent_is_no_answer(tmp_path: Any) -> None:
