@@ -121,7 +121,7 @@ class Layer(LayerFeature):
         words = keys.summary(self.config) if launch.has_target else "nothing, as there is no target"
         launch.notes.append(f"incoming: {words}")
         if launch.has_target:
-            await self.peer.request(m.Begin(f"{getpass.getuser()}@{socket.gethostname()}"))
+            await self.peer.request(m.Begin(_who()))
 
     async def started(self, process: Process) -> None:
         self._listeners = listeners.Listeners(process.pid, self._mark)
@@ -251,6 +251,15 @@ class Layer(LayerFeature):
         with suppress(BlockingIOError, PeerError):  # then at the next look, or there is nobody any more
             self.peer.send(m.Release(port))
             del self._taken[port]
+
+
+def _who() -> str:
+    """Whose session it is, for others who want the same port."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
 
 
 def _sockets(ports: Iterable[int]) -> dict[int, set[int]]:

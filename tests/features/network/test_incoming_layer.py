@@ -116,6 +116,13 @@ async def test_a_port_that_is_refused_is_in_use_and_it_is_said_why(
             assert it.agent.said == ["subscribe 80"] * 3
 
 
+def test_a_user_without_a_name_is_told_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 1_234_567)
+    assert module._who() == f"1234567@{socket.gethostname()}"
+
+
 async def test_a_lost_agent_is_no_answer(tmp_path: Any) -> None:
     async with session(tmp_path, STEAL) as it:
         it.agent.held = asyncio.Event()
