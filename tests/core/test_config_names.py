@@ -34,7 +34,7 @@ def test_the_engines_are_those_installed(tmp_path: Path) -> None:
         ("MIRRORD_FIEL_MODE", []),  # it may be one of mirrord's that is not known here
         *(
             (f"PYMIRROR_{name}", [])
-            for name in ("LOG", "CONFIG_FILE", "CLOCK_ZONE", "AGENT_IMAGE_TAG", "HTTP_PATH_FILTER")
+            for name in ("LOG", "CONFIG_FILE", "CLOCK_ZONE", "AGENT_IMAGE_TAG", "AGENT_TCP_STEAL_TRAFFIC")
         ),
     ],
 )
