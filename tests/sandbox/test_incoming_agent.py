@@ -170,7 +170,9 @@ async def test_a_port_taken_by_another_while_it_was_stopped_is_the_others(both: 
         assert await two.take() == m.Subscribed()
         one.process.send_signal(signal.SIGCONT)
         assert one.process.stderr is not None
-        while b"the agent was stopped for too long" not in (line := await one.process.stderr.readline()):
+        while b"the agent was stopped for too long to keep port %d" % PORT not in (
+            line := await one.process.stderr.readline()
+        ):
             assert line
         await held(both, 1)
         assert await said(both) == "program"

@@ -199,7 +199,7 @@ class Steal:
             told = False
             for port, why in lost:
                 self._ports.pop(port, None)
-                self._log.warning("the agent was stopped for too long: %s", why)
+                self._log.warning("the agent was stopped for too long to keep port %d: %s", port, why)
 
 
 def reset(sock: socket.socket) -> None:
