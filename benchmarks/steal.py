@@ -1,4 +1,4 @@
-"""What stolen and mirrored ports cost: `python benchmarks/steal.py [--json FILE] [--only CASE…]`. As root, with gcc.
+"""What stolen and mirrored ports cost: `python benchmarks/steal.py [--json FILE] [--only CASE…]`. Needs gcc.
 
 A client and a target have a network each, joined by veth; a web server, one thread of C, is the target's
 application, the same is the local program under `pymirror exec -t process/PID`. Each figure stands beside
