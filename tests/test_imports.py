@@ -19,6 +19,7 @@ ONE_IMPORTER = {
     "jq": "features/network/incoming/questions.py",
     "jsonpath": "features/network/incoming/questions.py",
     "kubernetes": "runtimes/kubernetes/connection.py",
+    "hpack": "features/network/incoming/http2_headers.py",
     "cffi": "layer/engines/seccomp/build.py",
 }
 
@@ -90,25 +91,7 @@ def test_waits_are_limited_by_what_keeps_cancellations(path: Path) -> None:
 
 PURE = [
     *(f"features/network/outgoing/{name}.py" for name in ("rules", "forms", "messages")),
-    *(
-        f"features/network/incoming/{name}.py"
-        for name in (
-            "messages",
-            "segments",
-            "ordering",
-            "reassembly",
-            "bpf",
-            "ruleset",
-            "sniff",
-            "http1",
-            "http_filter",
-            "questions",
-            "body",
-            "copy_http1",
-            "http_rules",
-            "limits",
-            "rules",
-        )
+    *(f"features/network/incoming/{name}.py" for name in ("messages", "segments", "ordering", "reassembly", "bpf", "ruleset", "sniff", "http1", "http_filter", "questions", "body", "copy_http1", "http_rules", "limits", "rules", "frames", "headers", "settings", "flow", "windows", "sending", "side", "answers")),
     ),
     "features/network/debuggers.py",
     *(

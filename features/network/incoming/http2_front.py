@@ -1,0 +1,184 @@
+"""The client's side: each request is decided, and passed on; held, while the filter must see its body."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from attrs import frozen
+
+from pymirror.features.network.incoming.http2_flow import Flow
+from pymirror.features.network.incoming.http2_headers import Head, Reader
+from pymirror.features.network.incoming.http2_settings import COPIED, LARGEST_TABLE, Settings
+from pymirror.features.network.incoming.http2_side import Side
+from pymirror.features.network.incoming.http2_windows import BUDGET, UNLIMITED, Credit
+
+
+@frozen
+class Limits:
+    """head: seconds for one to come whole. body, body_within: bytes and seconds that one is held for the
+    filter."""
+
+    head: float = 30.0
+    body: int = 65535
+    body_within: float = 1.0
+
+
+class Decision(Protocol):
+    @property
+    def matches(self) -> bool: ...
+    @property
+    def reason(self) -> str: ...
+
+
+class Deciding(Protocol):
+    """The filter. None: it depends on the body."""
+
+    @property
+    def needs_body(self) -> bool: ...
+    def decide(
+        self, method: bytes, target: bytes, headers: list[tuple[bytes, bytes]], body: bytes | None = None
+    ) -> Decision | None: ...
+
+
+class Owner(Protocol):
+    def take(self, flow: Flow, head: Head, ends: bool, matches: bool) -> None:
+        """Pass it on to whose it is; what follows goes to `flow.other`."""
+
+    def left(self, code: int) -> None:
+        """The client opens no more streams."""
+
+    def turn(self) -> None:
+        """Something may leave."""
+
+
+class _Held:
+    """A request whose body is looked at."""
+
+    def __init__(self, head: Head, timer: asyncio.TimerHandle) -> None:
+        self.head, self.timer = head, timer
+        self.parts: list[Head | bytes] = []
+        self.size = 0
+
+
+class Front:
+    """What the client's side hears. copy: there are the client's bytes alone, sent within windows that are
+    the application's affair."""
+
+    def __init__(
+        self,
+        owner: Owner,
+        matcher: Deciding,
+        limits: Limits,
+        told: Callable[[str], object],
+        copy: bool = False,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._owner, self._matcher, self._limits, self._told = owner, matcher, limits, told
+        if copy:
+            reader, credit = Reader(LARGEST_TABLE), Credit(UNLIMITED, BUDGET)
+            self.side = Side(self, True, COPIED, self._loop.time, credit, reader)
+        else:
+            self.side = Side(self, True, Settings(), self._loop.time)
+        self._held: dict[Flow, _Held] = {}
+
+    def close(self) -> None:
+        """The client's connection is over."""
+        for flow in list(self._held):
+            self._forget(flow)
+        self.side.abandon()
+
+    def came(self, flow: Flow, head: Head, ends: bool) -> None:
+        empty = ends or bool(head.get(b":protocol"))
+        decision = self._matcher.decide(*request(head), b"" if empty else None)
+        if decision is None:
+            timer = self._loop.call_later(self._limits.body_within, self._late, flow)
+            self._held[flow] = _Held(head, timer)
+        else:
+            self._owner.take(flow, head, ends, decision.matches)
+
+    def head(self, flow: Flow, head: Head, ends: bool) -> None:
+        self.side.heads += head.size
+        self._more(flow, head, ends)
+
+    def data(self, flow: Flow, data: bytes, ends: bool) -> None:
+        held = self._held.get(flow)
+        if held is not None:
+            held.size += len(data)
+            self.side.prepay(flow, len(data))
+        self._more(flow, data, ends)
+
+    def reset(self, flow: Flow, code: int) -> None:
+        self._forget(flow)
+        if flow.other is not None:
+            flow.other.side.reset(flow.other, code)
+
+    def unable(self, flow: Flow) -> None:
+        raise AssertionError("nothing is opened on a side that serves")
+
+    def settled(self) -> None:
+        """What it asked is in `side.peer`."""
+
+    def leaving(self, last: int, code: int) -> None:
+        self._owner.left(code)
+
+    def _more(self, flow: Flow, item: Head | bytes, ends: bool) -> None:
+        held, other = self._held.get(flow), flow.other
+        if held is not None:
+            held.parts.append(item)
+            if held.size > self._limits.body:
+                self._give_up(flow, f"its body is longer than {self._limits.body} bytes")
+            elif ends:
+                self._decide(flow, held)
+        elif other is None or other.closed:
+            self.side.received_left(flow, item)
+        else:
+            other.side.put(other, item, ends)
+
+    def _decide(self, flow: Flow, held: _Held) -> None:
+        body = b"".join(each for each in held.parts if isinstance(each, bytes))
+        decision = self._matcher.decide(*request(held.head), body)
+        self._release(flow, decision is not None and decision.matches)
+
+    def _late(self, flow: Flow) -> None:
+        self._give_up(flow, f"its body took more than {self._limits.body_within:g} s")
+        self._owner.turn()
+
+    def _give_up(self, flow: Flow, why: str) -> None:
+        self._told(f"no match: {why}")
+        self._release(flow, False)
+
+    def _release(self, flow: Flow, matches: bool) -> None:
+        """It is decided; what was held follows its head."""
+        held = self._held.pop(flow)
+        held.timer.cancel()
+        self._owner.take(flow, held.head, False, matches)
+        last = len(held.parts) - 1
+        for index, item in enumerate(held.parts):
+            self._more(flow, item, flow.got_end and index == last)
+
+    def _forget(self, flow: Flow) -> None:
+        held = self._held.pop(flow, None)
+        if held is not None:
+            held.timer.cancel()
+            for item in held.parts:
+                self.side.received_left(flow, item)
+
+
+Request = tuple[bytes, bytes, "list[tuple[bytes, bytes]]"]
+
+
+def request(head: Head) -> Request:
+    """(method, target, headers) as HTTP/1 would say it: the authority is its host, and cookies are one."""
+    if head.request is None:
+        fields = [(bytes(name), bytes(value)) for name, value in head.fields if not name.startswith(b":")]
+        names = {name for name, _ in fields}
+        authority, target = head.get(b":authority"), head.get(b":path")
+        if authority and b"host" not in names:
+            fields.insert(0, (b"host", authority))
+        cookies = [value for name, value in fields if name == b"cookie"]
+        if len(cookies) > 1:
+            fields = [each for each in fields if each[0] != b"cookie"] + [(b"cookie", b"; ".join(cookies))]
+        head.request = head.get(b":method"), target or authority, fields
+    return head.request

@@ -1,0 +1,123 @@
+"""Clients come to a port on loopback as they would to a caught one: an HTTP/2 exchange stands behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from attrs import define, field, frozen
+
+from pymirror.features.network.incoming.http2 import Exchange
+from pymirror.features.network.incoming.http2_front import Limits
+from pymirror.features.network.incoming.pipe import Pipe
+
+LOOPBACK = "127.0.0.1"
+
+
+@frozen
+class Decided:
+    matches: bool
+    reason: str = "a test's"
+
+
+@define
+class Filter:
+    """Takes what has `x-take: yes`, or, with `words`, whose body has them."""
+
+    words: bytes = b""
+    asked: list[tuple[bytes, bytes, list[tuple[bytes, bytes]], bytes | None]] = field(factory=list)
+
+    @property
+    def needs_body(self) -> bool:
+        return bool(self.words)
+
+    def decide(
+        self, method: bytes, target: bytes, headers: list[tuple[bytes, bytes]], body: bytes | None = None
+    ) -> Decided | None:
+        self.asked.append((method, target, headers, body))
+        if (b"x-take", b"yes") in headers:
+            return Decided(True)
+        if self.words:
+            return None if body is None else Decided(self.words in body)
+        return Decided(False)
+
+
+def to(port: int) -> Callable[[Callable[[Any], None]], None]:
+    """Asks for a connection to that port; 0: there is none."""
+
+    def ask(given: Callable[[Any], None]) -> None:
+        task = asyncio.ensure_future(_connect(port, given))
+        _TASKS.add(task)
+        task.add_done_callback(_TASKS.discard)
+
+    return ask
+
+
+_TASKS = set[asyncio.Task[None]]()
+
+
+async def _connect(port: int, given: Callable[[Any], None]) -> None:
+    sock = socket.socket()
+    sock.setblocking(False)
+    try:
+        await asyncio.get_running_loop().sock_connect(sock, (LOOPBACK, port))
+    except OSError:
+        sock.close()
+        given(None)
+    else:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        given(Pipe(sock))
+
+
+@define
+class Place:
+    """port: where clients come. application, program: ports. exchanges: those that are not over."""
+
+    application: int
+    program: int
+    filter: Any = field(factory=Filter)
+    limits: Limits = field(factory=Limits)
+    port: int = 0
+    said: list[str] = field(factory=list)
+    exchanges: list[Exchange] = field(factory=list)
+    over: int = 0
+    changed: asyncio.Event = field(factory=asyncio.Event)
+
+    def accepted(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        made: list[Exchange] = []
+
+        def over() -> None:
+            self.over += 1
+            self.exchanges.remove(made[0])
+            self.changed.set()
+
+        openers = to(self.application), to(self.program)
+        made.append(Exchange(Pipe(sock), *openers, self.filter, self.limits, self.said.append, over))
+        self.exchanges.append(made[0])
+
+    async def until_over(self) -> None:
+        """Nothing of any connection is left."""
+        while self.exchanges:
+            self.changed.clear()
+            await self.changed.wait()
+
+
+@asynccontextmanager
+async def place(application: int, program: int = 0, **more: Any) -> AsyncIterator[Place]:
+    there = Place(application, program, **more)
+    loop = asyncio.get_running_loop()
+    with socket.create_server((LOOPBACK, 0)) as listener:
+        listener.setblocking(False)
+        there.port = listener.getsockname()[1]
+        loop.add_reader(listener, lambda: there.accepted(listener.accept()[0]))
+        try:
+            yield there
+        finally:
+            loop.remove_reader(listener)
+            for exchange in list(there.exchanges):
+                exchange.close()
