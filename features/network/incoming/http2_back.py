@@ -168,5 +168,6 @@ class Back:
 
     def leaving(self, last: int, code: int) -> None:
         for flow in self.side.unopened() if last != h2.LARGEST_NUMBER else ():
+            self.side.reset(flow, h2.REFUSED_STREAM)
             self.reset(flow, h2.REFUSED_STREAM)
         self._owner.leaving(self, last, code)

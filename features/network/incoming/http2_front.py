@@ -9,10 +9,14 @@ from typing import Protocol
 from attrs import frozen
 
 from pymirror.features.network.incoming.http2_flow import Flow
+from pymirror.features.network.incoming.http2_frames import WINDOW_UPDATE
 from pymirror.features.network.incoming.http2_headers import Head, Reader
 from pymirror.features.network.incoming.http2_settings import COPIED, LARGEST_TABLE, Settings
 from pymirror.features.network.incoming.http2_side import Side
 from pymirror.features.network.incoming.http2_windows import BUDGET, UNLIMITED, Credit
+
+WINDOWS = frozenset({WINDOW_UPDATE})
+"""What a client allows the application; nothing is sent to it here, so they would only grow."""
 
 
 @frozen
@@ -78,7 +82,7 @@ class Front:
         self._owner, self._matcher, self._limits, self._told = owner, matcher, limits, told
         if copy:
             reader, credit = Reader(LARGEST_TABLE), Credit(UNLIMITED, BUDGET)
-            self.side = Side(self, True, COPIED, self._loop.time, credit, reader)
+            self.side = Side(self, True, COPIED, self._loop.time, credit, reader, WINDOWS)
         else:
             self.side = Side(self, True, Settings(), self._loop.time)
         self._held: dict[Flow, _Held] = {}

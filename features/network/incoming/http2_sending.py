@@ -32,6 +32,11 @@ class Sending:
         self._blocked: list[Flow] = []  # it might, if the connection's window were open
 
     @property
+    def held(self) -> int:
+        """Bytes of data that came and have not left."""
+        return self._credit.held
+
+    @property
     def active(self) -> bool:
         return bool(self.flows or self._waiting)
 
@@ -137,8 +142,8 @@ class Sending:
             block = self._writer.write(item)
             self.out += h2.headers(flow.number, flow.sent_end, block, self.peer.frame)
         else:
-            room = min(flow.window, self._window, self.peer.frame)
-            if room <= 0 and item:
+            room = max(0, min(flow.window, self._window, self.peer.frame))
+            if item and not room:
                 self._wait_for_window(flow)
                 return
             item = self._cut(flow, item, room)

@@ -3,8 +3,8 @@
 Memory is bounded: data by the windows given (http2_windows), heads by `crowded`, after which whoever
 reads must stop, answers to control frames by `MOST_CONTROL`, streams that are reset by `Calm`.
 
-Not hyper-h2: two of its machines need 190 us for one small call, this with the decision and both streams 54 us,
-and 136 us when a header changes each time (measured in one run). Windows that are given back as bytes
+Not hyper-h2: two of its machines need 190 us for one small call, this with the decision and both streams
+54 us, and 136 us when a header changes each time (measured in one run). Windows that are given back as bytes
 leave another connection, and what a client may do whose windows are not ours to give (a copy's), are not
 its way either.
 """
@@ -57,12 +57,15 @@ class Side(Sending):
         clock: Callable[[], float],
         credit: Credit | None = None,
         reader: Reader | None = None,
+        ignored: frozenset[int] = frozenset(),
     ) -> None:
-        """serves: the peer opens the streams. mine: what is asked of it, once `begin` was called."""
+        """serves: the peer opens the streams. mine: what is asked of it, once `begin` was called.
+        ignored: kinds of frames."""
         super().__init__(serves, mine, credit or Credit(DEFAULT_WINDOW, BUDGET))
         self._hears, self._calm = hears, Calm(clock)
         self._cutter = h2.Cutter(mine.frame, h2.PREFACE if serves else b"")
         self._reader = reader or Reader()
+        self._acts = {kind: act for kind, act in _ACTS.items() if kind not in ignored}
         self._block: tuple[int, int, list[bytes]] | None = None  # a head that is not whole
 
     def receive(self, data: bytes) -> None:
@@ -73,7 +76,7 @@ class Side(Sending):
                 raise Wrong(h2.PROTOCOL_ERROR, "a head that is interrupted")
             if not self.settled and kind != h2.SETTINGS:
                 raise Wrong(h2.PROTOCOL_ERROR, "no SETTINGS at the beginning")
-            act = _ACTS.get(kind)
+            act = self._acts.get(kind)
             if act is not None:
                 act(self, flags, number, payload)
         if len(self.out) > MOST_CONTROL:
