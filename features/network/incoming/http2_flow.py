@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import MutableSequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pymirror.features.network.incoming.http2_headers import Head
 
@@ -51,6 +52,19 @@ class Flow:
         self.asked: Head | None = None
         self.begun = self.ready = self.ends = self.sent_end = self.got_end = False
         self.closed = self.answered = self.extended = False
+
+
+SMALL = 512
+
+
+def append(queue: MutableSequence[Any], item: Head | bytes) -> None:
+    """A piece of a few bytes costs fifty more to keep: small ones are joined."""
+    if queue and type(item) is bytes:
+        last = queue[-1]
+        if type(last) is bytes and len(last) < SMALL:
+            queue[-1] = last + item
+            return
+    queue.append(item)
 
 
 class Budget:

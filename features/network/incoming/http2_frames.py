@@ -53,7 +53,11 @@ class Cutter:
     def feed(self, data: bytes) -> list[Frame]:
         """The frames that are whole. Wrong."""
         data = self._rest + data if self._rest else data
-        at, end, found = self._begin(data), len(data), list[Frame]()
+        at, end, found = len(self._preface), len(data), list[Frame]()
+        if data[:at] != self._preface[:end]:
+            raise Wrong(PROTOCOL_ERROR, "no HTTP/2")
+        if end >= at:
+            self._preface = b""
         while end - at >= HEADER:
             high, low, kind, flags, number = _HEAD.unpack_from(data, at)
             size, begins = high << 16 | low, at + HEADER
@@ -63,18 +67,8 @@ class Cutter:
                 break
             at = begins + size
             found.append((kind, flags, number & LARGEST_NUMBER, data[begins:at]))
-        self._rest = data[at:]
+        self._rest = data[at:] if not self._preface else data
         return found
-
-    def _begin(self, data: bytes) -> int:
-        """Where frames begin; a preface that is not whole yet is left for the next time."""
-        size = len(self._preface)
-        if data[:size] != self._preface[: len(data)]:
-            raise Wrong(PROTOCOL_ERROR, "no HTTP/2")
-        if len(data) < size:
-            return 0  # shorter than what follows can be: nothing is cut yet
-        self._preface = b""
-        return size
 
 
 def frame(kind: int, flags: int, number: int, payload: bytes | bytearray | memoryview = b"") -> bytes:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from attrs import frozen
 
-from pymirror.features.network.incoming.http2_flow import Flow
+from pymirror.features.network.incoming.http2_flow import Flow, append
 from pymirror.features.network.incoming.http2_frames import WINDOW_UPDATE
 from pymirror.features.network.incoming.http2_headers import Head, Reader
 from pymirror.features.network.incoming.http2_settings import COPIED, LARGEST_TABLE, Settings
@@ -130,7 +130,7 @@ class Front:
     def _more(self, flow: Flow, item: Head | bytes, ends: bool) -> None:
         held, other = self._held.get(flow), flow.other
         if held is not None:
-            held.parts.append(item)
+            append(held.parts, item)
             if held.size > self._limits.body:
                 self._give_up(flow, f"its body is longer than {self._limits.body} bytes")
             elif ends:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 
 from pymirror.features.network.incoming import http2_frames as h2
-from pymirror.features.network.incoming.http2_flow import Flow
+from pymirror.features.network.incoming.http2_flow import Flow, append
 from pymirror.features.network.incoming.http2_headers import Head, Writer
 from pymirror.features.network.incoming.http2_settings import DEFAULT_WINDOW, Settings
 from pymirror.features.network.incoming.http2_windows import Credit
@@ -52,7 +52,7 @@ class Sending:
     def put(self, flow: Flow, item: Head | bytes | None, ends: bool) -> None:
         """Send it, after what waits."""
         if item is not None:
-            flow.queue.append(item)
+            append(flow.queue, item)
         flow.ends = ends
         self._mark(flow)
 

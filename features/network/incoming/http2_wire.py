@@ -61,7 +61,7 @@ class Wire:
         """Write what may be written. Was there any?"""
         moved = False
         try:
-            while not self.closed and self._written():
+            while not (self.closed or self._shut) and self._written():
                 room = self._stream.room()
                 if not room:
                     break
@@ -103,7 +103,7 @@ class Wire:
             self._linger.cancel()
 
     def _shut_if_ended(self) -> None:
-        if self._ends and not self._shut:
+        if self._ends:
             self._shut = True
             self._stream.end()
 

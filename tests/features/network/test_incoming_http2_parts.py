@@ -1,0 +1,207 @@
+"""Frames, heads, settings and windows by themselves; and an exchange that is fed with anything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import hpack
+import pytest
+from h2_memory import Memory
+from http2_place import Filter
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pymirror.features.network.incoming import http2_frames as frames
+from pymirror.features.network.incoming.http2 import Exchange
+from pymirror.features.network.incoming.http2_flow import Budget, Flow, append
+from pymirror.features.network.incoming.http2_frames import Cutter, Wrong
+from pymirror.features.network.incoming.http2_front import Limits, request
+from pymirror.features.network.incoming.http2_headers import Head, Reader, Writer, plain
+from pymirror.features.network.incoming.http2_mirror import Copy
+from pymirror.features.network.incoming.http2_settings import Settings, announced
+from pymirror.features.network.incoming.http2_windows import BUDGET, MOST, REACH, Credit
+
+KINDS = st.integers(0, 12)
+FRAME = st.tuples(KINDS, st.integers(0, 255), st.integers(0, 9), st.binary(max_size=40))
+
+
+@given(st.lists(FRAME, max_size=8), st.lists(st.integers(1, 30), min_size=1))
+def test_frames_are_cut_from_any_pieces(sent: list[frames.Frame], sizes: list[int]) -> None:
+    data = frames.PREFACE + b"".join(frames.frame(*each) for each in sent)
+    cutter, found, at = Cutter(16384, frames.PREFACE), list[frames.Frame](), 0
+    while at < len(data):
+        size = sizes[at % len(sizes)]
+        found += cutter.feed(data[at : at + size])
+        at += size
+    assert found == sent
+
+
+def test_a_head_longer_than_a_frame_is_continued() -> None:
+    found = Cutter(10).feed(frames.headers(7, True, b"x" * 25, 10))
+    assert [each[:3] for each in found] == [(1, frames.END_STREAM, 7), (9, 0, 7), (9, frames.END_HEADERS, 7)]
+    assert b"".join(each[3] for each in found) == b"x" * 25
+
+
+NAME = st.sampled_from([b":path", b":method", b"x-one", b"x-two", b"cookie", b"authorization"])
+VALUE = st.sampled_from([b"", b"/", b"GET", b"v" * 50, b"w" * 1500, b"\x00\xff"])
+FIELD = st.tuples(NAME, VALUE, st.booleans())
+HEADS = st.lists(st.tuples(st.lists(FIELD, max_size=6), st.sampled_from([0, 100, 1024, 4096])), max_size=40)
+
+
+@given(HEADS)
+def test_heads_go_through_as_they_are(sent: list[tuple[list[tuple[bytes, bytes, bool]], int]]) -> None:
+    """Whatever the tables do meanwhile; each is sent twice, so that what is known is used too."""
+    far, near, writer, reader = Writer(), Reader(), Writer(), hpack.Decoder()
+    for fields, table in sent:
+        writer.resize(table)
+        marked = [
+            hpack.NeverIndexedHeaderTuple(*each[:2]) if each[2] else hpack.HeaderTuple(*each[:2])
+            for each in fields
+        ]
+        for _ in range(2):
+            read = reader.decode(writer.write(near.read(far.write(Head(marked)))), raw=True)
+            assert [tuple(each) for each in read] == [each[:2] for each in fields]
+            assert [not each.indexable for each in read] == [each[2] for each in fields]
+
+
+def test_a_head_that_came_before_is_not_decoded_again() -> None:
+    far, near, writer = hpack.Encoder(), Reader(), Writer()
+    heads = [near.read(far.encode([(b"x-one", b"1"), (b":method", b"GET")])) for _ in range(4)]
+    assert heads[0] is not heads[1] is heads[2] is heads[3]
+    assert writer.write(heads[1]) != writer.write(heads[1]) == writer.write(heads[1])
+
+
+def test_what_a_filter_sees() -> None:
+    fields = [
+        (b":method", b"GET"),
+        (b":path", b"/a?b"),
+        (b":authority", b"h"),
+        (b"x", b"1"),
+        (b"cookie", b"c"),
+    ]
+    assert request(plain(fields)) == (b"GET", b"/a?b", [(b"host", b"h"), (b"x", b"1"), (b"cookie", b"c")])
+    twice = plain([*fields, (b"host", b"other"), (b"cookie", b"d")])
+    assert request(twice)[2] == [(b"x", b"1"), (b"host", b"other"), (b"cookie", b"c; d")]
+    assert request(plain([(b":method", b"CONNECT"), (b":authority", b"h:1")]))[:2] == (b"CONNECT", b"h:1")
+
+
+def test_settings_are_said_and_heard() -> None:
+    mine = Settings(table=0, push=0, streams=5, window=1 << 20, frame=20000, head=9, connect=1)
+    heard = Settings()
+    for number, value in frames.pairs(Cutter(100).feed(frames.settings(mine.said()))[0][3]):
+        heard = heard.heard(number, value)
+    assert heard == mine
+    assert Settings().said() == [] and Settings().heard(0x99, 1) == Settings()
+    asked = announced(Settings())
+    assert (asked.streams, asked.window, asked.head, asked.push) == (1000, 65535, 65536, 1)
+
+
+@pytest.mark.parametrize("pair", [(2, 2), (4, 1 << 31), (5, 16383), (5, 1 << 24), (8, 2)])
+def test_settings_that_cannot_be(pair: tuple[int, int]) -> None:
+    with pytest.raises(Wrong):
+        Settings().heard(*pair)
+
+
+def test_windows_are_given_back_while_there_is_room() -> None:
+    budget = Budget(100)
+    credit = Credit(65535, budget)
+    assert credit.due() == REACH - 65535 and credit.due() == 0
+    while credit.held + REACH <= MOST:
+        credit.arrived(REACH, REACH)
+        budget.most = 1 << 40
+        assert credit.due() == min(REACH, MOST - credit.held)
+    assert credit.open == 0
+    with pytest.raises(Wrong):
+        credit.arrived(1, 1)
+
+
+def test_an_agent_that_holds_much_gives_less() -> None:
+    budget = Budget(0)
+    credit = Credit(REACH, budget)
+    credit.arrived(REACH // 2, REACH // 2)
+    assert credit.due() == 0
+    credit.left(REACH // 2)
+    assert credit.due() == REACH // 2 and budget.held == 0
+
+
+def test_small_pieces_are_joined() -> None:
+    queue: list[Any] = []
+    for _ in range(1000):
+        append(queue, b"x")
+    append(queue, Head([]))
+    append(queue, b"y")
+    assert [len(each) for each in queue if isinstance(each, bytes)] == [512, 488, 1]
+    assert not Flow(None).queue  # type: ignore[arg-type]
+
+
+# Anything -------------------------------------------------------------------------------------------
+
+BLOCK = st.sampled_from(
+    [
+        bytes.fromhex("828684") + b"\x01\x05there",
+        bytes.fromhex("828684") + b"\x40\x06x-take\x03yes",
+        b"\x88",
+        b"\x08\x03103",
+        b"\x40\x01t\x011",
+        b"\x80",
+    ]
+)
+NUMBER = st.sampled_from([0, 1, 1, 1, 3, 3, 5, 2, 7])
+WORD = st.integers(0, (1 << 32) - 1).map(lambda each: each.to_bytes(4, "big"))
+LIKELY = st.one_of(
+    st.builds(frames.frame, st.just(1), st.sampled_from([0, 4, 5, 5, 4, 12, 36]), NUMBER, BLOCK),
+    st.builds(frames.frame, st.just(0), st.sampled_from([0, 0, 1, 8]), NUMBER, st.binary(max_size=20)),
+    st.builds(lambda n: frames.frame(0, 0, n, b"x" * 16384), NUMBER),
+    st.builds(frames.frame, st.sampled_from([3, 8]), st.just(0), NUMBER, WORD),
+    st.builds(frames.window_update, NUMBER, st.integers(0, 100000)),
+    st.builds(lambda key, value: frames.settings([(key, value)]), st.integers(1, 8), st.integers(0, 70000)),
+    st.builds(frames.goaway, st.sampled_from([0, 1, 3, frames.LARGEST_NUMBER]), st.integers(0, 13)),
+    st.builds(frames.frame, st.just(9), st.sampled_from([0, 4]), NUMBER, BLOCK),
+    st.builds(frames.frame, KINDS, st.integers(0, 255), NUMBER, st.binary(max_size=20)),
+)
+SAID = st.lists(st.tuples(st.integers(0, 2), LIKELY), max_size=25)
+
+
+@settings(max_examples=400, deadline=None)
+@given(SAID, st.sampled_from([b"", b"mine"]), st.integers(0, 3), st.sampled_from([0, 50, 1 << 20]))
+async def test_whatever_is_said_everything_ends(
+    said: list[tuple[int, bytes]], words: bytes, ends: int, space: int
+) -> None:
+    """Each side says anything, and reads at times; then one of them ends, or the exchange is closed."""
+    streams, over = [Memory(space), Memory(space), Memory(space)], list[int]()
+    openers = [lambda given, stream=stream: given(stream) for stream in streams[1:]]
+    exchange = Exchange(
+        streams[0], *openers, Filter(words), Limits(), lambda words: None, lambda: over.append(1)
+    )
+    for stream, begins in zip(streams, (frames.PREFACE, b"", b""), strict=True):
+        stream.feed(begins + frames.settings([]))
+    for whose, data in said:
+        streams[whose].feed(data)
+        streams[whose].widen(20)
+    for stream in streams:
+        stream.widen(1 << 30)
+        frames.Cutter(1 << 24, frames.PREFACE if stream is not streams[0] else b"").feed(stream.take())
+    if ends < 3:
+        streams[ends].finish()
+    exchange.close()
+    assert over == [1] and BUDGET.held == 0
+
+
+@settings(max_examples=200, deadline=None)
+@given(SAID, st.sampled_from([b"", b"mine"]), st.booleans())
+async def test_whatever_is_copied_everything_ends(
+    said: list[tuple[int, bytes]], words: bytes, ends: bool
+) -> None:
+    program, over = Memory(), list[str]()
+    copy = Copy(lambda given: given(program), Filter(words), Limits(), lambda words: None, over.append)
+    copy.feed(frames.PREFACE + frames.settings([]))
+    program.feed(frames.settings([]))
+    for whose, data in said:
+        if whose:
+            copy.feed(data)
+        else:
+            program.feed(data)
+    if ends:
+        copy.end()
+    copy.close("enough")
+    assert len(over) == 1 and BUDGET.held == 0
