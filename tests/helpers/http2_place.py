@@ -74,7 +74,8 @@ async def _connect(port: int, given: Callable[[Any], None]) -> None:
 
 @define
 class Place:
-    """port: where clients come. application, program: ports. exchanges: those that are not over."""
+    """port: where clients come. application, program: ports. exchanges: those that are not over. accepted, over:
+    how many connections."""
 
     application: int
     program: int
@@ -83,10 +84,12 @@ class Place:
     port: int = 0
     said: list[str] = field(factory=list)
     exchanges: list[Exchange] = field(factory=list)
+    accepted: int = 0
     over: int = 0
     changed: asyncio.Event = field(factory=asyncio.Event)
 
-    def accepted(self, sock: socket.socket) -> None:
+    def accept(self, sock: socket.socket) -> None:
+        self.accepted += 1
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         made: list[Exchange] = []
@@ -114,7 +117,7 @@ async def place(application: int, program: int = 0, **more: Any) -> AsyncIterato
     with socket.create_server((LOOPBACK, 0)) as listener:
         listener.setblocking(False)
         there.port = listener.getsockname()[1]
-        loop.add_reader(listener, lambda: there.accepted(listener.accept()[0]))
+        loop.add_reader(listener, lambda: there.accept(listener.accept()[0]))
         try:
             yield there
         finally:
