@@ -91,7 +91,21 @@ def test_waits_are_limited_by_what_keeps_cancellations(path: Path) -> None:
 
 PURE = [
     *(f"features/network/outgoing/{name}.py" for name in ("rules", "forms", "messages")),
-    *(f"features/network/incoming/{name}.py" for name in ("messages", "segments", "ordering", "reassembly", "bpf", "ruleset", "sniff", "http1", "http_filter", "questions", "body", "copy_http1", "http_rules", "limits", "rules", "frames", "headers", "settings", "flow", "windows", "sending", "side", "answers")),
+    *(
+        f"features/network/incoming/{name}.py"
+        for name in (
+            *("messages", "rules", "limits", "ruleset", "segments", "ordering", "reassembly", "bpf", "sniff"),
+            *("http1", "http_filter", "http_rules", "questions", "body", "copy_http1", "http2_frames"),
+            *(
+                "http2_headers",
+                "http2_settings",
+                "http2_flow",
+                "http2_windows",
+                "http2_sending",
+                "http2_side",
+            ),
+            "http2_answers",
+        )
     ),
     "features/network/debuggers.py",
     *(

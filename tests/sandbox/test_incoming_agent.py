@@ -35,6 +35,10 @@ class Layer(LayerFeature):
     name = m.NAME
     Config = Config
 
+    @handles(m.Here)
+    def here(self, asked: m.Here) -> m.Here:
+        return asked
+
     @handles(m.Arrived)
     async def arrived(self, arrived: m.Arrived, stream: Stream) -> None:
         await stream.write(f"program {arrived.client} {arrived.client_port}\n".encode())
@@ -170,7 +174,7 @@ async def test_a_port_taken_by_another_while_it_was_stopped_is_the_others(both: 
         assert await two.take() == m.Subscribed()
         one.process.send_signal(signal.SIGCONT)
         assert one.process.stderr is not None
-        while b"the agent was stopped for too long to keep port %d" % PORT not in (
+        while b"port %d was not kept while nothing was heard" % PORT not in (
             line := await one.process.stderr.readline()
         ):
             assert line

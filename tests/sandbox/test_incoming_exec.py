@@ -7,14 +7,17 @@ import json
 import os
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from attrs import define
+from tools import build
 
-from tests.sandbox.pod_network import PROGRAMS
+from pymirror.core.limit import timeout
+from tests.sandbox.pod_network import PROGRAMS, ran
 from tests.sandbox.steal_network import CLIENT, TARGET, WITHIN, Both, Side, cabled, inside
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.asyncio(loop_scope="module")]
@@ -125,6 +128,55 @@ async def test_a_mirror_with_a_filter_copies_what_matches(both: Both) -> None:
         found = await asked(both.client, *(GET.format(path, "") for path in paths))
         assert found == [f"application {path} {CLIENT[4]}" for path in paths]
         assert [await program.line() for _ in range(2)] == [f"/mine/{n} {CLIENT[4]}" for n in (1, 2)]
+
+
+GRPC = "8091"
+
+
+async def test_requests_of_http2_are_decided_too(both: Both, tmp_path: Path) -> None:
+    server, host = tmp_path / "server", f"http://{TARGET[4]}:{GRPC}"
+    source = Path(__file__).parents[1] / "features/network/http2_server.go"
+    await build("go", "build", "-o", server, source, CGO_ENABLED="0")
+    there = inside(both.target.pid, str(server), "application", f":{GRPC}")
+    application = await asyncio.create_subprocess_exec(*map(str, there), stdout=asyncio.subprocess.PIPE)
+    assert application.stdout is not None and await application.stdout.readline() == b"8091\n"
+    chosen = {"mode": "steal", "http_filter": {"path_filter": "^/mine"}}
+    local = ("bash", "-c", 'echo up; exec "$0" program :$1', server, GRPC)
+    curl = ("curl", "-sS", "--http2-prior-knowledge", "--max-time", "20")
+
+    async def got(path: str) -> str:
+        return (await ran(*inside(both.client.pid, *curl, f"{host}/{path}"))).out.partition(" 0 ")[0]
+
+    try:
+        async with running(both, chosen, *local):
+            for _ in range(100):  # until the program listens
+                if (await got("mine/0")).startswith("program"):
+                    break
+                await asyncio.sleep(0.1)
+            assert [await got(path) for path in ("yours/1", "mine/2", "yours/3")] == [
+                "application GET /yours/1",
+                "program GET /mine/2",
+                "application GET /yours/3",
+            ]
+    finally:
+        application.kill()
+        await application.wait()
+
+
+async def test_a_killed_pymirror_leaves_the_port_before_its_lease_is_over(both: Both) -> None:
+    """The agent asks whether it is there; a lease is half a minute."""
+    async with running(both, "steal") as program:
+        assert await asked(both.client, PLAIN) == [f"program /hello {CLIENT[4]}"]
+        program.process.kill()
+        await program.process.wait()
+        for _ in range(20):
+            await asyncio.sleep(0.5)
+            with suppress(OSError, asyncio.TimeoutError, asyncio.IncompleteReadError):
+                async with timeout(1):
+                    if await asked(both.client, PLAIN) == [f"application /hello {CLIENT[4]}"]:
+                        break
+        else:
+            pytest.fail("the port is not the application's again")
 
 
 async def test_a_port_that_another_session_has_is_refused_by_its_name(both: Both) -> None:

@@ -31,9 +31,15 @@ async def both() -> AsyncIterator[Both]:
         yield made
 
 
+async def heard() -> bool:
+    return True
+
+
 @asynccontextmanager
-async def stealing(both: Both, session: str = "one", peer: Any = None) -> AsyncIterator[Steal]:
-    steal = Steal(both.target, peer, session, f"{session} of test@here", LOG)
+async def stealing(
+    both: Both, session: str = "one", peer: Any = None, is_heard: Any = heard
+) -> AsyncIterator[Steal]:
+    steal = Steal(both.target, peer, session, f"{session} of test@here", LOG, is_heard)
     await steal.start()
     try:
         yield steal
@@ -332,3 +338,24 @@ async def test_without_the_right_it_says_which(both: Both) -> None:
         async with stealing(without):
             raise AssertionError
     network.close()
+
+
+async def test_a_port_is_not_kept_where_no_layer_is_heard(both: Both) -> None:
+    """It goes by itself, and is there again when somebody is."""
+    there = True
+
+    async def is_heard() -> bool:
+        return there
+
+    async with stealing(both, is_heard=is_heard) as steal:
+        await steal.take(PORT, program)
+        for there in (True, False, True):
+            for _ in range(60):
+                line = await both.client.connect(TARGET[4])
+                said = (await line.says()).split()[0]
+                line.close()
+                if said == ("program" if there else "app"):
+                    break
+                await asyncio.sleep(0.25)
+            else:
+                pytest.fail(f"heard: {there}, and it is the other's")

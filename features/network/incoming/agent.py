@@ -11,6 +11,7 @@ import socket
 import time
 from functools import partial
 
+from pymirror.core.errors import PeerError
 from pymirror.core.feature import AgentFeature, Target, handles
 from pymirror.core.limit import timeout
 from pymirror.features.network.incoming import config as keys
@@ -25,6 +26,9 @@ from pymirror.features.network.incoming.mirror import Mirror
 from pymirror.features.network.incoming.questions import Question
 from pymirror.features.network.incoming.ruleset import Place
 from pymirror.features.network.incoming.steal import Steal
+
+HEARD = 3.0
+"""Seconds for the layer to say that it is there; if it does not, its ports are the application's again."""
 
 
 class Agent(AgentFeature):
@@ -47,7 +51,7 @@ class Agent(AgentFeature):
         if self.config.mode == "steal":
             session = secrets.token_hex(4)
             whose = re.sub(r"[^\w.@-]", "_", asked.whose, flags=re.ASCII)[:64] or session
-            self._steal = Steal(self.target, self.peer, session, whose, self.log)
+            self._steal = Steal(self.target, self.peer, session, whose, self.log, self._is_heard)
             await self._steal.start()
         else:
             self._mirror = Mirror(self.peer, self.target, self.log, self._copied)
@@ -100,6 +104,14 @@ class Agent(AgentFeature):
         limits = Limits(body=size, body_within=within)
         debug = partial(self.log.debug, "%s")
         self._filtered = Filtered(matcher, limits, self.config.http_detection_timeout, debug)
+
+    async def _is_heard(self) -> bool:
+        """Does the layer answer? Its lease is longer than the application may wait for its port."""
+        try:
+            await self.peer.request(m.Here(), timeout=HEARD)
+        except (OSError, PeerError):
+            return False
+        return True
 
     def _judged(self, questions: list[Question]) -> Judge:
         self._judge = Judge(questions)

@@ -1,7 +1,7 @@
 """One client's connection to a stolen port with a filter, until it is known what it speaks, and afterwards.
 
 The application is connected to at once: one that speaks before its client does is none of HTTP's, and no
-silent client is kept from it by a time-out. HTTP/1 is an `Exchange`, all else the application's.
+silent client is kept from it by a time-out. HTTP is an exchange, all else the application's.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from attrs import frozen
 from pymirror.core.errors import PeerError
 from pymirror.core.feature import Peer
 from pymirror.features.network.carry import end_by_reset
+from pymirror.features.network.incoming import http2, http2_front
 from pymirror.features.network.incoming import messages as m
 from pymirror.features.network.incoming.exchange import Exchange
 from pymirror.features.network.incoming.http_filter import Deciding, Decision
@@ -82,7 +83,7 @@ class Front:
         self._application: socket.socket | None = None
         self._wanted: Given | None = None  # who waits for the application's connection, once it is decided
         self._raw = self._decided = False
-        self._exchange: Exchange | None = None
+        self._exchange: Callable[[], None] | None = None  # how to end it
         self._timer: asyncio.TimerHandle | None = None
         steal.to_application.add(self)
         self._loop.add_reader(sock.fileno(), self._readable)
@@ -91,7 +92,7 @@ class Front:
     def cancel(self) -> None:
         """End all of it now."""
         if self._exchange is not None:
-            self._exchange.cancel()
+            self._exchange()
             return
         self._quiet()
         if self._passage is not None:
@@ -112,8 +113,8 @@ class Front:
             return
         self._first += data
         speech = sniff(self._first) if data else Speech.OTHER
-        if speech is Speech.HTTP1:
-            self._speaks_http()
+        if speech in (Speech.HTTP1, Speech.HTTP2):
+            self._speaks_http(speech is Speech.HTTP2)
         elif speech is not Speech.MORE:
             self._passed_on()
         elif self._timer is None:
@@ -146,13 +147,16 @@ class Front:
             pass
         self._steal.carry(self._steal.to_application, self._sock, there)
 
-    def _speaks_http(self) -> None:
+    def _speaks_http(self, two: bool) -> None:
         self._quiet()
         matcher = While(self._filtered.matcher, lambda: self._steal.takes(self._port))
-        self._exchange = Exchange(
-            *(Pipe(self._sock), self._to_application, self._to_program, matcher),
-            *(self._filtered.limits, self._filtered.told, self._over, self._first),
-        )
+        parts = Pipe(self._sock), self._to_application, self._to_program, matcher
+        limits, told = self._filtered.limits, self._filtered.told
+        if two:
+            bounds = http2_front.Limits(limits.head, limits.body, limits.body_within)
+            self._exchange = http2.Exchange(*parts, bounds, told, self._over, self._first).close
+        else:
+            self._exchange = Exchange(*parts, limits, told, self._over, self._first).cancel
 
     def _to_application(self, given: Given) -> None:
         if self._application is not None:

@@ -187,6 +187,10 @@ class Layer(LayerFeature):
             self._refused.pop(port, None)
         return why
 
+    @handles(m.Here)
+    def here(self, asked: m.Here) -> m.Here:
+        return asked
+
     @handles(m.Arrived)
     def arrived(self, arrived: m.Arrived, stream: Stream) -> None:
         if self._doors is None:

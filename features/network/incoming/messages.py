@@ -42,6 +42,11 @@ class Release:
 
 
 @message(NAME)
+class Here:
+    """Asks the layer whether it is there; the answer is the same."""
+
+
+@message(NAME)
 class Arrived:
     """Opens a stream, from the agent: a client's connection, as bytes.
 

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import resource
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Protocol
 
@@ -37,13 +37,23 @@ class Ends(Protocol):
 
 
 class Steal:
-    """session: names the table; whose: words that others are refused with.
+    """session: names the table; whose: words that others are refused with. is_heard: is there a layer? While
+    there is none, ports are not kept, and go by themselves.
 
     to_program, to_application: what goes on, by where it leads. Whoever carries a connection himself enters
     it in one of them, and takes it out at its end: the first are ended with the layer, the second go on.
     """
 
-    def __init__(self, target: Target, peer: Peer, session: str, whose: str, log: logging.Logger) -> None:
+    def __init__(
+        self,
+        target: Target,
+        peer: Peer,
+        session: str,
+        whose: str,
+        log: logging.Logger,
+        is_heard: Callable[[], Awaitable[bool]],
+    ) -> None:
+        self._is_heard = is_heard
         self._target, self._peer, self._session, self._whose, self._log = target, peer, session, whose, log
         self._ports: dict[int, OnConnection] = {}
         self.to_program: set[Ends] = set()
@@ -187,6 +197,8 @@ class Steal:
         told = False
         while True:
             await asyncio.sleep(RENEW)
+            if self._ports and not await self._is_heard():
+                continue
             try:
                 lost = await self._table.renew()
             except OSError as error:
@@ -199,7 +211,7 @@ class Steal:
             told = False
             for port, why in lost:
                 self._ports.pop(port, None)
-                self._log.warning("the agent was stopped for too long to keep port %d: %s", port, why)
+                self._log.warning("port %d was not kept while nothing was heard: %s", port, why)
 
 
 def reset(sock: socket.socket) -> None:

@@ -1,4 +1,4 @@
-// An HTTP/2 server without TLS, as Go's standard library makes it: prints its port.
+// An HTTP/2 server without TLS, as Go's standard library makes it: http2_server NAME [ADDRESS], prints its port.
 package main
 
 import (
@@ -27,7 +27,11 @@ func main() {
 		w.WriteHeader(http.StatusEarlyHints)
 		w.WriteHeader(http.StatusTeapot)
 	})
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	address := "127.0.0.1:0"
+	if len(os.Args) > 2 {
+		address = os.Args[2]
+	}
+	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		panic(err)
 	}
