@@ -106,13 +106,20 @@ func webSocket(to http.ResponseWriter, asked *http.Request) {
 		log.Print(err)
 		return
 	}
-	defer conn.Close()
+	defer closed(conn)
 	sum := sha1.Sum([]byte(asked.Header.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
 	fmt.Fprintf(buffered, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
 		"Sec-WebSocket-Accept: %s\r\n\r\n", base64.StdEncoding.EncodeToString(sum[:]))
 	buffered.Flush()
 	for echoed(buffered) {
 	}
+}
+
+// For the server a connection that was given away has no end.
+func closed(conn net.Conn) {
+	_, port, _ := net.SplitHostPort(conn.LocalAddr().String())
+	fmt.Println(os.Args[1], port, http.StateClosed, host(conn.RemoteAddr().String()))
+	conn.Close()
 }
 
 func echoed(both *bufio.ReadWriter) bool {
