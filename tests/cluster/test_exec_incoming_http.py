@@ -126,7 +126,7 @@ def test_in_all_manners_of_http_the_applications_stay_so(manners: dict[str, list
     "two",
     [
         pytest.param(False, id="HTTP/1"),
-        pytest.param(True, id="HTTP/2", marks=pytest.mark.xfail(strict=True, reason="not filtered for now")),
+        pytest.param(True, id="HTTP/2"),
     ],
 )
 def test_in_all_manners_of_http_the_programs_are_so(manners: dict[str, list[str]], two: bool) -> None:
