@@ -1,4 +1,4 @@
-"""One stream of one side of an HTTP/2 connection, and the bytes that all sides hold together. Pure."""
+"""One stream of one side of an HTTP/2 connection. Pure."""
 
 from __future__ import annotations
 
@@ -65,17 +65,6 @@ def append(queue: MutableSequence[Any], item: Head | bytes) -> None:
             queue[-1] = last + item
             return
     queue.append(item)
-
-
-class Budget:
-    """Bytes that all connections of one agent hold for streams that do not move."""
-
-    def __init__(self, most: int) -> None:
-        self.held, self.most = 0, most
-
-    @property
-    def tight(self) -> bool:
-        return self.held > self.most
 
 
 class Hears(Protocol):

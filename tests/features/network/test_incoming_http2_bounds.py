@@ -13,6 +13,7 @@ from h2.events import (
     ConnectionTerminated,
     DataReceived,
     PingAckReceived,
+    RemoteSettingsChanged,
     RequestReceived,
     ResponseReceived,
     StreamReset,
@@ -138,7 +139,7 @@ async def test_an_upload_that_is_not_read_holds_up_no_other(there: Place, applic
 async def test_a_thousand_streams_and_not_one_more(there: Place, application: Server) -> None:
     async with client(there.port) as near:
         far = await application.accepted()
-        await near.next(WindowUpdated)
+        await near.next(RemoteSettingsChanged)
         near.h2.remote_settings[SettingCodes.MAX_CONCURRENT_STREAMS] = 2000
         near.h2.remote_settings.acknowledge()
         numbers = [near.ask(GET) for _ in range(1001)]

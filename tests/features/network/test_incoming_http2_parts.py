@@ -13,13 +13,21 @@ from hypothesis import strategies as st
 
 from pymirror.features.network.incoming import http2_frames as frames
 from pymirror.features.network.incoming.http2 import Exchange
-from pymirror.features.network.incoming.http2_flow import Budget, Flow, append
+from pymirror.features.network.incoming.http2_flow import Flow, append
 from pymirror.features.network.incoming.http2_frames import Cutter, Wrong
 from pymirror.features.network.incoming.http2_front import Limits, request
 from pymirror.features.network.incoming.http2_headers import Head, Reader, Writer, plain
 from pymirror.features.network.incoming.http2_mirror import Copy
 from pymirror.features.network.incoming.http2_settings import Settings, announced
-from pymirror.features.network.incoming.http2_windows import BUDGET, MOST, REACH, Credit
+from pymirror.features.network.incoming.http2_windows import (
+    BEGINS,
+    BUDGET,
+    LITTLE,
+    MOST,
+    REACH,
+    Budget,
+    Credit,
+)
 
 KINDS = st.integers(0, 12)
 FRAME = st.tuples(KINDS, st.integers(0, 255), st.integers(0, 9), st.binary(max_size=40))
@@ -102,26 +110,54 @@ def test_settings_that_cannot_be(pair: tuple[int, int]) -> None:
         Settings().heard(*pair)
 
 
-def test_windows_are_given_back_while_there_is_room() -> None:
-    budget = Budget(100)
-    credit = Credit(65535, budget)
-    assert credit.due() == REACH - 65535 and credit.due() == 0
-    while credit.held + REACH <= MOST:
-        credit.arrived(REACH, REACH)
-        budget.most = 1 << 40
-        assert credit.due() == min(REACH, MOST - credit.held)
-    assert credit.open == 0
-    with pytest.raises(Wrong):
+def moved(credit: Credit, size: int) -> None:
+    """So many came and left at once."""
+    while size:
+        step = min(size, credit.open)
+        credit.arrived(step, step)
+        credit.left(step)
+        credit.due()
+        size -= step
+
+
+def test_what_moves_may_have_more_on_its_way_and_what_piles_up_less() -> None:
+    credit = Credit(BEGINS, Budget(1 << 40, 1 << 40))
+    assert credit.due() == 0
+    moved(credit, 8 << 20)
+    assert credit.open == REACH
+    while credit.held + credit.open < MOST or credit.open:
+        credit.arrived(credit.open, credit.open)
+        credit.due()
+    assert credit.held == MOST
+    with pytest.raises(Wrong) as error:
         credit.arrived(1, 1)
+    assert error.value.code == frames.FLOW_CONTROL_ERROR
+    credit.open = 0
+    for _ in range(64):  # one comes as one leaves
+        credit.left(BEGINS)
+        credit.arrived(0, BEGINS)
+    credit.left(MOST - BEGINS)
+    assert 0 < credit.due() <= 2 * BEGINS
 
 
 def test_an_agent_that_holds_much_gives_less() -> None:
-    budget = Budget(0)
-    credit = Credit(REACH, budget)
-    credit.arrived(REACH // 2, REACH // 2)
-    assert credit.due() == 0
-    credit.left(REACH // 2)
-    assert credit.due() == REACH // 2 and budget.held == 0
+    budget = Budget(BEGINS // 2, 1 << 40)
+    credit = Credit(BEGINS, budget)
+    moved(credit, 1 << 20)
+    credit.arrived(credit.open, 40 << 10)
+    assert credit.due() == 24 << 10
+    credit.left(40 << 10)
+    assert credit.due() > 0 and budget.held == 0
+
+
+def test_an_agent_that_is_full_ends_what_does_not_move() -> None:
+    budget = Budget(0, LITTLE)
+    stuck, new = Credit(1 << 30, budget), Credit(BEGINS, budget)
+    stuck.arrived(LITTLE + 1, LITTLE + 1)
+    new.arrived(BEGINS, BEGINS)
+    with pytest.raises(Wrong) as error:
+        stuck.arrived(1, 1)
+    assert error.value.code == frames.ENHANCE_YOUR_CALM
 
 
 def test_small_pieces_are_joined() -> None:
