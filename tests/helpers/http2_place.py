@@ -74,11 +74,12 @@ async def _connect(port: int, given: Callable[[Any], None]) -> None:
 
 @define
 class Place:
-    """port: where clients come. application, program: ports. exchanges: those that are not over. accepted, over:
+    """port: where clients come. application, program: ports; or what
+    asks for the program's stream. exchanges: those that are not over. accepted, over:
     how many connections."""
 
     application: int
-    program: int
+    program: Any
     filter: Any = field(factory=Filter)
     limits: Limits = field(factory=Limits)
     port: int = 0
@@ -99,7 +100,8 @@ class Place:
             self.exchanges.remove(made[0])
             self.changed.set()
 
-        openers = to(self.application), to(self.program)
+        program = to(self.program) if isinstance(self.program, int) else self.program
+        openers = to(self.application), program
         made.append(Exchange(Pipe(sock), *openers, self.filter, self.limits, self.said.append, over))
         self.exchanges.append(made[0])
 
@@ -111,7 +113,7 @@ class Place:
 
 
 @asynccontextmanager
-async def place(application: int, program: int = 0, **more: Any) -> AsyncIterator[Place]:
+async def place(application: int, program: Any = 0, **more: Any) -> AsyncIterator[Place]:
     there = Place(application, program, **more)
     loop = asyncio.get_running_loop()
     with socket.create_server((LOOPBACK, 0)) as listener:

@@ -154,7 +154,8 @@ class Exchange:
 
     def left(self, code: int) -> None:
         for back in self._backs:
-            back.side.out += h2.goaway(0, code)
+            if back.wire is not None:
+                back.side.out += h2.goaway(0, code)
 
     # What the other sides say --------------------------------------------------------------------------
 

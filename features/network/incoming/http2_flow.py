@@ -37,7 +37,6 @@ class Flow:
         "owed",
         "prepaid",
         "queue",
-        "ready",
         "sent_end",
         "side",
         "window",
@@ -50,7 +49,7 @@ class Flow:
         self.window = self.allowed = self.owed = self.prepaid = 0
         self.after: int | None = None
         self.asked: Head | None = None
-        self.begun = self.ready = self.ends = self.sent_end = self.got_end = False
+        self.begun = self.ends = self.sent_end = self.got_end = False
         self.closed = self.answered = self.extended = False
 
 

@@ -6,7 +6,7 @@ numbers. What waits in a flow's queue came from `flow.other`, whose side holds i
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 
 from pymirror.features.network.incoming import http2_frames as h2
 from pymirror.features.network.incoming.http2_flow import Flow, append
@@ -28,8 +28,8 @@ class Sending:
         self._writer, self._credit = Writer(), credit
         self._window = DEFAULT_WINDOW
         self._waiting: deque[Flow] = deque()  # to be opened
-        self._ready: deque[Flow] = deque()  # something of theirs may be sent
-        self._blocked: list[Flow] = []  # it might, if the connection's window were open
+        self._ready: OrderedDict[Flow, None] = OrderedDict()  # something of theirs may be sent
+        self._blocked: dict[Flow, None] = {}  # it might, if the connection's window were open
 
     @property
     def held(self) -> int:
@@ -102,10 +102,7 @@ class Sending:
     def fill(self, size: int) -> None:
         """Put into `out` what may be sent, up to about that size."""
         while self._ready and len(self.out) < size:
-            flow = self._ready.popleft()
-            flow.ready = False
-            if not flow.closed:
-                self._send(flow)
+            self._send(self._ready.popitem(last=False)[0])
 
     def _begin(self) -> None:
         if not self._serves:
@@ -123,9 +120,8 @@ class Sending:
             self._mark(flow)
 
     def _mark(self, flow: Flow) -> None:
-        if flow.number and not (flow.ready or flow.closed):
-            flow.ready = True
-            self._ready.append(flow)
+        if flow.number and not flow.closed and flow not in self._blocked:
+            self._ready[flow] = None
 
     def _send(self, flow: Flow) -> None:
         """One frame; the flow's turn comes again if there is more."""
@@ -157,8 +153,7 @@ class Sending:
 
     def _wait_for_window(self, flow: Flow) -> None:
         if flow.window > 0:
-            flow.ready = True
-            self._blocked.append(flow)
+            self._blocked[flow] = None
 
     @staticmethod
     def _cut(flow: Flow, item: bytes | memoryview, room: int) -> bytes | memoryview:
@@ -185,7 +180,9 @@ class Sending:
         """It is over on this side; what waits for it leaves."""
         flow.closed = True
         self.flows.pop(flow.number, None)
-        if flow in self._waiting:
+        self._ready.pop(flow, None)
+        self._blocked.pop(flow, None)
+        if not flow.number and flow in self._waiting:
             self._waiting.remove(flow)
         queue, flow.queue = flow.queue, deque()
         if flow.other is not None:

@@ -231,8 +231,8 @@ class Side(Sending):
                 raise Wrong(
                     h2.FLOW_CONTROL_ERROR if size else h2.PROTOCOL_ERROR, "a window of the connection"
                 )
-            blocked, self._blocked = self._blocked, []
-            self._ready.extend(blocked)
+            blocked, self._blocked = self._blocked, {}
+            self._ready.update(blocked)
             return
         flow = self.flows.get(number)
         if flow is not None:

@@ -206,10 +206,9 @@ async def test_whatever_is_said_everything_ends(
     """Each side says anything, and reads at times; then one of them ends, or the exchange is closed."""
     streams, over = [Memory(space), Memory(space), Memory(space)], list[int]()
     openers = [lambda given, stream=stream: given(stream) for stream in streams[1:]]
-    exchange = Exchange(
-        streams[0], *openers, Filter(words), Limits(), lambda words: None, lambda: over.append(1)
-    )
-    for stream, begins in zip(streams, (frames.PREFACE, b"", b""), strict=True):
+    said_to = (lambda words: None, lambda: over.append(1), frames.PREFACE[:9])
+    exchange = Exchange(streams[0], *openers, Filter(words), Limits(), *said_to)
+    for stream, begins in zip(streams, (frames.PREFACE[9:], b"", b""), strict=True):
         stream.feed(begins + frames.settings([]))
     for whose, data in said:
         streams[whose].feed(data)
