@@ -18,8 +18,8 @@ DEFAULT_WINDOW = 65535
 LARGEST_WINDOW = 1 << 20
 """Bytes of one stream that a client may have sent and nobody taken, however many the application allows."""
 SMALLEST_FRAME = 16384
-LARGEST_FRAME = 64 << 10
-"""Bytes of a frame's payload, which is held whole."""
+LARGEST_FRAME = 32 << 10
+"""Bytes of a frame's payload, which is held whole; two fit into the smallest window."""
 
 _NAMES = {
     1: "table",

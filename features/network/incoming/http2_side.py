@@ -139,18 +139,25 @@ class Side(Sending):
 
     def _new(self, number: int, head: Head, ends: bool) -> None:
         if self._over(number):
+            if (
+                self._serves
+            ):  # a request with an old number would wait for ever; trailers of a reset one may come
+                self._refuse(number, h2.STREAM_CLOSED)
             return
         if not self._serves or not number % 2:
             raise Wrong(h2.PROTOCOL_ERROR, f"a stream {number} that nobody may open")
         self.last = number
         if self.leaving or len(self.flows) >= self._mine.streams:
-            self._calm.one()
-            self.out += h2.rst_stream(number, h2.REFUSED_STREAM)
+            self._refuse(number, h2.REFUSED_STREAM)
             return
         flow = self.flows[number] = Flow(self, number)
         flow.begun, flow.got_end = True, ends
         flow.window, flow.allowed = self.peer.window, self._mine.window
         self._hears.came(flow, head, ends)
+
+    def _refuse(self, number: int, code: int) -> None:
+        self._calm.one()
+        self.out += h2.rst_stream(number, code)
 
     def _over(self, number: int) -> bool:
         """Was there such a stream once? What was on its way when it ended is ignored."""

@@ -130,7 +130,7 @@ async def test_what_the_application_asks_is_bounded(stack: AsyncExitStack) -> No
     )
     changed = (await there.client.next(RemoteSettingsChanged)).changed_settings
     assert changed[SettingCodes.INITIAL_WINDOW_SIZE].new_value == 1 << 20
-    assert changed[SettingCodes.MAX_FRAME_SIZE].new_value == 64 << 10
+    assert changed[SettingCodes.MAX_FRAME_SIZE].new_value == 32 << 10
     assert changed[SettingCodes.MAX_CONCURRENT_STREAMS].new_value == 1000
     assert SettingCodes.ENABLE_CONNECT_PROTOCOL not in changed
 

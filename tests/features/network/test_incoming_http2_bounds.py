@@ -265,6 +265,12 @@ async def test_more_data_than_any_window(there: Place, application: Server) -> N
     assert frames.left(found[-1][3])[1] == frames.PROTOCOL_ERROR
 
 
+async def test_a_request_with_an_old_number(there: Place, application: Server) -> None:
+    sent = [block(5, REQUEST, END), block(3, REQUEST, END), block(0)]
+    found = await heard(there.port, frames.PREFACE + frames.settings([]) + b"".join(sent))
+    assert (frames.RST_STREAM, 0, 3, b"\0\0\0\5") in found
+
+
 @pytest.mark.parametrize(
     "said", [b"", frames.PREFACE[:10], frames.PREFACE + frames.settings([]) + block(1, REQUEST)]
 )
