@@ -10,7 +10,7 @@ from attrs import frozen
 
 from pymirror.features.network.incoming.http2_flow import Flow, append
 from pymirror.features.network.incoming.http2_frames import WINDOW_UPDATE
-from pymirror.features.network.incoming.http2_headers import Head, Reader
+from pymirror.features.network.incoming.http2_headers import Head, Reader, plain
 from pymirror.features.network.incoming.http2_settings import COPIED, LARGEST_TABLE, Settings
 from pymirror.features.network.incoming.http2_side import Side
 from pymirror.features.network.incoming.http2_windows import BUDGET, UNLIMITED, Credit
@@ -80,6 +80,7 @@ class Front:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._owner, self._matcher, self._limits, self._told = owner, matcher, limits, told
+        self._copy = copy
         if copy:
             reader, credit = Reader(LARGEST_TABLE), Credit(UNLIMITED, BUDGET)
             self.side = Side(self, True, COPIED, self._loop.time, credit, reader, WINDOWS)
@@ -99,6 +100,8 @@ class Front:
         if decision is None:
             timer = self._loop.call_later(self._limits.body_within, self._late, flow)
             self._held[flow] = _Held(head, timer)
+            if head.get(b"expect").lower() == b"100-continue" and not self._copy:
+                self.side.put(flow, plain([(b":status", b"100")]), False)
         else:
             self._owner.take(flow, head, ends, decision.matches)
 

@@ -338,6 +338,22 @@ async def test_a_body_that_does_not_come_is_no_match(stack: AsyncExitStack) -> N
     assert there.place.said == ["no match: its body took more than 0.05 s"]
 
 
+async def test_a_client_that_waits_for_100_continue_is_told(stack: AsyncExitStack) -> None:
+    there = await made(stack, filter=Filter(b"mine"), limits=Limits(body_within=20))
+    number = there.client.h2.get_next_available_stream_id()
+    there.client.h2.send_headers(number, [*POST, ("expect", "100-continue")])
+    there.client.flush()
+    interim = await there.client.next(InformationalResponseReceived)
+    assert list(interim.headers) == [(b":status", b"100")]
+    there.client.h2.send_data(number, b"mine", end_stream=True)
+    there.client.flush()
+    program = await there.programs.accepted()
+    came = (await program.next(RequestReceived)).stream_id
+    assert await program.body(came) == b"mine"
+    program.answer(came, b"yes")
+    assert await there.client.body(number) == b"yes"
+
+
 async def test_a_body_larger_than_the_window_is_held_and_decides(stack: AsyncExitStack) -> None:
     there = await made(stack, filter=Filter(b"mine"), limits=Limits(body=400_000, body_within=20))
     number = there.client.h2.get_next_available_stream_id()
