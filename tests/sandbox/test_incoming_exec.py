@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import h2.connection
+import h2.events
 import pytest
 import pytest_asyncio
 from attrs import define
@@ -161,6 +163,59 @@ async def test_requests_of_http2_are_decided_too(both: Both, tmp_path: Path) -> 
     finally:
         application.kill()
         await application.wait()
+
+
+async def test_an_application_that_begins_with_its_settings_is_filtered_too(
+    both: Both, tmp_path: Path
+) -> None:
+    """As gRPC's do; the client is told them, and then asks."""
+    server = tmp_path / "server"
+    source = Path(__file__).parents[1] / "features/network/http2_server.go"
+    await build("go", "build", "-o", server, source, CGO_ENABLED="0")
+    spoke = asyncio.Event()
+
+    async def speaks(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(bytes.fromhex("000000040000000000"))
+        spoke.set()
+        await reader.read()
+        writer.close()
+
+    port = int(GRPC) + 1
+    application = await asyncio.start_server(speaks, sock=await both.target.listen(TARGET[4], port))
+    chosen = {"mode": "steal", "http_filter": {"path_filter": "^/mine"}}
+    local = ("bash", "-c", 'echo up; exec "$0" program :$1', server, port)
+    try:
+        async with running(both, chosen, *local):
+            for _ in range(100):
+                spoke.clear()
+                line = await both.client.connect(TARGET[4], port)
+                await asyncio.wait_for(spoke.wait(), WITHIN)
+                await asyncio.sleep(0.1)  # it has come
+                answer = await over_http2(line, "/mine/1")
+                line.close()
+                if answer:
+                    break
+        assert answer.startswith("program GET /mine/1")
+    finally:
+        application.close()
+
+
+async def over_http2(line: Any, path: str) -> str:
+    """The answer's body; empty where there is none."""
+    speaks = h2.connection.H2Connection()
+    speaks.initiate_connection()
+    head = {":method": "GET", ":path": path, ":scheme": "http", ":authority": "web"}
+    speaks.send_headers(1, list(head.items()), end_stream=True)
+    line.writer.write(speaks.data_to_send())
+    body = b""
+    with suppress(asyncio.TimeoutError):
+        async with timeout(2):
+            while data := await line.reader.read(65536):
+                for event in speaks.receive_data(data):
+                    body += getattr(event, "data", b"") if isinstance(event, h2.events.DataReceived) else b""
+                    if isinstance(event, h2.events.StreamEnded):
+                        return body.decode()
+    return ""
 
 
 async def test_a_killed_pymirror_leaves_the_port_before_its_lease_is_over(both: Both) -> None:

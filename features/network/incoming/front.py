@@ -1,6 +1,6 @@
 """One client's connection to a stolen port with a filter, until it is known what it speaks, and afterwards.
 
-The application is connected to at once: one that speaks before its client does is none of HTTP's, and no
+The application is connected to at once: one that speaks before its client is none of HTTP/1's, and no
 silent client is kept from it by a time-out. HTTP is an exchange, all else the application's.
 """
 
@@ -25,7 +25,7 @@ from pymirror.features.network.incoming.outlet import Given
 from pymirror.features.network.incoming.passing import Passage
 from pymirror.features.network.incoming.pipe import Pipe
 from pymirror.features.network.incoming.ruleset import Place
-from pymirror.features.network.incoming.sniff import Speech, sniff
+from pymirror.features.network.incoming.sniff import FRAME, Speech, is_http2_server, sniff
 from pymirror.features.network.incoming.steal import Steal
 
 READ = 64 << 10
@@ -128,7 +128,19 @@ class Front:
         elif self._raw:
             self._passed_on()
         elif there is not None and not self._decided:
-            self._loop.add_reader(there.fileno(), self._passed_on)  # it speaks first, or has ended
+            self._loop.add_reader(there.fileno(), self._application_speaks)
+
+    def _application_speaks(self) -> None:
+        """Before its client, or it has ended. A server of HTTP/2 (gRPC's) does so, and its client will."""
+        assert self._application is not None
+        try:
+            data = self._application.recv(FRAME, socket.MSG_PEEK)
+        except OSError:
+            data = b""
+        if is_http2_server(data):
+            self._loop.remove_reader(self._application.fileno())
+        else:
+            self._passed_on()
 
     def _passed_on(self) -> None:
         """All of it is the application's, which may have to be waited for."""

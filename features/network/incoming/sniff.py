@@ -19,6 +19,10 @@ METHODS = frozenset(
 _BEGINNINGS = frozenset(method[:size] for method in METHODS for size in range(len(method) + 1))
 _HANDSHAKE = b"\x16\x03"
 """A TLS record with a handshake; the third byte is the version, of which none is above 4."""
+_SETTINGS = b"\4\0\0\0\0\0"
+"""Type, flags and stream, behind three bytes of a length (RFC 9113: 4.1, 6.5)."""
+FRAME = 9
+"""Bytes of a frame's head."""
 _BLANK = 16
 """Bytes of empty lines that a client may send before its request (RFC 9112: 2.2)."""
 
@@ -53,3 +57,8 @@ def _tls(data: bytes) -> Speech:
     if len(data) < 3:
         return Speech.MORE if _HANDSHAKE.startswith(data) else Speech.OTHER
     return Speech.TLS if data.startswith(_HANDSHAKE) and data[2] <= 4 else Speech.OTHER
+
+
+def is_http2_server(data: bytes) -> bool:
+    """Is it what a server of HTTP/2 begins with, which may come before its client says anything?"""
+    return data[3:FRAME] == _SETTINGS
