@@ -200,8 +200,12 @@ class Layer(LayerFeature):
 
     @handles(m.Missed)
     def missed(self, missed: m.Missed) -> None:
-        if missed.port not in self._missed:
-            self._missed.add(missed.port)
+        if missed.port in self._missed:
+            return
+        self._missed.add(missed.port)
+        if not missed.port:
+            self.log.warning("copies may end before their connections: %s", missed.reason)
+        else:
             self.log.warning(
                 "port %d: %d connections were not copied to their end, and more may not be: %s",
                 missed.port,

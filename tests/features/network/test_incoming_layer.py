@@ -196,10 +196,11 @@ def test_whether_a_listener_is_gone(looks: list[tuple[list[int], float]], gone: 
 
 async def test_a_port_that_was_missed_is_told_once(tmp_path: Any, caplog: pytest.LogCaptureFixture) -> None:
     async with session(tmp_path, Config()) as it:
-        for port in (80, 80, 81):
+        for port in (0, 80, 0, 80, 81):
             it.agent.peer.send(m.Missed(port, 3, "a gap"))
         await until(lambda: "port 81" in caplog.text)
     assert caplog.text.count("port 80: 3 connections were not copied to their end") == 1
+    assert caplog.text.count("copies may end before their connections: a gap") == 1
 
 
 async def test_a_second_start_of_a_server_fails_as_everywhere(tmp_path: Any) -> None:
