@@ -117,6 +117,7 @@ def measured(case: str, kind: str, target: int, client: int, program: Path) -> I
     name = f"{words}, {'keep-alive' if kind == 'keep' else 'a connection each'}"
     before = load(client, program, kind)
     with pymirror(target, incoming, program) as agent:
+        idle = memory(agent)
         load(client, program, kind)  # warm
         start = cpu(agent)
         found = load(client, program, kind)
@@ -129,7 +130,7 @@ def measured(case: str, kind: str, target: int, client: int, program: Path) -> I
     yield figure(f"{name}: p50", found.p50, "us", p50)
     yield figure(f"{name}: p99", found.p99, "us", p99)
     yield figure(f"{name}: agent's CPU a request", used * 1e6 / max(found.rate, 1), "us", 1e6 / rate)
-    yield figure(f"{name}: agent's memory", resident, "MB", resident)
+    yield figure(f"{name}: agent's memory, beside its idle one", resident, "MB", idle)
 
 
 def figures(only: list[str]) -> Iterator[Figure]:

@@ -31,6 +31,8 @@ ABSENT = {
     ),
     "agent.dns": "its timeout and attempts are keys of feature.network.dns",
     "agent.metrics": "the agent has no metrics listener",
+    "agent.inject_headers": "answers reach clients as they are; leave it out",
+    "agent.tls": "HTTPS cannot be filtered; leave it out, and take the port whole",
 }
 
 NEUTRAL = {"feature.network.ipv6": True, "feature.network.incoming.on_concurrent_steal": "abort"}

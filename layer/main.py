@@ -22,7 +22,6 @@ from importlib.metadata import version
 from typing import Any
 
 from pymirror.core import registry, session
-from pymirror.core.call import Call, Verdict
 from pymirror.core.channel import Keys
 from pymirror.core.errors import UserError
 from pymirror.core.feature import Launch, LayerFeature
@@ -94,18 +93,13 @@ def _plan(
     )
     engine = registry.engine(settings.engine).cls(skip=settings.skip, executable=executable, guard=guard)
     undo.push_async_callback(engine.aclose)
+    launch = Launch(list(argv), environ, "", visible=guard.unmount, connection=guard.cut)
+    launch.forget, launch.guests = engine.forget, engine.guests
+    if trace:
+        launch.trace = report.trace
     return Plan(
         version=version("pymirror"),
-        launch=Launch(
-            list(argv),
-            environ,
-            "",
-            visible=guard.unmount,
-            connection=guard.cut,
-            forget=engine.forget,
-            trace=report.trace if trace else _untold,
-            guests=engine.guests,
-        ),
+        launch=launch,
         parts=parts,
         runtime=runtime,
         engine=engine,
@@ -170,7 +164,3 @@ class Interrupted(Exception):
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
         self.exit_status = 128 + number
-
-
-def _untold(call: Call, verdict: Verdict) -> None:
-    """Without `--trace`."""

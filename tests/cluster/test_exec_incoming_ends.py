@@ -24,7 +24,6 @@ pytestmark = pytest.mark.cluster
 
 PORT = 8080
 AGENTS = ["job", "ephemeral"]
-LEASE = 6
 MEMBER = 8
 """Seconds that the kernel keeps a port for an agent that is stopped (docs/incoming.md)."""
 ASKED = 10
@@ -57,7 +56,7 @@ def rules(there: Scene) -> str:
 
 
 def steal(there: Scene, folder: Path, agent: str = "job", port: int = PORT, **environ: str) -> Local:
-    config = {"agent": {"ephemeral": agent == "ephemeral"}, "session": {"lease": LEASE, "heartbeat": 1}}
+    config = {"agent": {"ephemeral": agent == "ephemeral"}, "session": {"heartbeat": 1}}
     local = Local(there, folder, there.server, "local", str(port), incoming="steal", config=config, **environ)
     local.says("listens on")
     assert there.ask("get", "/", there.at(port)).startswith("local GET")

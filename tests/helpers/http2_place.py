@@ -11,7 +11,7 @@ from typing import Any
 from attrs import define, field, frozen
 
 from pymirror.features.network.incoming.http2 import Exchange
-from pymirror.features.network.incoming.http2_front import Limits
+from pymirror.features.network.incoming.limits import Limits
 from pymirror.features.network.incoming.pipe import Pipe
 
 LOOPBACK = "127.0.0.1"

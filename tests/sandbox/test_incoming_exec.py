@@ -218,8 +218,8 @@ async def over_http2(line: Any, path: str) -> str:
     return ""
 
 
-async def test_a_killed_pymirror_leaves_the_port_before_its_lease_is_over(both: Both) -> None:
-    """The agent asks whether it is there; a lease is half a minute."""
+async def test_a_killed_pymirror_leaves_the_port(both: Both) -> None:
+    """The agent of a process ends with who started it; the others ask (test_incoming_steal, the cluster tier)."""
     async with running(both, "steal") as program:
         assert await asked(both.client, PLAIN) == [f"program /hello {CLIENT[4]}"]
         program.process.kill()

@@ -60,19 +60,6 @@ def _buffered(instance: object, attribute: Any, value: int) -> None:
         raise ValueError(f"{attribute.name}: must not be above {_LARGEST_BODY} (16 MiB), got {value}")
 
 
-def _there(_: object, attribute: Any, value: str) -> None:
-    if not value.startswith("/"):
-        raise ValueError(f"{attribute.name}: {value!r} is not absolute", "a path in the target's files")
-
-
-@frozen
-class Tls:
-    """What an encrypted port is opened with. Both are read in the target and stay there."""
-
-    certificate: str = key(validator=_there, help="The chain, in PEM.")
-    key: str = key(validator=_there, help="Its private key, in PEM.")
-
-
 @frozen
 class Config:
     """Which of the target's incoming traffic the program gets, and whether the application gets it too."""
@@ -137,25 +124,14 @@ class Config:
         validator=positive,
         help="Milliseconds a body filter waits for them; a slower one does not match.",
     )
-    inject_headers: bool = key(
-        False, at="agent.inject_headers", help="Answers say in a header whether the program gave them."
-    )
     drain: float = key(
         30.0,
         at="agent.drain",
         validator=not_negative,
         help="Seconds that what was passed on to the application may go on after the session.",
     )
-    tls: Tls | None = key(
-        None,
-        at="agent.tls",
-        help="{certificate, key}: PEM files of the target, with which HTTPS is filtered too.",
-    )
 
     def __attrs_post_init__(self) -> None:
-        for name in ("inject_headers", "tls"):
-            if getattr(self, name):
-                raise ValueError(f"{name}: is not in this version of pymirror", "leave it out")
         if self.ports is not None and self.ignore_ports:
             raise ValueError("ports: cannot be given together with ignore_ports", "keep one of them")
 

@@ -16,11 +16,12 @@ from collections.abc import Callable
 from functools import partial
 
 from pymirror.core.errors import PeerError
+from pymirror.features.network.carry import Bytes
 from pymirror.features.network.incoming.body import Body
 from pymirror.features.network.incoming.http1 import Head, Piece, Requests
 from pymirror.features.network.incoming.http_filter import Deciding, Decision
 from pymirror.features.network.incoming.limits import CONTINUE, GONE, PAGE, Limits
-from pymirror.features.network.incoming.outlet import Flow, Opener, Outlet, Side, Timers
+from pymirror.features.network.incoming.outlet import Opener, Outlet, Side, Timers
 
 READ = 64 << 10
 PER_TURN = 4
@@ -36,7 +37,7 @@ class Exchange:
 
     def __init__(
         self,
-        client: Flow,
+        client: Bytes,
         application: Opener,
         program: Opener,
         matcher: Deciding,
@@ -226,7 +227,7 @@ class Exchange:
             self._openers[taken](partial(self._opened, side))
         return side
 
-    def _opened(self, side: Side, stream: Flow | None) -> None:
+    def _opened(self, side: Side, stream: Bytes | None) -> None:
         if side.gone:
             if stream is not None:
                 stream.close()

@@ -16,7 +16,7 @@ from attrs import frozen
 from pymirror.core.errors import PeerError
 from pymirror.core.feature import Peer
 from pymirror.features.network.carry import end_by_reset
-from pymirror.features.network.incoming import http2, http2_front
+from pymirror.features.network.incoming import http2
 from pymirror.features.network.incoming import messages as m
 from pymirror.features.network.incoming.exchange import Exchange
 from pymirror.features.network.incoming.http_filter import Deciding, Decision
@@ -165,8 +165,7 @@ class Front:
         parts = Pipe(self._sock), self._to_application, self._to_program, matcher
         limits, told = self._filtered.limits, self._filtered.told
         if two:
-            bounds = http2_front.Limits(limits.head, limits.body, limits.body_within)
-            self._exchange = http2.Exchange(*parts, bounds, told, self._over, self._first).close
+            self._exchange = http2.Exchange(*parts, limits, told, self._over, self._first).close
         else:
             self._exchange = Exchange(*parts, limits, told, self._over, self._first).cancel
 

@@ -17,15 +17,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from pymirror.features.network.carry import Bytes
 from pymirror.features.network.incoming import http2_frames as h2
 from pymirror.features.network.incoming.http2_answers import unanswered
-from pymirror.features.network.incoming.http2_back import Back, Opener
+from pymirror.features.network.incoming.http2_back import Back
 from pymirror.features.network.incoming.http2_flow import Flow
 from pymirror.features.network.incoming.http2_frames import Wrong
-from pymirror.features.network.incoming.http2_front import Deciding, Front, Limits
+from pymirror.features.network.incoming.http2_front import Front
 from pymirror.features.network.incoming.http2_headers import Head
 from pymirror.features.network.incoming.http2_settings import announced
-from pymirror.features.network.incoming.http2_wire import Bytes, Wire
+from pymirror.features.network.incoming.http2_wire import Wire
+from pymirror.features.network.incoming.http_rules import Deciding
+from pymirror.features.network.incoming.limits import Limits
+from pymirror.features.network.incoming.outlet import Opener
 
 
 class Exchange:

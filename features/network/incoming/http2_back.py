@@ -7,20 +7,19 @@ there wait. How it ends is its owner's to judge.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 from pymirror.core.errors import PeerError
+from pymirror.features.network.carry import Bytes
 from pymirror.features.network.incoming import http2_frames as h2
 from pymirror.features.network.incoming.http2_flow import Flow
 from pymirror.features.network.incoming.http2_frames import Wrong
 from pymirror.features.network.incoming.http2_headers import Head
 from pymirror.features.network.incoming.http2_settings import BACKEND
 from pymirror.features.network.incoming.http2_side import Side
-from pymirror.features.network.incoming.http2_wire import Bytes, Wire
+from pymirror.features.network.incoming.http2_wire import Wire
+from pymirror.features.network.incoming.outlet import Opener
 
-Opener: TypeAlias = "Callable[[Callable[[Bytes | None], None]], object]"
-"""Asks for a stream, which is given at once or later. None, OSError, PeerError: it is not to be had."""
 WITHIN = 10.0
 """Seconds in which it must have come and said its SETTINGS: the program's is tried for 5 s by the layer."""
 

@@ -6,44 +6,17 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from attrs import frozen
-
 from pymirror.features.network.incoming.http2_flow import Flow, append
 from pymirror.features.network.incoming.http2_frames import WINDOW_UPDATE
 from pymirror.features.network.incoming.http2_headers import Head, Reader, plain
 from pymirror.features.network.incoming.http2_settings import COPIED, LARGEST_TABLE, Settings
 from pymirror.features.network.incoming.http2_side import Side
 from pymirror.features.network.incoming.http2_windows import BUDGET, UNLIMITED, Credit
+from pymirror.features.network.incoming.http_rules import Deciding
+from pymirror.features.network.incoming.limits import Limits
 
 WINDOWS = frozenset({WINDOW_UPDATE})
 """What a client allows the application; nothing is sent to it here, so they would only grow."""
-
-
-@frozen
-class Limits:
-    """head: seconds for one to come whole. body, body_within: bytes and seconds that one is held for the
-    filter."""
-
-    head: float = 30.0
-    body: int = 65535
-    body_within: float = 1.0
-
-
-class Decision(Protocol):
-    @property
-    def matches(self) -> bool: ...
-    @property
-    def reason(self) -> str: ...
-
-
-class Deciding(Protocol):
-    """The filter. None: it depends on the body."""
-
-    @property
-    def needs_body(self) -> bool: ...
-    def decide(
-        self, method: bytes, target: bytes, headers: list[tuple[bytes, bytes]], body: bytes | None = None
-    ) -> Decision | None: ...
 
 
 class Owner(Protocol):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Protocol
 
 from pymirror.core.errors import PeerError
+from pymirror.features.network.carry import Bytes
 from pymirror.features.network.incoming.http2_frames import Wrong
 from pymirror.features.network.incoming.http2_side import Side
 
@@ -17,19 +17,6 @@ BATCH = 128 << 10
 """Bytes of frames made at once."""
 LINGER = 5.0
 """Seconds in which a peer must end its connection, once ours has ended."""
-
-
-class Bytes(Protocol):
-    """The part of `core.feature.Stream` that never waits; a `Pipe` has it too."""
-
-    @property
-    def broken(self) -> Exception | None: ...
-    def attach(self, came: Callable[[], object], room: Callable[[], object]) -> None: ...
-    def room(self) -> int: ...
-    def write_now(self, data: bytes | memoryview) -> int: ...
-    def read_now(self, size: int = 65536) -> bytes: ...
-    def end(self) -> None: ...
-    def close(self) -> None: ...
 
 
 class Owner(Protocol):

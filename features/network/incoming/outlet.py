@@ -4,25 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
+from pymirror.features.network.carry import Bytes
 from pymirror.features.network.incoming.http1 import Answers
 
-
-class Flow(Protocol):
-    """The part of `core.feature.Stream` that never waits; a `Pipe` has it too."""
-
-    @property
-    def broken(self) -> Exception | None: ...
-    def attach(self, came: Callable[[], object], room: Callable[[], object]) -> None: ...
-    def room(self) -> int: ...
-    def write_now(self, data: bytes | memoryview) -> int: ...
-    def read_now(self, size: int = 65536) -> bytes: ...
-    def end(self) -> None: ...
-    def close(self) -> None: ...
-
-
-Given: TypeAlias = "Callable[[Flow | None], None]"
+Given: TypeAlias = "Callable[[Bytes | None], None]"
 Opener: TypeAlias = "Callable[[Given], object]"
 """Asks for a stream, which is given at once or later; None: it is not to be had."""
 
@@ -33,7 +20,7 @@ class Outlet:
     ends: nothing more is written. shut: and all of it was taken.
     """
 
-    def __init__(self, stream: Flow | None) -> None:
+    def __init__(self, stream: Bytes | None) -> None:
         self.stream = stream
         self.unsent: bytes | memoryview = b""
         self.ends = self.shut = False

@@ -33,13 +33,18 @@ struct parked *pm_parked_new(const struct worker *worker, const struct taken *ta
     return call;
 }
 
-void pm_parked_end(struct parked *call)
+void pm_parked_drop(struct parked *call)
 {
     if (call->thread >= 0)
         close(call->thread);
+    free(call);
+}
+
+void pm_parked_end(struct parked *call)
+{
     if (call->taken.fd >= 0)
         close(call->taken.fd);
-    free(call);
+    pm_parked_drop(call);
 }
 
 /* pump->earliest is no later than any limit, so that all calls are looked through only when one may have come. */

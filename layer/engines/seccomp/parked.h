@@ -30,7 +30,8 @@ struct parked {
 };
 
 struct parked *pm_parked_new(const struct worker *worker, const struct taken *taken);
-void pm_parked_end(struct parked *call); /* with its descriptor */
+void pm_parked_end(struct parked *call);  /* with its descriptor */
+void pm_parked_drop(struct parked *call); /* whose descriptor stays the caller's */
 void pm_park_asking(struct pm_pump *pump, struct parked *call, const pm_question *question);
 int pm_park_receiving(struct pm_pump *pump, struct parked *call); /* 0: there are as many as may be */
 void pm_park_next(struct pm_pump *pump, uint64_t socket); /* the watcher is to tell another that accepts from it */

@@ -276,9 +276,7 @@ static int park(struct worker *worker, const struct taken *taken, long long unti
     call->go_on = received;
     if (pm_park_receiving(worker->pump, call))
         return 1;
-    if (call->thread >= 0)
-        close(call->thread);
-    free(call);
+    pm_parked_drop(call);
     return 0;
 }
 

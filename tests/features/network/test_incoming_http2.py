@@ -27,8 +27,8 @@ from hpack import NeverIndexedHeaderTuple
 from http2_peer import GET, POST, TAKE, Peer, Server, client, server
 from http2_place import Filter, Place, place
 
-from pymirror.features.network.incoming.http2_front import Limits
 from pymirror.features.network.incoming.http2_windows import BUDGET
+from pymirror.features.network.incoming.limits import Limits
 
 
 @define

@@ -15,7 +15,7 @@ from pymirror.features.network.incoming import http2_frames as frames
 from pymirror.features.network.incoming.http2 import Exchange
 from pymirror.features.network.incoming.http2_flow import Flow, append
 from pymirror.features.network.incoming.http2_frames import Cutter, Wrong
-from pymirror.features.network.incoming.http2_front import Limits, request
+from pymirror.features.network.incoming.http2_front import request
 from pymirror.features.network.incoming.http2_headers import Head, Reader, Writer, plain
 from pymirror.features.network.incoming.http2_mirror import Copy
 from pymirror.features.network.incoming.http2_settings import Settings, announced
@@ -28,6 +28,7 @@ from pymirror.features.network.incoming.http2_windows import (
     Budget,
     Credit,
 )
+from pymirror.features.network.incoming.limits import Limits
 
 KINDS = st.integers(0, 12)
 FRAME = st.tuples(KINDS, st.integers(0, 255), st.integers(0, 9), st.binary(max_size=40))
