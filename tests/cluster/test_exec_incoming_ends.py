@@ -55,8 +55,11 @@ def rules(there: Scene) -> str:
     pytest.fail(f"an earlier session's rules remain: {found}")
 
 
-def steal(there: Scene, folder: Path, agent: str = "job", port: int = PORT, **environ: str) -> Local:
-    config = {"agent": {"ephemeral": agent == "ephemeral"}, "session": {"heartbeat": 1}}
+def steal(
+    there: Scene, folder: Path, agent: str = "job", port: int = PORT, session: Any = None, **environ: str
+) -> Local:
+    """session: its section; by default the lease is longer than the application may wait for its port."""
+    config = {"agent": {"ephemeral": agent == "ephemeral"}, "session": session or {}}
     local = Local(there, folder, there.server, "local", str(port), incoming="steal", config=config, **environ)
     local.says("listens on")
     assert there.ask("get", "/", there.at(port)).startswith("local GET")
@@ -112,7 +115,7 @@ def test_the_agent_is_killed(there: Scene, rules: str, tmp_path: Path, agent: st
 
 @pytest.mark.parametrize("agent", AGENTS)
 def test_the_agent_is_stopped(there: Scene, rules: str, tmp_path: Path, agent: str) -> None:
-    with steal(there, tmp_path / "one", agent) as local:
+    with steal(there, tmp_path / "one", agent, session={"lease": 6, "heartbeat": 1}) as local:
         stopped = agents(there)
         assert stopped
         for pid in stopped:
