@@ -66,10 +66,10 @@ class Scene:
         """The Service's name and port, as pods use them."""
         return f"web:{port}"
 
-    def ask(self, *words: str, given: bytes = b"") -> str:
-        """What the client pod's program says."""
+    def ask(self, *words: str, given: bytes = b"", pod: str = "client") -> str:
+        """What the client's program says in that pod."""
         done = subprocess.run(
-            self._words(*words), env=self._environ, input=given, capture_output=True, timeout=100
+            self._words(*words, pod=pod), env=self._environ, input=given, capture_output=True, timeout=100
         )
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout.decode()
@@ -84,8 +84,8 @@ class Scene:
             asking.stdin.close()
             asking.wait(30)
 
-    def _words(self, *words: str) -> list[str]:
-        return ["kubectl", "exec", "-i", "-n", self.namespace, "client", "--", "/incoming_client", *words]
+    def _words(self, *words: str, pod: str = "client") -> list[str]:
+        return ["kubectl", "exec", "-i", "-n", self.namespace, pod, "--", "/incoming_client", *words]
 
     @property
     def _environ(self) -> dict[str, str]:
