@@ -275,3 +275,31 @@ def test_clients_that_do_what_they_should_not(
             assert there.ask("get", "/", there.at(PORT + 1)).startswith("app GET")
             assert memory() - before < 64 << 10
     comes_back(there, rules, polls=2)
+
+
+READER = f"""
+import socket
+listener = socket.create_server(("", {PORT}))
+print("listens", flush=True)
+while True:
+    conn = listener.accept()[0]
+    size, tail = 0, b""
+    while not tail.endswith(b"\\r\\n\\r\\n") and (piece := conn.recv(1 << 20)):
+        size, tail = size + len(piece), (tail + piece)[-4:]
+    conn.sendall(b"%d\\n" % size)
+    conn.close()
+"""
+
+
+def test_a_header_of_a_gibibyte_reaches_who_reads_it(
+    there: Scene, rules: str, tmp_path: Path, memory: Callable[[], int]
+) -> None:
+    with Local(there, tmp_path, "python3", "-c", READER, incoming="steal") as local:
+        local.says("listens")
+        assert there.ask("huge", there.at(PORT), "1").startswith("ended")
+        before = memory()
+        assert before
+        size = len("GET /huge HTTP/1.1\r\nHost: x\r\nX-Huge: ") + (1 << 30) + 4
+        assert there.ask("huge", there.at(PORT), "1024") == f'ended "{size}\\n"\n'
+        assert memory() - before < 64 << 10
+    comes_back(there, rules, polls=2)

@@ -223,6 +223,7 @@ func slow(address string, connections int) {
 // A header of as many MiB, as far as somebody reads it; then how it ended.
 func huge(address string, size int) {
 	conn := dial(address)
+	conn.SetDeadline(time.Now().Add(9 * patience))
 	fmt.Fprintf(conn, "GET /huge HTTP/1.1\r\nHost: x\r\nX-Huge: ")
 	piece := bytes.Repeat([]byte("x"), 1<<20)
 	for range size {
