@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 
 from pymirror.core.limit import timeout
 from pymirror.features.network.incoming.exchange import Exchange
@@ -94,6 +95,13 @@ class Scene:
         self.exchange.cancel()
         for sock in (self.client, *self.application.sockets, *self.program.sockets):
             sock.close()
+
+
+Made = Callable[..., Scene]
+
+
+def ok(body: bytes = b"", more: bytes = b"") -> bytes:
+    return b"HTTP/1.1 200 OK\r\n%sContent-Length: %d\r\n\r\n%s" % (more, len(body), body)
 
 
 async def send(sock: socket.socket, data: bytes) -> None:

@@ -108,8 +108,9 @@ class Exchange:
         if self._raw:
             self._pieces.append(Piece(data))
         else:
-            self._pieces.extend(self._requests.feed(data))
-            if self._requests.partial or self._timers:
+            pieces = self._requests.feed(data)
+            self._pieces.extend(pieces)
+            if pieces or self._slow not in self._timers:  # a head has its time from its first byte on
                 self._timers.set(self._slow, self._limits.head if self._requests.partial else None)
         self._go_on()
 
@@ -132,28 +133,39 @@ class Exchange:
 
     def _go_on(self) -> None:
         """Pass on what may be."""
-        pieces, out = self._pieces, []
+        pieces, out = self._pieces, list[bytes]()
         while pieces:
             piece = pieces[0]
-            if not self._raw and (piece.head is not None or piece.lost) and not self._begins(piece):
-                break
+            if not self._raw and (piece.head is not None or piece.lost):
+                if out:  # before what follows may make the other side the active one
+                    self._write(out)
+                    continue
+                if not self._begins(piece):
+                    break
             out.append(piece.raw)
             pieces.popleft()
             if piece.ends:
                 self._inside = False
                 self._raw = self._raw or self._last
-        side = self._active
-        if out and side is not None:
+        self._write(out)
+
+    def _write(self, out: list[bytes]) -> None:
+        """To the active side; `out` is empty afterwards."""
+        side, data = self._active, out[0] if len(out) == 1 else b"".join(out)
+        out.clear()
+        if data and side is not None:
             try:
-                side.write(out[0] if len(out) == 1 else b"".join(out))
+                side.write(data)
             except (OSError, PeerError):
                 self._broken(side)
 
     def _begins(self, piece: Piece) -> bool:
         """May what follows begin? Then it is known whose it is."""
-        if self._active is not None and (self._active.unsent or self._upgrading):
+        side, head = self._active, piece.head
+        if side is not None and side.astray:
+            self.cancel()  # nobody knows whether what comes next would be the answer to this
+        if self.closed or (side is not None and (side.unsent or self._upgrading)):
             return False
-        head = piece.head
         if head is None:
             if not self._inside and not self._turn(False):
                 return False
@@ -282,14 +294,31 @@ class Exchange:
         answers = side.answers
         for piece in () if answers.one(data) else answers.feed(data):
             if piece.head is not None and piece.head.upgrades:
-                self._raw, self._upgrading = True, False
-                self._pieces.extend(self._requests.give_up("an upgrade"))
-                self._resume()
+                self._all_is_its("an upgrade")
+                return
+            if piece.lost and not self._raw and not side.astray:
+                self._lost(side)
                 return
         if not answers.pending:
             self._upgrading = False
         if self._pieces:
             self._resume()
+
+    def _lost(self, side: Side) -> None:
+        """Where its answers end is not known any more."""
+        if side.taken:  # to whom nobody's other requests may go
+            side.astray = True
+            self._told("the local program's answer is no HTTP: the client's next request ends its connection")
+            self._resume()
+        else:
+            self._told("the application's answer is no HTTP: all of that connection is its own from there on")
+            self._all_is_its("its answer is no HTTP")
+
+    def _all_is_its(self, reason: str) -> None:
+        """From here on the client and the active side speak as they like."""
+        self._raw, self._upgrading = True, False
+        self._pieces.extend(self._requests.give_up(reason))
+        self._resume()
 
     def _side_ended(self, side: Side) -> None:
         side.ended = True

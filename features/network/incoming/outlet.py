@@ -54,14 +54,14 @@ class Outlet:
 class Side(Outlet):
     """One of the two that answer: the local program (taken), or the application.
 
-    ended: it will say no more. gone: it is no part of the exchange any more.
+    ended: it will say no more. gone: it is no part of the exchange any more. astray: it says what is no HTTP.
     """
 
     def __init__(self, taken: bool) -> None:
         super().__init__(None)
         self.taken = taken
         self.answers = Answers()
-        self.ended = self.gone = False
+        self.ended = self.gone = self.astray = False
 
 
 class Timers:
@@ -71,8 +71,8 @@ class Timers:
         self._loop = asyncio.get_running_loop()
         self._set: dict[Callable[[], None], asyncio.TimerHandle] = {}
 
-    def __bool__(self) -> bool:
-        return bool(self._set)
+    def __contains__(self, what: Callable[[], None]) -> bool:
+        return what in self._set
 
     def set(self, what: Callable[[], None], seconds: float | None) -> None:
         """Call it after so many seconds, counted anew; None: not at all."""

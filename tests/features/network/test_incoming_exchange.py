@@ -6,11 +6,9 @@ import asyncio
 import random
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable
 
 import pytest
-import pytest_asyncio
-from incoming_scene import ByPath, Far, Scene, ended, exactly, got, quiet, reset, send
+from incoming_scene import ByPath, Far, Made, Scene, ended, exactly, got, ok, quiet, reset, send
 
 from pymirror.core.limit import timeout
 from pymirror.features.network.incoming.http1 import Requests
@@ -21,27 +19,6 @@ pytestmark = pytest.mark.asyncio
 A, A2 = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /a2 HTTP/1.1\r\nHost: x\r\n\r\n"
 P, P2 = b"GET /p HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /p2 HTTP/1.1\r\nHost: x\r\n\r\n"
 CHUNKED = b"PUT /p HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nT: u\r\n\r\n"
-
-
-Made = Callable[..., Scene]
-
-
-@pytest_asyncio.fixture
-async def made() -> AsyncIterator[Made]:
-    """Makes scenes, and closes what is open of them."""
-    scenes: list[Scene] = []
-
-    def make(*args: object, **named: object) -> Scene:
-        scenes.append(Scene(*args, **named))  # type: ignore[arg-type]
-        return scenes[-1]
-
-    yield make
-    for scene in scenes:
-        scene.close()
-
-
-def ok(body: bytes = b"", more: bytes = b"") -> bytes:
-    return b"HTTP/1.1 200 OK\r\n%sContent-Length: %d\r\n\r\n%s" % (more, len(body), body)
 
 
 async def over(scene: Scene) -> None:
