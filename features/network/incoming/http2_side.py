@@ -29,21 +29,27 @@ MOST_HEADS = 4 << 20
 MOST_CONTINUATIONS = 64
 
 
+RESETS = (1000.0, 100.0)
+"""Streams that end before their time: so many at once, and so many a second."""
+WINDOWS = (20.0, 2.0)
+"""New sizes of all streams' windows, each of which walks them all; libraries that measure the line send ten."""
+
+
 class Calm:
-    """Streams that end before their time: a peer may have so many at once, and so many a second."""
+    """What a peer may do so often at once, and so often a second."""
 
-    BURST, RATE = 1000.0, 100.0
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock, self._left, self._since = clock, self.BURST, clock()
+    def __init__(self, clock: Callable[[], float], often: tuple[float, float], what: str) -> None:
+        self._clock, self._what = clock, what
+        self._burst, self._rate = often
+        self._left, self._since = self._burst, clock()
 
     def one(self) -> None:
         """Wrong."""
         now = self._clock()
-        self._left = min(self.BURST, self._left + (now - self._since) * self.RATE) - 1
+        self._left = min(self._burst, self._left + (now - self._since) * self._rate) - 1
         self._since = now
         if self._left < 0:
-            raise Wrong(h2.ENHANCE_YOUR_CALM, "too many streams were reset")
+            raise Wrong(h2.ENHANCE_YOUR_CALM, self._what)
 
 
 class Side(Sending):
@@ -62,7 +68,8 @@ class Side(Sending):
         """serves: the peer opens the streams. mine: what is asked of it, once `begin` was called.
         ignored: kinds of frames."""
         super().__init__(serves, mine, credit or Credit(DEFAULT_WINDOW, BUDGET))
-        self._hears, self._calm = hears, Calm(clock)
+        self._hears, self._calm = hears, Calm(clock, RESETS, "too many streams were reset")
+        self._resizes = Calm(clock, WINDOWS, "too many new sizes of windows")
         self._cutter = h2.Cutter(mine.frame, h2.PREFACE if serves else b"")
         self._reader = reader or Reader()
         self._acts = {kind: act for kind, act in _ACTS.items() if kind not in ignored}
@@ -203,8 +210,10 @@ class Side(Sending):
             self.peer = self.peer.heard(key, value)
             self._writer.resize(self.peer.table)
         self.out += h2.frame(h2.SETTINGS, h2.ACK, 0)
-        for flow in list(self.flows.values()) if self.peer.window != before else ():
-            self._widen(flow, self.peer.window - before)
+        if self.peer.window != before:
+            self._resizes.one()
+            for flow in list(self.flows.values()):
+                self._widen(flow, self.peer.window - before)
         if not self.settled:
             self.settled = True
             self._hears.settled()

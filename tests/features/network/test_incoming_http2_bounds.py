@@ -290,3 +290,12 @@ async def test_an_application_that_breaks_the_rules(there: Place, application: S
         assert (await near.next(ConnectionTerminated)).error_code == ErrorCodes.NO_ERROR
         assert (await far.next(ConnectionTerminated)).error_code == ErrorCodes.COMPRESSION_ERROR
     await there.until_over()
+
+
+async def test_new_sizes_of_windows_without_end(there: Place, application: Server) -> None:
+    """Each walks all streams of the connection."""
+    sizes = (frames.settings([(int(SettingCodes.INITIAL_WINDOW_SIZE), 1000 + at)]) for at in range(100))
+    found = await heard(there.port, frames.PREFACE + frames.settings([]) + b"".join(sizes))
+    assert found[-1][0] == frames.GOAWAY and frames.left(found[-1][3])[1] == frames.ENHANCE_YOUR_CALM
+    await there.until_over()
+    assert there.said == ["a client's HTTP/2 connection was ended: too many new sizes of windows"]
