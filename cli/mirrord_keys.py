@@ -31,7 +31,6 @@ ABSENT = {
     ),
     "agent.dns": "its timeout and attempts are keys of feature.network.dns",
     "agent.metrics": "the agent has no metrics listener",
-    "agent.inject_headers": "answers reach clients as they are; leave it out",
     "agent.tls": "HTTPS cannot be filtered; leave it out, and take the port whole",
 }
 

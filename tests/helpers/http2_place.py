@@ -82,6 +82,7 @@ class Place:
     program: Any
     filter: Any = field(factory=Filter)
     limits: Limits = field(factory=Limits)
+    marks: bool = False
     port: int = 0
     said: list[str] = field(factory=list)
     exchanges: list[Exchange] = field(factory=list)
@@ -102,7 +103,8 @@ class Place:
 
         program = to(self.program) if isinstance(self.program, int) else self.program
         openers = to(self.application), program
-        made.append(Exchange(Pipe(sock), *openers, self.filter, self.limits, self.said.append, over))
+        parts = Pipe(sock), *openers, self.filter, self.limits, self.said.append, over, b"", self.marks
+        made.append(Exchange(*parts))
         self.exchanges.append(made[0])
 
     async def until_over(self) -> None:

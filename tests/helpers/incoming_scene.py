@@ -74,7 +74,11 @@ class Far:
 
 class Scene:
     def __init__(
-        self, matcher: ByPath | None = None, limits: Limits | None = None, first: bytes = b""
+        self,
+        matcher: ByPath | None = None,
+        limits: Limits | None = None,
+        first: bytes = b"",
+        marks: bool = False,
     ) -> None:
         self.client, inner = pair()
         self.application, self.program = Far(), Far()
@@ -89,6 +93,7 @@ class Scene:
             self.told.append,
             self.over.set,
             first,
+            marks,
         )
 
     def close(self) -> None:

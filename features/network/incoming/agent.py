@@ -100,10 +100,11 @@ class Agent(AgentFeature):
         matcher = Matcher(self.config.http_filter, self._judged, told, time.perf_counter)
         if self._judge is not None:
             await self._judge.ready()
-        size, within = self.config.max_body_buffer_size, self.config.max_body_buffer_timeout / 1000
-        limits = Limits(body=size, body_within=within)
+        size, body_within = self.config.max_body_buffer_size, self.config.max_body_buffer_timeout / 1000
+        limits = Limits(body=size, body_within=body_within)
         debug = partial(self.log.debug, "%s")
-        self._filtered = Filtered(matcher, limits, self.config.http_detection_timeout, debug)
+        within, marks = self.config.http_detection_timeout, self.config.inject_headers
+        self._filtered = Filtered(matcher, limits, within, debug, marks)
 
     async def _is_heard(self) -> bool:
         """Does the layer answer? Its lease is longer than the application may wait for its port."""

@@ -124,6 +124,12 @@ class Config:
         validator=positive,
         help="Milliseconds a body filter waits for them; a slower one does not match.",
     )
+    inject_headers: bool = key(
+        False,
+        at="agent.inject_headers",
+        help="Where there is a filter, answers get a header Pymirror-Agent that says whose they are: "
+        "passed-through (the application's) or forwarded-to-client (the program's).",
+    )
     drain: float = key(
         30.0,
         at="agent.drain",
@@ -166,6 +172,8 @@ class Config:
         found += self.http_filter.warnings(f"{place}.http_filter")
         if self.mode == "mirror":
             found += [f"{each} has no effect: the mode is mirror" for each in self._stealing()]
+        elif self.inject_headers and not self.http_filter.given:
+            found.append("agent.inject_headers has no effect: no filter is given")
         return found
 
     def _set(self, place: str) -> list[str]:
@@ -176,7 +184,7 @@ class Config:
 
     def _stealing(self) -> list[str]:
         """Keys that only stolen ports have a use for, as far as they are set."""
-        return ["agent.flush_connections"] if self.flush_connections else []
+        return [f"agent.{name}" for name in ("flush_connections", "inject_headers") if getattr(self, name)]
 
 
 def summary(config: Config) -> str:

@@ -1,6 +1,6 @@
 """One client's HTTP/1 connection between the application and the local program: each request decided alone.
 
-No byte of a request or an answer is changed. Answers leave in the order of the requests: what is for the
+No byte of a request or an answer is changed (but for `marks`). Answers leave in the order of the requests: what is for the
 other side waits until this one has answered all it was asked. So one side alone is active, and what it says
 goes on as it comes; its answers are cut only to know where they end. From the first byte that is no HTTP,
 after a request that is the connection's last, and after an upgrade, all bytes are the active side's
@@ -21,6 +21,7 @@ from pymirror.features.network.incoming.body import Body
 from pymirror.features.network.incoming.http1 import Head, Piece, Requests
 from pymirror.features.network.incoming.http_filter import Deciding, Decision
 from pymirror.features.network.incoming.limits import CONTINUE, GONE, PAGE, Limits
+from pymirror.features.network.incoming.marks import marked
 from pymirror.features.network.incoming.outlet import Opener, Outlet, Side, Timers
 
 READ = 64 << 10
@@ -32,7 +33,7 @@ class Exchange:
     """Begins when it is made; `over` is called once, when nothing of it is left.
 
     application, program: ask for a new connection. first: what was read from the client before. told: gets
-    words about what did not go as it should.
+    words about what did not go as it should. marks: answers get a header that says whose they are.
     """
 
     def __init__(
@@ -45,11 +46,13 @@ class Exchange:
         told: Callable[[str], object],
         over: Callable[[], object],
         first: bytes = b"",
+        marks: bool = False,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._client, self._stream = Outlet(client), client
         self._openers = {False: application, True: program}
         self._matcher, self._limits, self._told, self._over = matcher, limits, told, over
+        self._marks = marks
         self._sides: dict[bool, Side] = {}
         self._active: Side | None = None
         self._requests = Requests(content=matcher.needs_body)
@@ -290,9 +293,13 @@ class Exchange:
         self._loop.call_soon(self._from_side, side)
 
     def _answer(self, side: Side, data: bytes) -> None:
-        self._to_client(data)
         answers = side.answers
-        for piece in () if answers.one(data) else answers.feed(data):
+        if not self._marks:
+            self._to_client(data)
+        pieces = None if answers.one(data) else answers.feed(data)
+        if self._marks:
+            self._to_client(marked(data, pieces, side.taken))
+        for piece in pieces or ():
             if piece.head is not None and piece.head.upgrades:
                 self._all_is_its("an upgrade")
                 return
@@ -327,6 +334,8 @@ class Exchange:
         elif self._unanswered(side):
             self._bad_gateway(side)
         else:
+            if self._marks:  # half a head was held back
+                self._to_client(b"".join(piece.raw for piece in side.answers.give_up("its end")))
             self._end_client()
 
     def _broken(self, side: Side) -> None:
@@ -379,7 +388,8 @@ class Exchange:
 
     def _to_client(self, data: bytes) -> None:
         try:
-            self._client.write(data)
+            if data:
+                self._client.write(data)
         except (OSError, PeerError):
             self.cancel()
 

@@ -33,12 +33,14 @@ READ = 64 << 10
 
 @frozen
 class Filtered:
-    """How a port is filtered. within: seconds a client may take to show what it speaks, once it has begun."""
+    """How a port is filtered. within: seconds a client may take to show what it speaks, once it has begun. marks:
+    answers get a header that says whose they are."""
 
     matcher: Deciding
     limits: Limits
     within: float
     told: Callable[[str], object]
+    marks: bool = False
 
 
 class While:
@@ -162,12 +164,13 @@ class Front:
     def _speaks_http(self, two: bool) -> None:
         self._quiet()
         matcher = While(self._filtered.matcher, lambda: self._steal.takes(self._port))
-        parts = Pipe(self._sock), self._to_application, self._to_program, matcher
-        limits, told = self._filtered.limits, self._filtered.told
+        openers, filtered = (self._to_application, self._to_program), self._filtered
+        parts = Pipe(self._sock), *openers, matcher, filtered.limits, filtered.told
+        more = self._over, self._first, filtered.marks
         if two:
-            self._exchange = http2.Exchange(*parts, limits, told, self._over, self._first).close
+            self._exchange = http2.Exchange(*parts, *more).close
         else:
-            self._exchange = Exchange(*parts, limits, told, self._over, self._first).cancel
+            self._exchange = Exchange(*parts, *more).cancel
 
     def _to_application(self, given: Given) -> None:
         if self._application is not None:

@@ -36,7 +36,7 @@ class Exchange:
     """Begins when it is made; `over` is called once, when nothing of it is left.
 
     application, program: ask for a new connection. first: what was read from the client before. told: gets
-    words about what did not go as it should.
+    words about what did not go as it should. marks: answers get a header that says whose they are.
     """
 
     def __init__(
@@ -49,13 +49,14 @@ class Exchange:
         told: Callable[[str], object],
         over: Callable[[], object],
         first: bytes = b"",
+        marks: bool = False,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._program_opener, self._told, self._over, self._first = program, told, over, first
-        self._limits = limits
+        self._limits, self._marks = limits, marks
         self._front = Front(self, matcher, limits, told)
         self._wire = Wire(client, self._front.side, self)
-        self._application = Back(False, self)
+        self._application = Back(False, self, marks)
         self._program: Back | None = None
         self._backs: list[Back] = [self._application]
         self._begun = self._draining = self._ended = self._turning = self._said = False
@@ -145,7 +146,7 @@ class Exchange:
         if matches and self._takes:
             fresh = self._program is None or not self._program.usable
             if self._program is None or fresh:
-                self._program = Back(True, self)
+                self._program = Back(True, self, self._marks)
                 self._backs.append(self._program)
             back = self._program
         if not back.usable:

@@ -18,6 +18,7 @@ from pymirror.features.network.incoming.http2_headers import Head
 from pymirror.features.network.incoming.http2_settings import BACKEND
 from pymirror.features.network.incoming.http2_side import Side
 from pymirror.features.network.incoming.http2_wire import Wire
+from pymirror.features.network.incoming.marks import marked_head
 from pymirror.features.network.incoming.outlet import Opener
 
 WITHIN = 10.0
@@ -42,11 +43,12 @@ class Owner(Protocol):
 
 
 class Back:
-    """taken: is it the program's? over: it is ended, or lost. wire: None until it is there."""
+    """taken: is it the program's? over: it is ended, or lost. wire: None until it is there. marks: answers get
+    a header that says whose they are."""
 
-    def __init__(self, taken: bool, owner: Owner) -> None:
+    def __init__(self, taken: bool, owner: Owner, marks: bool = False) -> None:
         self._loop = asyncio.get_running_loop()
-        self.taken, self._owner = taken, owner
+        self.taken, self._owner, self._marks = taken, owner, marks
         self.side = Side(self, False, BACKEND, self._loop.time)
         self.wire: Wire | None = None
         self.over = False
@@ -137,6 +139,8 @@ class Back:
     def head(self, flow: Flow, head: Head, ends: bool) -> None:
         client = flow.other
         if client is not None and not client.closed:
+            if self._marks:
+                head = marked_head(head, self.taken)
             self.side.heads += head.size
             client.side.put(client, head, ends)
 

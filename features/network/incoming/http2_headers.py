@@ -23,14 +23,15 @@ NEVER_INDEXED = 0x10
 
 class Head:
     """One list of headers. secret: some are never to be indexed. size: as MOST counts. request: what a filter
-    sees of it, once it has looked."""
+    sees of it, once it has looked. marked: the same with our header (marks.py), kept as both go by identity."""
 
-    __slots__ = ("fields", "request", "secret", "size")
+    __slots__ = ("fields", "marked", "request", "secret", "size")
 
     def __init__(self, fields: list[tuple[bytes, bytes]]) -> None:
         self.fields = fields
         self.secret = any(isinstance(each, NeverIndexedHeaderTuple) for each in fields)
         self.request: tuple[bytes, bytes, list[tuple[bytes, bytes]]] | None = None
+        self.marked: Head | None = None
         self.size = sum(len(name) + len(value) + 32 for name, value in fields)
 
     def get(self, name: bytes) -> bytes:

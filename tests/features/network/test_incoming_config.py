@@ -158,7 +158,6 @@ def test_keys_of_agent_have_their_variables(settle: Settle) -> None:
         (None, {"max_body_buffer_size": 1 << 30}, "agent.max_body_buffer_size: must not be above", ""),
         (None, {"max_body_buffer_timeout": 0}, "agent.max_body_buffer_timeout: must be above 0", ""),
         (None, {"drain": -1}, "agent.drain: must not be negative", ""),
-        (None, {"inject_headers": True}, "agent.inject_headers: not in this version of pymirror", "leave it out"),
         (None, {"tls": {"certificate": "/a"}}, "agent.tls: not in this version of pymirror", "leave it out"),
     ],
 )  # fmt: skip
@@ -190,6 +189,9 @@ def test_a_value_that_only_agrees_is_accepted(settle: Settle) -> None:
             ],
         ),
         ("mirror", {"flush_connections": True}, ["agent.flush_connections has no effect: the mode is mirror"]),
+        ("mirror", {"inject_headers": True}, ["agent.inject_headers has no effect: the mode is mirror"]),
+        ("steal", {"inject_headers": True}, ["agent.inject_headers has no effect: no filter is given"]),
+        ({"mode": "steal", "http_filter": {"path_filter": "^/a"}}, {"inject_headers": True}, []),
         ("steal", {"nftables": True}, ["agent.nftables has no effect: the agent's rules are nftables' in any case"]),
     ],
 )  # fmt: skip
