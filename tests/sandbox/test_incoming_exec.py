@@ -116,6 +116,38 @@ async def test_what_matches_the_filter_is_the_programs_alone(both: Both) -> None
     assert found == [f"{side} /hello {CLIENT[4]}" for side in sides]
 
 
+@pytest.mark.parametrize("words", [b"", b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n"])
+async def test_an_application_that_waits_no_longer_is_asked_anew(both: Both, words: bytes) -> None:
+    """While a client's requests are the program's, its connection to the application is idle."""
+    lines: list[asyncio.StreamWriter] = []
+    body = "application"
+
+    async def serves(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        lines.append(writer)
+        with suppress(OSError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+
+    port = int(GRPC) + 2
+    application = await asyncio.start_server(serves, sock=await both.target.listen(TARGET[4], port))
+    chosen = {"mode": "steal", "http_filter": {"header_filter": "x-user: me"}}
+    async with running(both, chosen, sys.executable, SERVER, "program", port):
+        line = await both.client.connect(TARGET[4], port)
+        for mine in (True, False):
+            line.writer.write(GET.format("/hello", "X-User: me\r\n" * mine).encode())
+            head = await asyncio.wait_for(line.reader.readuntil(b"\r\n\r\n"), WITHIN)
+            assert b" 200 " in head
+            answer = (await asyncio.wait_for(line.reader.read(1000), WITHIN)).decode()
+            assert answer.startswith("program /hello" if mine else "application")
+            for idle in lines:
+                idle.write(words)
+                idle.close()
+                await idle.wait_closed()
+        line.close()
+    application.close()
+    assert len(lines) == 2
+
+
 async def test_a_mirrored_port_is_the_applications_and_the_program_gets_a_copy(both: Both) -> None:
     async with running(both, "mirror") as program:
         assert await asked(both.client, PLAIN) == [f"application /hello {CLIENT[4]}"]

@@ -173,6 +173,9 @@ class Front:
             self._exchange = Exchange(*parts, *more).cancel
 
     def _to_application(self, given: Given) -> None:
+        if self._application is not None and not _is_quiet(self._application):
+            self._application.close()  # it waited too long for a request, while these were the program's
+            self._application = None
         if self._application is not None:
             given(self._pipe())
         elif self._passage is not None:
@@ -210,3 +213,13 @@ class Front:
         self._loop.remove_reader(self._sock.fileno())
         if self._application is not None:
             self._loop.remove_reader(self._application.fileno())
+
+
+def _is_quiet(sock: socket.socket) -> bool:
+    """Has a server that was not asked said nothing, its connection's end among it? HTTP/2's may have."""
+    try:
+        return is_http2_server(sock.recv(FRAME, socket.MSG_PEEK))
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
