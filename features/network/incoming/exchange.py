@@ -17,10 +17,10 @@ from functools import partial
 
 from pymirror.core.errors import PeerError
 from pymirror.features.network.carry import Bytes
-from pymirror.features.network.incoming.body import Body
-from pymirror.features.network.incoming.http1 import Head, Piece, Requests
-from pymirror.features.network.incoming.http_filter import Deciding, Decision
-from pymirror.features.network.incoming.limits import CONTINUE, GONE, PAGE, Limits
+from pymirror.features.network.incoming.choice import Choice
+from pymirror.features.network.incoming.http1 import Piece, Requests
+from pymirror.features.network.incoming.http_filter import Deciding
+from pymirror.features.network.incoming.limits import GONE, PAGE, Limits
 from pymirror.features.network.incoming.marks import marked
 from pymirror.features.network.incoming.outlet import Opener, Outlet, Side, Timers
 
@@ -51,7 +51,7 @@ class Exchange:
         self._loop = asyncio.get_running_loop()
         self._client, self._stream = Outlet(client), client
         self._openers = {False: application, True: program}
-        self._matcher, self._limits, self._told, self._over = matcher, limits, told, over
+        self._limits, self._told, self._over = limits, told, over
         self._marks = marks
         self._sides: dict[bool, Side] = {}
         self._active: Side | None = None
@@ -60,9 +60,9 @@ class Exchange:
         self._taken: bool | None = None  # the decision about the first of them, which waits for its turn
         self._inside = self._last = self._upgrading = False  # the request being passed on, and what it is
         self._raw = self._refused = False  # refused: what the client says is thrown away
-        self._body: Body | None = None  # of the first of them, which waits for it
         self._ended = self._heard = self.closed = False
         self._timers = Timers()
+        self._choice = Choice(matcher, limits, told, self._timers, self._to_client, self._resume)
         client.attach(self._from_client, self._client_room)
         if first:
             self._feed(first)
@@ -101,7 +101,7 @@ class Exchange:
     def _hungry(self) -> bool:
         """Does all that came before lie behind us?"""
         if self._pieces:
-            return self._body is not None
+            return self._choice.waits
         return self._active is None or not self._active.unsent
 
     def _feed(self, data: bytes) -> None:
@@ -175,7 +175,8 @@ class Exchange:
             self._raw = True  # half a message is of use only to who has its beginning
             return True
         if self._taken is None:
-            self._taken = self._decided(head)
+            waits = self._active is not None and self._active.answers.pending > 0
+            self._taken = self._choice.of(head, self._pieces, waits, self._ended)
         if self._taken is None or not self._turn(self._taken) or self._active is None:
             return False
         self._taken, self._inside = None, not piece.ends
@@ -191,40 +192,6 @@ class Exchange:
                 return False
             side = self._active = self._side(taken)
         return side.answers.pending < self._limits.pipelined
-
-    def _decided(self, head: Head) -> bool | None:
-        """Is it the program's? None: its body must come first."""
-        decision = self._matcher.decide(head.method, head.target, head.headers)
-        if decision is None:
-            decision = self._by_body(head)
-        if decision is not None and self._body is not None:
-            self._body = None
-            self._timers.set(self._body_is_late, None)
-        return None if decision is None else decision.matches
-
-    def _by_body(self, head: Head) -> Decision | None:
-        """The same once its body is there, or will not be waited for any longer."""
-        if self._body is None:
-            if head.continues and self._active is not None and self._active.answers.pending:
-                return None  # what is said to the client now would be for the request before
-            self._body = Body(self._limits.body)
-            self._timers.set(self._body_is_late, self._limits.body_within)
-            if head.continues and len(self._pieces) == 1:
-                self._to_client(CONTINUE)
-        body = self._body
-        if body.whole(self._pieces):
-            return self._matcher.decide(head.method, head.target, head.headers, bytes(body.content))
-        if self._ended:
-            body.given_up = body.given_up or "its body did not come to its end"
-        if body.given_up:
-            self._told(f"no match: {body.given_up}")
-            return Decision(False, body.given_up)
-        return None
-
-    def _body_is_late(self) -> None:
-        if self._body is not None:
-            self._body.given_up = f"its body took more than {self._limits.body_within:g} s"
-            self._resume()
 
     def _resume(self) -> None:
         self._go_on()

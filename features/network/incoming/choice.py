@@ -1,0 +1,73 @@
+"""Whose a request is, which its body may have to tell; one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from pymirror.features.network.incoming.body import Body
+from pymirror.features.network.incoming.http1 import Head, Piece
+from pymirror.features.network.incoming.http_filter import Deciding, Decision
+from pymirror.features.network.incoming.limits import CONTINUE, Limits
+from pymirror.features.network.incoming.outlet import Timers
+
+
+class Choice:
+    """say: writes to the client. again: called when a body is not waited for any longer."""
+
+    def __init__(
+        self,
+        matcher: Deciding,
+        limits: Limits,
+        told: Callable[[str], object],
+        timers: Timers,
+        say: Callable[[bytes], object],
+        again: Callable[[], object],
+    ) -> None:
+        self._matcher, self._limits, self._told = matcher, limits, told
+        self._timers, self._say, self._again = timers, say, again
+        self._body: Body | None = None
+
+    @property
+    def waits(self) -> bool:
+        """For more of a body?"""
+        return self._body is not None
+
+    def of(self, head: Head, pieces: Sequence[Piece], answering: bool, ended: bool) -> bool | None:
+        """Is it the program's? None: its body must come first.
+
+        pieces: what came from its head on. answering: answers before its own are still to come. ended: its
+        client says no more.
+        """
+        decision = self._matcher.decide(head.method, head.target, head.headers)
+        if decision is None:
+            decision = self._by_body(head, pieces, answering, ended)
+        if decision is None:
+            return None
+        if self._body is not None:
+            self._body = None
+            self._timers.set(self._late, None)
+        return decision.matches
+
+    def _by_body(self, head: Head, pieces: Sequence[Piece], answering: bool, ended: bool) -> Decision | None:
+        """The same once its body is there, or will not be waited for any longer."""
+        if self._body is None:
+            if head.continues and answering:
+                return None  # what is said to the client now would be for the request before
+            self._body = Body(self._limits.body)
+            self._timers.set(self._late, self._limits.body_within)
+            if head.continues and len(pieces) == 1:
+                self._say(CONTINUE)
+        body = self._body
+        if body.whole(pieces):
+            return self._matcher.decide(head.method, head.target, head.headers, bytes(body.content))
+        if ended:
+            body.given_up = body.given_up or "its body did not come to its end"
+        if body.given_up:
+            self._told(f"no match: {body.given_up}")
+            return Decision(False, body.given_up)
+        return None
+
+    def _late(self) -> None:
+        if self._body is not None:
+            self._body.given_up = f"its body took more than {self._limits.body_within:g} s"
+            self._again()
