@@ -127,4 +127,4 @@ async def place(application: int, program: Any = 0, **more: Any) -> AsyncIterato
         finally:
             loop.remove_reader(listener)
             for exchange in list(there.exchanges):
-                exchange.close()
+                exchange.cancel()

@@ -1,7 +1,7 @@
 """One client's HTTP/1 connection between the application and the local program: each request decided alone.
 
-No byte of a request or an answer is changed (but for `marks`). Answers leave in the order of the requests: what is for the
-other side waits until this one has answered all it was asked. So one side alone is active, and what it says
+No byte of a request or an answer is changed (but for `marks`). Answers leave in the order of the requests:
+what is for the other side waits until this one has answered all it was asked. So one side alone is active, and what it says
 goes on as it comes; its answers are cut only to know where they end. From the first byte that is no HTTP,
 after a request that is the connection's last, and after an upgrade, all bytes are the active side's
 (`_raw`). Callbacks only: a connection costs no task. What is held: one read and a head each way, and a
@@ -17,6 +17,7 @@ from functools import partial
 
 from pymirror.core.errors import PeerError
 from pymirror.features.network.carry import Bytes
+from pymirror.features.network.incoming.budget import Share
 from pymirror.features.network.incoming.choice import Choice
 from pymirror.features.network.incoming.http1 import Piece, Requests
 from pymirror.features.network.incoming.http_filter import Deciding
@@ -47,12 +48,14 @@ class Exchange:
         over: Callable[[], object],
         first: bytes = b"",
         marks: bool = False,
+        share: Share | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._client, self._stream = Outlet(client), client
         self._openers = {False: application, True: program}
         self._limits, self._told, self._over = limits, told, over
-        self._marks = marks
+        self._marks, self._share = marks, share or Share(self.relieve)
+        self._waiting = self._counted = 0  # bytes of the client's that no side was given; and of sides, too
         self._sides: dict[bool, Side] = {}
         self._active: Side | None = None
         self._requests = Requests(content=matcher.needs_body)
@@ -78,6 +81,14 @@ class Exchange:
             if side.stream is not None:
                 side.stream.close()
         self._finish()
+
+    def relieve(self) -> None:
+        """The agent holds too much, and what this holds does not move: pass on a head as bytes, else end."""
+        if self._requests.partial and not self._pieces:
+            self._give_up("the agent holds too much")
+        else:
+            self._told("a client's connection was ended: the agent holds too much, and this did not move")
+            self.cancel()
 
     # From the client --------------------------------------------------------------------------
 
@@ -108,6 +119,7 @@ class Exchange:
         self._heard = True
         if self._refused:
             return
+        self._waiting += len(data)
         if self._raw:
             self._pieces.append(Piece(data))
         else:
@@ -128,8 +140,11 @@ class Exchange:
         if self._pieces:
             self._timers.set(self._slow, self._limits.head)
             return
-        self._told(f"a request's head took more than {self._limits.head:g} s: passed on as bytes")
-        self._pieces.extend(self._requests.give_up("it took too long"))
+        self._give_up(f"it took more than {self._limits.head:g} s")
+
+    def _give_up(self, why: str) -> None:
+        self._told(f"a request's head was passed on as bytes: {why}")
+        self._pieces.extend(self._requests.give_up(why))
         self._resume()
 
     # To a side --------------------------------------------------------------------------------
@@ -151,16 +166,24 @@ class Exchange:
                 self._inside = False
                 self._raw = self._raw or self._last
         self._write(out)
+        self._count()
 
     def _write(self, out: list[bytes]) -> None:
         """To the active side; `out` is empty afterwards."""
         side, data = self._active, out[0] if len(out) == 1 else b"".join(out)
         out.clear()
+        self._waiting -= len(data)
         if data and side is not None:
             try:
                 side.write(data)
             except (OSError, PeerError):
                 self._broken(side)
+
+    def _count(self) -> None:
+        held = 0 if self.closed else self._waiting + sum(len(side.unsent) for side in self._sides.values())
+        if held != self._counted:
+            self._share.add(held - self._counted)
+            self._counted = held
 
     def _begins(self, piece: Piece) -> bool:
         """May what follows begin? Then it is known whose it is."""
@@ -345,6 +368,7 @@ class Exchange:
         self._told("the local program's connection ended before it answered: 502")
         self._refused = True
         self._pieces.clear()
+        self._waiting = 0
         self._to_client(PAGE if side.answers.asked == b"HEAD" else PAGE + GONE)
         self._end_client()
         self._drop(side)
@@ -410,5 +434,6 @@ class Exchange:
     def _finish(self) -> None:
         """Streams whose both directions have ended close by themselves, once all was taken."""
         self.closed = True
+        self._count()
         self._timers.cancel()
         self._loop.call_soon(self._over)

@@ -18,6 +18,7 @@ from pymirror.core.feature import Peer
 from pymirror.features.network.carry import end_by_reset
 from pymirror.features.network.incoming import http2
 from pymirror.features.network.incoming import messages as m
+from pymirror.features.network.incoming.budget import Share
 from pymirror.features.network.incoming.exchange import Exchange
 from pymirror.features.network.incoming.http_filter import Deciding, Decision
 from pymirror.features.network.incoming.limits import Limits
@@ -33,8 +34,8 @@ READ = 64 << 10
 
 @frozen
 class Filtered:
-    """How a port is filtered. within: seconds a client may take to show what it speaks, once it has begun. marks:
-    answers get a header that says whose they are."""
+    """How a port is filtered. within: seconds a client may take to show what it speaks, once it has begun.
+    marks: answers get a header that says whose they are."""
 
     matcher: Deciding
     limits: Limits
@@ -61,8 +62,12 @@ class While:
         return self._matcher.decide(method, target, headers, body)
 
 
-class Ends(Protocol):
+class Looks(Protocol):
+    """An exchange."""
+
     def cancel(self) -> None: ...
+
+    def relieve(self) -> None: ...
 
 
 class Front:
@@ -85,7 +90,8 @@ class Front:
         self._application: socket.socket | None = None
         self._wanted: Given | None = None  # who waits for the application's connection, once it is decided
         self._raw = self._decided = False
-        self._exchange: Callable[[], None] | None = None  # how to end it
+        self._exchange: Looks | None = None
+        self._share = Share(self._relieve)
         self._timer: asyncio.TimerHandle | None = None
         steal.to_application.add(self)
         self._loop.add_reader(sock.fileno(), self._readable)
@@ -94,7 +100,7 @@ class Front:
     def cancel(self) -> None:
         """End all of it now."""
         if self._exchange is not None:
-            self._exchange()
+            self._exchange.cancel()
             return
         self._quiet()
         if self._passage is not None:
@@ -104,6 +110,10 @@ class Front:
                 end_by_reset(sock, True)
                 sock.close()
         self._steal.over(self._steal.to_application, self)
+
+    def _relieve(self) -> None:
+        if self._exchange is not None:
+            self._exchange.relieve()
 
     def _readable(self) -> None:
         try:
@@ -126,7 +136,7 @@ class Front:
         self._passage, self._application = None, there
         wanted, self._wanted = self._wanted, None
         if wanted is not None:
-            wanted(self._pipe())
+            wanted(self._pipe(self._share))
         elif self._raw:
             self._passed_on()
         elif there is not None and not self._decided:
@@ -165,19 +175,19 @@ class Front:
         self._quiet()
         matcher = While(self._filtered.matcher, lambda: self._steal.takes(self._port))
         openers, filtered = (self._to_application, self._to_program), self._filtered
-        parts = Pipe(self._sock), *openers, matcher, filtered.limits, filtered.told
-        more = self._over, self._first, filtered.marks
+        parts = Pipe(self._sock, self._share), *openers, matcher, filtered.limits, filtered.told
+        more = self._over, self._first, filtered.marks, self._share
         if two:
-            self._exchange = http2.Exchange(*parts, *more).close
+            self._exchange = http2.Exchange(*parts, *more)
         else:
-            self._exchange = Exchange(*parts, *more).cancel
+            self._exchange = Exchange(*parts, *more)
 
     def _to_application(self, given: Given) -> None:
         if self._application is not None and not _is_quiet(self._application):
             self._application.close()  # it waited too long for a request, while these were the program's
             self._application = None
         if self._application is not None:
-            given(self._pipe())
+            given(self._pipe(self._share))
         elif self._passage is not None:
             self._wanted = given
         else:
@@ -193,9 +203,9 @@ class Front:
         except PeerError:  # the channel is lost, or carries as much as it may
             given(None)
 
-    def _pipe(self) -> Pipe | None:
+    def _pipe(self, share: Share | None = None) -> Pipe | None:
         there, self._application = self._application, None
-        return Pipe(there) if there is not None else None
+        return Pipe(there, share) if there is not None else None
 
     def _over(self) -> None:
         """Nothing of the exchange is left; what was opened for it and not used goes, too."""

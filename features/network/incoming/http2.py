@@ -19,6 +19,7 @@ from collections.abc import Callable
 
 from pymirror.features.network.carry import Bytes
 from pymirror.features.network.incoming import http2_frames as h2
+from pymirror.features.network.incoming.budget import Share
 from pymirror.features.network.incoming.http2_answers import unanswered
 from pymirror.features.network.incoming.http2_back import Back
 from pymirror.features.network.incoming.http2_flow import Flow
@@ -36,7 +37,8 @@ class Exchange:
     """Begins when it is made; `over` is called once, when nothing of it is left.
 
     application, program: ask for a new connection. first: what was read from the client before. told: gets
-    words about what did not go as it should. marks: answers get a header that says whose they are.
+    words about what did not go as it should. marks: answers get a header that says whose they are. share:
+    what is held counts to it.
     """
 
     def __init__(
@@ -50,25 +52,26 @@ class Exchange:
         over: Callable[[], object],
         first: bytes = b"",
         marks: bool = False,
+        share: Share | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._program_opener, self._told, self._over, self._first = program, told, over, first
         self._limits, self._marks = limits, marks
-        self._front = Front(self, matcher, limits, told)
+        self._share = share = share or Share(self.relieve)
+        self._front = Front(self, matcher, limits, told, share)
         self._wire = Wire(client, self._front.side, self)
-        self._application = Back(False, self, marks)
+        self._application = Back(False, self, share, marks)
         self._program: Back | None = None
         self._backs: list[Back] = [self._application]
         self._begun = self._draining = self._ended = self._turning = self._said = False
-        self._takes = True
         self._slow: asyncio.TimerHandle | None = None
         self._application.begin(application)
 
-    def release(self) -> None:
-        """From now on every stream is the application's; those that the program has go on."""
-        self._takes = False
+    def relieve(self) -> None:
+        """End it: the agent holds too much, and what this holds does not move."""
+        self._refuse(Wrong(h2.ENHANCE_YOUR_CALM, "the agent holds too much that does not move"))
 
-    def close(self) -> None:
+    def cancel(self) -> None:
         """Reset all of it."""
         self._wire.close()
         self._end(abruptly=True)
@@ -122,7 +125,9 @@ class Exchange:
             self._slow = self._loop.call_later(self._limits.head, self._too_slow)
 
     def _too_slow(self) -> None:
-        why = Wrong(h2.ENHANCE_YOUR_CALM, f"a head took more than {self._limits.head:g} s")
+        self._refuse(Wrong(h2.ENHANCE_YOUR_CALM, f"a head took more than {self._limits.head:g} s"))
+
+    def _refuse(self, why: Wrong) -> None:
         self._front.side.goaway(self._front.side.last, why.code, str(why))
         self.gone(self._wire, why)
 
@@ -143,13 +148,14 @@ class Exchange:
 
     def take(self, flow: Flow, head: Head, ends: bool, matches: bool) -> None:
         fresh, back = False, self._application
-        if matches and self._takes:
+        if matches:
             fresh = self._program is None or not self._program.usable
             if self._program is None or fresh:
-                self._program = Back(True, self, self._marks)
+                self._program = Back(True, self, self._share, self._marks)
                 self._backs.append(self._program)
             back = self._program
         if not back.usable:
+            self._front.side.received_left(flow, head)
             self._front.side.reset(flow, h2.REFUSED_STREAM)
             return
         if not back.open(flow, head, ends):

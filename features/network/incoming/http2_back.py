@@ -12,11 +12,13 @@ from typing import Protocol
 from pymirror.core.errors import PeerError
 from pymirror.features.network.carry import Bytes
 from pymirror.features.network.incoming import http2_frames as h2
+from pymirror.features.network.incoming.budget import Share
 from pymirror.features.network.incoming.http2_flow import Flow
 from pymirror.features.network.incoming.http2_frames import Wrong
 from pymirror.features.network.incoming.http2_headers import Head
-from pymirror.features.network.incoming.http2_settings import BACKEND
+from pymirror.features.network.incoming.http2_settings import BACKEND, DEFAULT_WINDOW
 from pymirror.features.network.incoming.http2_side import Side
+from pymirror.features.network.incoming.http2_windows import Credit
 from pymirror.features.network.incoming.http2_wire import Wire
 from pymirror.features.network.incoming.marks import marked_head
 from pymirror.features.network.incoming.outlet import Opener
@@ -43,13 +45,13 @@ class Owner(Protocol):
 
 
 class Back:
-    """taken: is it the program's? over: it is ended, or lost. wire: None until it is there. marks: answers get
-    a header that says whose they are."""
+    """taken: is it the program's? over: it is ended, or lost. wire: None until it is there. marks: answers
+    get a header that says whose they are."""
 
-    def __init__(self, taken: bool, owner: Owner, marks: bool = False) -> None:
+    def __init__(self, taken: bool, owner: Owner, share: Share, marks: bool = False) -> None:
         self._loop = asyncio.get_running_loop()
         self.taken, self._owner, self._marks = taken, owner, marks
-        self.side = Side(self, False, BACKEND, self._loop.time)
+        self.side = Side(self, False, BACKEND, self._loop.time, Credit(DEFAULT_WINDOW, share))
         self.wire: Wire | None = None
         self.over = False
         self._timer: asyncio.TimerHandle | None = None
@@ -79,8 +81,10 @@ class Back:
         flow.other, client.other = client, flow
         flow.asked, flow.extended, flow.ends = head, bool(head.get(b":protocol")), ends
         flow.queue.append(head)
-        client.side.heads += head.size
-        return self.side.open(flow)
+        if self.side.open(flow):
+            return True
+        client.side.received_left(client, head)
+        return False
 
     def end(self) -> None:
         """Nothing more is wanted of it: no stream is left."""
@@ -141,7 +145,7 @@ class Back:
         if client is not None and not client.closed:
             if self._marks:
                 head = marked_head(head, self.taken)
-            self.side.heads += head.size
+            self.side.count(head.size)
             client.side.put(client, head, ends)
 
     def data(self, flow: Flow, data: bytes, ends: bool) -> None:

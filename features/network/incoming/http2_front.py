@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
+from pymirror.features.network.incoming.budget import Share
 from pymirror.features.network.incoming.http2_flow import Flow, append
 from pymirror.features.network.incoming.http2_frames import WINDOW_UPDATE
 from pymirror.features.network.incoming.http2_headers import Head, Reader, plain
-from pymirror.features.network.incoming.http2_settings import COPIED, LARGEST_TABLE, Settings
+from pymirror.features.network.incoming.http2_settings import COPIED, DEFAULT_WINDOW, LARGEST_TABLE, Settings
 from pymirror.features.network.incoming.http2_side import Side
-from pymirror.features.network.incoming.http2_windows import BUDGET, UNLIMITED, Credit
+from pymirror.features.network.incoming.http2_windows import UNLIMITED, Credit
 from pymirror.features.network.incoming.http_rules import Deciding
 from pymirror.features.network.incoming.limits import Limits
 
@@ -49,16 +50,17 @@ class Front:
         matcher: Deciding,
         limits: Limits,
         told: Callable[[str], object],
+        share: Share,
         copy: bool = False,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._owner, self._matcher, self._limits, self._told = owner, matcher, limits, told
         self._copy = copy
         if copy:
-            reader, credit = Reader(LARGEST_TABLE), Credit(UNLIMITED, BUDGET)
+            reader, credit = Reader(LARGEST_TABLE), Credit(UNLIMITED, share)
             self.side = Side(self, True, COPIED, self._loop.time, credit, reader, WINDOWS)
         else:
-            self.side = Side(self, True, Settings(), self._loop.time)
+            self.side = Side(self, True, Settings(), self._loop.time, Credit(DEFAULT_WINDOW, share))
         self._held: dict[Flow, _Held] = {}
 
     def close(self) -> None:
@@ -68,6 +70,7 @@ class Front:
         self.side.abandon()
 
     def came(self, flow: Flow, head: Head, ends: bool) -> None:
+        self.side.count(head.size)
         empty = ends or bool(head.get(b":protocol"))
         decision = self._matcher.decide(*request(head), b"" if empty else None)
         if decision is None:
@@ -79,7 +82,7 @@ class Front:
             self._owner.take(flow, head, ends, decision.matches)
 
     def head(self, flow: Flow, head: Head, ends: bool) -> None:
-        self.side.heads += head.size
+        self.side.count(head.size)
         self._more(flow, head, ends)
 
     def data(self, flow: Flow, data: bytes, ends: bool) -> None:
@@ -142,7 +145,7 @@ class Front:
         held = self._held.pop(flow, None)
         if held is not None:
             held.timer.cancel()
-            for item in held.parts:
+            for item in (held.head, *held.parts):
                 self.side.received_left(flow, item)
 
 

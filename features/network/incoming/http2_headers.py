@@ -23,7 +23,8 @@ NEVER_INDEXED = 0x10
 
 class Head:
     """One list of headers. secret: some are never to be indexed. size: as MOST counts. request: what a filter
-    sees of it, once it has looked. marked: the same with our header (marks.py), kept as both go by identity."""
+    sees of it, once it has looked. marked: the same with our header (marks.py), kept as both go by
+    identity."""
 
     __slots__ = ("fields", "marked", "request", "secret", "size")
 

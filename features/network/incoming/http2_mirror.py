@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pymirror.features.network.incoming import http2_frames as h2
+from pymirror.features.network.incoming.budget import Share
 from pymirror.features.network.incoming.http2_back import Back
 from pymirror.features.network.incoming.http2_flow import Flow
 from pymirror.features.network.incoming.http2_frames import Wrong
@@ -35,7 +36,8 @@ class Copy:
         over: Callable[[str], object],
     ) -> None:
         self._opener, self._told, self._over = program, told, over
-        self._front = Front(self, matcher, limits, told, copy=True)
+        self._share = Share(lambda: self.close("the agent holds too much"))
+        self._front = Front(self, matcher, limits, told, self._share, copy=True)
         self._backs: list[_Deaf] = []
         self._ended = self._said = self._turning = False
         self._why = ""
@@ -88,11 +90,12 @@ class Copy:
 
     def take(self, flow: Flow, head: Head, ends: bool, matches: bool) -> None:
         if not matches:
+            self._front.side.received_left(flow, head)
             self._front.side.reset(flow, h2.NO_ERROR)
             return
         fresh = not (self._backs and self._backs[-1].usable)
         if fresh:
-            self._backs.append(_Deaf(True, self))
+            self._backs.append(_Deaf(True, self, self._share))
         back = self._backs[-1]
         if not back.open(flow, head, ends):
             self.unable(back, flow)

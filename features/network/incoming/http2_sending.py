@@ -68,10 +68,15 @@ class Sending:
         flow.after = code
         self._mark(flow)
 
+    def count(self, size: int) -> None:
+        """So many bytes of heads wait more, or less."""
+        self.heads += size
+        self._credit.share.add(size)
+
     def received_left(self, flow: Flow, item: Head | bytes | memoryview) -> None:
         """What came on that flow is not held any more."""
         if isinstance(item, Head):
-            self.heads -= item.size
+            self.count(-item.size)
             return
         size = len(item)
         self._credit.left(size)

@@ -19,8 +19,8 @@ from pymirror.features.network.incoming.http2_frames import Wrong
 from pymirror.features.network.incoming.http2_headers import MOST as MOST_BLOCK
 from pymirror.features.network.incoming.http2_headers import Head, Reader
 from pymirror.features.network.incoming.http2_sending import Sending
-from pymirror.features.network.incoming.http2_settings import DEFAULT_WINDOW, Settings
-from pymirror.features.network.incoming.http2_windows import BUDGET, Credit
+from pymirror.features.network.incoming.http2_settings import Settings
+from pymirror.features.network.incoming.http2_windows import Credit
 
 MOST_CONTROL = 1 << 20
 """Bytes of answers to PING and SETTINGS that a peer may leave unread."""
@@ -32,7 +32,8 @@ MOST_CONTINUATIONS = 64
 RESETS = (1000.0, 100.0)
 """Streams that end before their time: so many at once, and so many a second."""
 WINDOWS = (20.0, 2.0)
-"""New sizes of all streams' windows, each of which walks them all; libraries that measure the line send ten."""
+"""New sizes of all streams' windows, each of which walks them all; libraries that measure the line send
+ten."""
 
 
 class Calm:
@@ -61,13 +62,13 @@ class Side(Sending):
         serves: bool,
         mine: Settings,
         clock: Callable[[], float],
-        credit: Credit | None = None,
+        credit: Credit,
         reader: Reader | None = None,
         ignored: frozenset[int] = frozenset(),
     ) -> None:
         """serves: the peer opens the streams. mine: what is asked of it, once `begin` was called.
         ignored: kinds of frames."""
-        super().__init__(serves, mine, credit or Credit(DEFAULT_WINDOW, BUDGET))
+        super().__init__(serves, mine, credit)
         self._hears, self._calm = hears, Calm(clock, RESETS, "too many streams were reset")
         self._resizes = Calm(clock, WINDOWS, "too many new sizes of windows")
         self._cutter = h2.Cutter(mine.frame, h2.PREFACE if serves else b"")

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable
 
 from pymirror.features.network.carry import end_by_reset
+from pymirror.features.network.incoming.budget import Share
 
 READ = 64 << 10
 
@@ -19,17 +20,17 @@ class Pipe:
     """The part of `core.feature.Stream` that never waits, over a non-blocking TCP socket that is now ours.
 
     Closed by `close` alone, or when both directions have ended; a process that is killed resets it. What
-    was written is held here until the kernel takes it: at most `MOST` bytes.
+    was written is held here until the kernel takes it: at most `MOST` bytes, which count to `share`.
     """
 
     MOST = 256 << 10
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, share: Share | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         self._sock, self._number = sock, sock.fileno()
         self._came: Callable[[], object] = _nothing
         self._freed: Callable[[], object] = _nothing
-        self._held = bytearray()
+        self._held, self._share = bytearray(), share or Share()
         self._reads = self._writes = False  # what the loop watches the socket for
         self._told = False  # and nobody has read since
         self._dry = False  # all was read that there was: asking the kernel would cost a call
@@ -56,6 +57,7 @@ class Pipe:
             return sent
         rest = memoryview(data)[sent : sent + self.MOST - len(self._held)]
         self._held += rest
+        self._share.add(len(rest))
         self._write(True)
         return sent + len(rest)
 
@@ -109,6 +111,7 @@ class Pipe:
             self._freed()
             return
         del self._held[:sent]
+        self._share.add(-sent)
         if not self._held:
             self._write(False)
             self._shut_if_sent()
@@ -134,6 +137,7 @@ class Pipe:
             self.broken = error
             self._read(False)
             self._write(False)
+            self._share.add(-len(self._held))
             self._held.clear()
             self._sock.close()
 

@@ -27,7 +27,7 @@ from hpack import NeverIndexedHeaderTuple
 from http2_peer import GET, POST, TAKE, Peer, Server, client, server
 from http2_place import Filter, Place, place
 
-from pymirror.features.network.incoming.http2_windows import BUDGET
+from pymirror.features.network.incoming.budget import BUDGET
 from pymirror.features.network.incoming.limits import Limits
 
 
@@ -302,16 +302,6 @@ async def test_without_the_application_the_program_still_gets_its_own(stack: Asy
     far.answer((await far.next(RequestReceived)).stream_id, b"here")
     assert await near.body(taken) == b"here"
     assert refused == 1 and "cannot be reached" in around.said[0]
-
-
-async def test_after_a_release_everything_is_the_applications(stack: AsyncExitStack) -> None:
-    there = await made(stack)
-    number, program, came = await there.taken(GET)
-    there.place.exchanges[0].release()
-    there.client.ask([*GET, TAKE])
-    await there.application.next(RequestReceived)
-    program.answer(came.stream_id, b"still")
-    assert await there.client.body(number) == b"still"
 
 
 async def test_a_push_is_refused(stack: AsyncExitStack) -> None:

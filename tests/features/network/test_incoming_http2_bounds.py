@@ -24,7 +24,8 @@ from http2_peer import GET, POST, TAKE, Peer, Server, client, server
 from http2_place import Place, place
 
 from pymirror.features.network.incoming import http2_frames as frames
-from pymirror.features.network.incoming.http2_windows import BUDGET, MOST
+from pymirror.features.network.incoming.budget import BUDGET
+from pymirror.features.network.incoming.http2_windows import MOST
 from pymirror.features.network.incoming.limits import Limits
 
 WHOLE = 3 << 20

@@ -15,7 +15,7 @@ from http2_place import Place, place
 from pymirror.core.channel import Channel, Keys
 from pymirror.core.feature import Stream, handles
 from pymirror.features.network.carry import Join, join
-from pymirror.features.network.incoming.http2_windows import BUDGET
+from pymirror.features.network.incoming.budget import BUDGET
 from pymirror.features.network.incoming.messages import NAME, Arrived
 
 TAKEN = (("x-take", "yes"),)

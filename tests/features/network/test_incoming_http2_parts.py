@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import hpack
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pymirror.features.network.incoming import http2_frames as frames
+from pymirror.features.network.incoming.budget import BUDGET, LITTLE, Budget, Share
 from pymirror.features.network.incoming.http2 import Exchange
 from pymirror.features.network.incoming.http2_flow import Flow, append
 from pymirror.features.network.incoming.http2_frames import Cutter, Wrong
@@ -21,11 +23,8 @@ from pymirror.features.network.incoming.http2_mirror import Copy
 from pymirror.features.network.incoming.http2_settings import Settings, announced
 from pymirror.features.network.incoming.http2_windows import (
     BEGINS,
-    BUDGET,
-    LITTLE,
     MOST,
     REACH,
-    Budget,
     Credit,
 )
 from pymirror.features.network.incoming.limits import Limits
@@ -122,7 +121,7 @@ def moved(credit: Credit, size: int) -> None:
 
 
 def test_what_moves_may_have_more_on_its_way_and_what_piles_up_less() -> None:
-    credit = Credit(BEGINS, Budget(1 << 40, 1 << 40))
+    credit = Credit(BEGINS, Share(budget=Budget(1 << 40, 1 << 40)))
     assert credit.due() == 0
     moved(credit, 8 << 20)
     assert credit.open == REACH
@@ -143,7 +142,7 @@ def test_what_moves_may_have_more_on_its_way_and_what_piles_up_less() -> None:
 
 def test_an_agent_that_holds_much_gives_less() -> None:
     budget = Budget(BEGINS // 2, 1 << 40)
-    credit = Credit(BEGINS, budget)
+    credit = Credit(BEGINS, Share(budget=budget))
     moved(credit, 1 << 20)
     credit.arrived(credit.open, 40 << 10)
     assert credit.due() == 24 << 10
@@ -151,14 +150,31 @@ def test_an_agent_that_holds_much_gives_less() -> None:
     assert credit.due() > 0 and budget.held == 0
 
 
-def test_an_agent_that_is_full_ends_what_does_not_move() -> None:
-    budget = Budget(0, LITTLE)
-    stuck, new = Credit(1 << 30, budget), Credit(BEGINS, budget)
-    stuck.arrived(LITTLE + 1, LITTLE + 1)
-    new.arrived(BEGINS, BEGINS)
-    with pytest.raises(Wrong) as error:
-        stuck.arrived(1, 1)
-    assert error.value.code == frames.ENHANCE_YOUR_CALM
+async def test_an_agent_that_is_full_has_back_first_what_did_not_move_for_longest() -> None:
+    budget, given = Budget(0, 5 * LITTLE), list[int]()
+
+    def share(number: int) -> Share:
+        def give_back() -> None:
+            given.append(number)
+            shares[number].add(-shares[number].size)
+
+        return Share(give_back, budget)
+
+    shares = [share(number) for number in range(5)]
+    for number, size in enumerate((LITTLE, 2 * LITTLE, 2 * LITTLE - 1)):
+        shares[number].add(size)
+    shares[1].add(-1)
+    await asyncio.sleep(0)
+    assert not given
+    shares[3].add(LITTLE)
+    shares[4].add(LITTLE)
+    await asyncio.sleep(0)
+    assert given == [2] and budget.held == 5 * LITTLE - 1  # the first is small, of the second something left
+    for each in shares[:4]:
+        each.add(-each.size)
+    shares[4].add(10 * LITTLE)
+    await asyncio.sleep(0)
+    assert given == [2, 4] and budget.held == 0
 
 
 def test_small_pieces_are_joined() -> None:
@@ -219,7 +235,7 @@ async def test_whatever_is_said_everything_ends(
         frames.Cutter(1 << 24, frames.PREFACE if stream is not streams[0] else b"").feed(stream.take())
     if ends < 3:
         streams[ends].finish()
-    exchange.close()
+    exchange.cancel()
     assert over == [1] and BUDGET.held == 0
 
 

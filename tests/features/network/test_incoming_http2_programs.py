@@ -13,7 +13,7 @@ import pytest
 from http2_place import Place, place
 from tools import build, tool
 
-from pymirror.features.network.incoming.http2_windows import BUDGET
+from pymirror.features.network.incoming.budget import BUDGET
 
 SIZE = 20 << 20
 
