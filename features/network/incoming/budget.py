@@ -48,7 +48,7 @@ class Budget:
                     share.give_back()
 
 
-BUDGET = Budget(16 << 20, 32 << 20)
+BUDGET = Budget(12 << 20, 24 << 20)
 """Of an agent's pod, which may have 200 MiB (runtimes/kubernetes/agentspec.py): a head that is not whole
 costs three times its bytes."""
 

@@ -1,10 +1,10 @@
 """One client's HTTP/1 connection between the application and the local program: each request decided alone.
 
 No byte of a request or an answer is changed (but for `marks`). Answers leave in the order of the requests:
-what is for the other side waits until this one has answered all it was asked. So one side alone is active, and what it says
-goes on as it comes; its answers are cut only to know where they end. From the first byte that is no HTTP,
-after a request that is the connection's last, and after an upgrade, all bytes are the active side's
-(`_raw`). Callbacks only: a connection costs no task. What is held: one read and a head each way, and a
+what is for the other side waits until this one has answered all it was asked. So one side alone is active,
+and what it says goes on as it comes; its answers are cut only to know where they end. From the first byte
+that is no HTTP, after a request that is the connection's last, and after an upgrade, all bytes are the active
+side's (`_raw`). Callbacks only: a connection costs no task. What is held: one read and a head each way, and a
 body for the filter.
 """
 
@@ -435,5 +435,9 @@ class Exchange:
         """Streams whose both directions have ended close by themselves, once all was taken."""
         self.closed = True
         self._count()
+        self._pieces.clear()  # what is held is not to wait for the garbage collector
+        self._requests.give_up("it is over")
+        for each in (self._client, *self._sides.values()):
+            each.unsent = b""
         self._timers.cancel()
         self._loop.call_soon(self._over)

@@ -176,7 +176,8 @@ class Front:
         matcher = While(self._filtered.matcher, lambda: self._steal.takes(self._port))
         openers, filtered = (self._to_application, self._to_program), self._filtered
         parts = Pipe(self._sock, self._share), *openers, matcher, filtered.limits, filtered.told
-        more = self._over, self._first, filtered.marks, self._share
+        first, self._first = self._first, b""
+        more = self._over, first, filtered.marks, self._share
         if two:
             self._exchange = http2.Exchange(*parts, *more)
         else:

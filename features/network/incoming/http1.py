@@ -111,6 +111,7 @@ class Cutter:
         self._state = _State.REST
         held = bytes(self._held)
         self._held.clear()
+        self._renew()  # the old one has all it was given
         return [Piece(held, lost=True)] if held else []
 
     def on_headers_complete(self) -> None:

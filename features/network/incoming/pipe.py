@@ -20,10 +20,11 @@ class Pipe:
     """The part of `core.feature.Stream` that never waits, over a non-blocking TCP socket that is now ours.
 
     Closed by `close` alone, or when both directions have ended; a process that is killed resets it. What
-    was written is held here until the kernel takes it: at most `MOST` bytes, which count to `share`.
+    was written is held here until the kernel takes it: at most `MOST` bytes, which count to `share`; `LITTLE`
+    where many hold much.
     """
 
-    MOST = 256 << 10
+    MOST, LITTLE = 256 << 10, 16 << 10
 
     def __init__(self, sock: socket.socket, share: Share | None = None) -> None:
         self._loop = asyncio.get_running_loop()
@@ -44,7 +45,10 @@ class Pipe:
 
     def room(self) -> int:
         """Bytes that `write_now` takes."""
-        return 0 if self._ended or self.broken is not None else self.MOST - len(self._held)
+        if self._ended or self.broken is not None:
+            return 0
+        most = self.LITTLE if self._share.budget.tight else self.MOST
+        return max(0, most - len(self._held))
 
     def write_now(self, data: bytes | memoryview) -> int:
         """How much of `data` there was room for. ConnectionError."""
@@ -55,7 +59,7 @@ class Pipe:
         sent = 0 if self._held else self._send(data)
         if sent == len(data):
             return sent
-        rest = memoryview(data)[sent : sent + self.MOST - len(self._held)]
+        rest = memoryview(data)[sent : sent + self.room()]
         self._held += rest
         self._share.add(len(rest))
         self._write(True)

@@ -25,6 +25,8 @@ from pymirror.features.network.incoming.pipe import Pipe
 from pymirror.features.network.incoming.ruleset import RENEW, Place
 from pymirror.features.network.incoming.table import Table
 
+MOST = 4096
+"""Connections at once; one that is looked into costs 20 KB."""
 SHARE = 8
 """Connections at once: one for so many descriptors. Each may need two."""
 OnConnection = Callable[[socket.socket, Place, Place, int], None]
@@ -64,7 +66,9 @@ class Steal:
         self._idle = asyncio.Event()
         self._refused = False
         descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._most = max(1, descriptors // SHARE) if descriptors != resource.RLIM_INFINITY else 1 << 17
+        self._most = (
+            MOST if descriptors == resource.RLIM_INFINITY else min(MOST, max(1, descriptors // SHARE))
+        )
 
     async def start(self) -> None:
         """Nothing is caught yet. OSError naming what is missing."""
