@@ -105,6 +105,7 @@ PURE = [
                 "http2_side",
             ),
             "http2_answers",
+            "sharing",
         )
     ),
     "features/network/debuggers.py",

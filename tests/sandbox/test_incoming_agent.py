@@ -2,89 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
-import json
 import signal
-import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
-from attrs import define
 
-from pymirror.core.channel import Channel, Keys
-from pymirror.core.feature import LayerFeature, Stream, handles
-from pymirror.core.handshake import NAME, Goodbye, greet
+from pymirror.core.handshake import NAME, Goodbye
 from pymirror.core.limit import timeout
 from pymirror.features.network.incoming import messages as m
-from pymirror.features.network.incoming.config import Config
-from tests.sandbox.pod_network import PROGRAMS
+from tests.sandbox.steal_agent import session
 from tests.sandbox.steal_network import PORT, TARGET, WITHIN, Both, cabled
 
 pytestmark = pytest.mark.sandbox
 HOST = TARGET[4]
 PASSED = 8081
 """Taken, and passed on to the application: programs/stealing_agent.py."""
-
-
-class Layer(LayerFeature):
-    """The program and its layer: says who came, and each piece again."""
-
-    name = m.NAME
-    Config = Config
-
-    @handles(m.Here)
-    def here(self, asked: m.Here) -> m.Here:
-        return asked
-
-    @handles(m.Arrived)
-    async def arrived(self, arrived: m.Arrived, stream: Stream) -> None:
-        await stream.write(f"program {arrived.client} {arrived.client_port}\n".encode())
-        while data := await stream.read():
-            await stream.write(data)
-        await stream.close_write()
-
-
-@define
-class Session:
-    process: asyncio.subprocess.Process
-    channel: Channel
-
-    async def take(self, port: int = PORT) -> m.Subscribed:
-        answer: m.Subscribed = await self.channel.peer(m.NAME).request(m.Subscribe(port))
-        return answer
-
-    async def ended(self) -> int:
-        return await asyncio.wait_for(self.process.wait(), WITHIN)
-
-
-@asynccontextmanager
-async def session(both: Both, *options: str) -> AsyncIterator[Session]:
-    keys = Keys.generate()
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, PROGRAMS / "stealing_agent.py", f"--pid={both.target.pid}"),
-        *(f"--layer-key={keys.public}", "--rights=SYS_PTRACE,SYS_ADMIN,NET_ADMIN", *options),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        assert process.stdout is not None
-        ready = json.loads(await asyncio.wait_for(process.stdout.readline(), WITHIN))
-        channel = await Channel.connect(f"tcp://127.0.0.1:{ready['port']}", keys, ready["key"])
-        try:
-            parts: list[Any] = [(Layer, Config(mode="steal"))]
-            await greet(channel, ready["pymirror_agent"], parts)
-            channel.serve(m.NAME, Layer(Config(mode="steal"), channel.peer(m.NAME)))
-            assert await channel.peer(m.NAME).request(m.Begin("ann@box")) == m.Begun()
-            yield Session(process, channel)
-        finally:
-            await channel.aclose()
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
 
 
 @pytest.fixture
@@ -118,8 +51,7 @@ async def test_each_connection_is_a_stream_with_its_names(both: Both) -> None:
         assert await lines[0].asks("x" * 60_000) == "x" * 60_000
         lines[1].writer.write_eof()
         assert await lines[1].says() == ""
-        one.channel.peer(m.NAME).send(m.Release(PORT))
-        await one.channel.peer(m.NAME).request(m.Subscribe(1))  # so that the release has been done
+        await one.release()
         assert await said(both) == "app"
         assert await lines[0].asks("still the program's") == "still the program's"
         for line in lines:
@@ -132,7 +64,7 @@ async def test_a_port_that_another_session_has_is_refused_and_then_free(both: Bo
         async with session(both) as two:
             refused = await two.take()
             assert refused.code == errno.EADDRINUSE
-            assert refused.reason == "ann@box has it"
+            assert refused.reason == "ann@box has it whole"
             assert await said(both) == "program"
             one.process.kill()
             await one.ended()

@@ -39,7 +39,7 @@ async def heard() -> bool:
 async def stealing(
     both: Both, session: str = "one", peer: Any = None, is_heard: Any = heard
 ) -> AsyncIterator[Steal]:
-    steal = Steal(both.target, peer, session, f"{session} of test@here", LOG, is_heard)
+    steal = Steal(both.target, peer, f"{session} of test@here", LOG, is_heard)
     await steal.start()
     try:
         yield steal
@@ -222,7 +222,7 @@ async def test_two_agents_pass_on_as_the_clients_side_by_side(both: Both) -> Non
     async with stealing(both, "one") as one, stealing(both, "two") as two:
         await one.take(PORT, passes_on(one))
         await two.take(9090, passes_on(two))
-        with pytest.raises(OSError, match="one of test@here has it"):
+        with pytest.raises(OSError, match="one of test@here has it whole"):
             await two.take(PORT, program)
         lines = await asyncio.gather(
             *(both.client.connect(TARGET[4], (PORT, 9090)[n % 2]) for n in range(60))

@@ -9,6 +9,7 @@ import re
 import secrets
 import socket
 import time
+from contextlib import suppress
 from functools import partial
 
 from pymirror.core.errors import PeerError
@@ -25,6 +26,7 @@ from pymirror.features.network.incoming.limits import Limits
 from pymirror.features.network.incoming.mirror import Mirror
 from pymirror.features.network.incoming.questions import Question
 from pymirror.features.network.incoming.ruleset import Place
+from pymirror.features.network.incoming.sharing import Claim
 from pymirror.features.network.incoming.steal import Steal
 
 HEARD = 3.0
@@ -49,9 +51,8 @@ class Agent(AgentFeature):
         if self.config.http_filter.given:
             await self._filter()
         if self.config.mode == "steal":
-            session = secrets.token_hex(4)
-            whose = re.sub(r"[^\w.@-]", "_", asked.whose, flags=re.ASCII)[:64] or session
-            self._steal = Steal(self.target, self.peer, session, whose, self.log, self._is_heard)
+            whose = re.sub(r"[^\w.@-]", "_", asked.whose, flags=re.ASCII)[:64] or secrets.token_hex(4)
+            self._steal = Steal(self.target, self.peer, whose, self.log, self._is_heard, self._joined)
             await self._steal.start()
         else:
             self._mirror = Mirror(self.peer, self.target, self.log, self._copied)
@@ -76,16 +77,18 @@ class Agent(AgentFeature):
 
     @handles(m.Subscribe)
     async def subscribe(self, asked: m.Subscribe) -> m.Subscribed:
+        shared = ""
         try:
             if self._steal is not None:
                 decides = self._front if self._is_filtered(asked.port) else None
-                await self._steal.take(asked.port, decides, self.config.flush_connections)
+                claim = Claim.of(self.config.http_filter, asked.port)
+                shared = await self._steal.take(asked.port, decides, self.config.flush_connections, claim)
             elif self._mirror is not None:
                 self._mirror.take(asked.port)
         except OSError as error:
             code = error.errno or errno.EIO
             return m.Subscribed(code, error.strerror or os.strerror(code))
-        return m.Subscribed()
+        return m.Subscribed(shared=shared)
 
     @handles(m.Release)
     async def release(self, asked: m.Release) -> None:
@@ -113,6 +116,10 @@ class Agent(AgentFeature):
         except (OSError, PeerError):
             return False
         return True
+
+    def _joined(self, port: int, words: str) -> None:
+        with suppress(BlockingIOError, PeerError):  # it is news, and no more
+            self.peer.send(m.Shared(port, words))
 
     def _judged(self, questions: list[Question]) -> Judge:
         self._judge = Judge(questions)

@@ -116,6 +116,7 @@ class Layer(LayerFeature):
         self._taken: dict[int, asyncio.Task[str]] = {}  # port of the target → why it may not be had
         self._refused: dict[int, str] = {}  # port of the target → why, as it was said
         self._missed: set[int] = set()
+        self._shared: dict[int, str] = {}  # port of the target → with whom, as it was said
         answers, most = self.config.mode == "steal", self.config.max_connections
         self._doors = Doors(launch.guests, self._choose, self._look, most, answers, self.log)
         words = keys.summary(self.config) if launch.has_target else "nothing, as there is no target"
@@ -174,6 +175,8 @@ class Layer(LayerFeature):
         try:
             answer: m.Subscribed = await self.peer.request(m.Subscribe(port))
             why = answer.reason or (os.strerror(answer.code) if answer.code else "")
+            if answer.shared:
+                self._say_shared(port, answer.shared)
         except OSError as error:
             why = error.strerror or str(error)
         except PeerError as error:
@@ -186,6 +189,16 @@ class Layer(LayerFeature):
         else:
             self._refused.pop(port, None)
         return why
+
+    @handles(m.Shared)
+    def shared(self, shared: m.Shared) -> None:
+        self._say_shared(shared.port, shared.words)
+
+    def _say_shared(self, port: int, words: str) -> None:
+        """Once, however often the program listens anew."""
+        if self._shared.get(port) != words:
+            self._shared[port] = words
+            self.log.warning("port %d of the target: %s", port, words)
 
     @handles(m.Here)
     def here(self, asked: m.Here) -> m.Here:

@@ -28,10 +28,22 @@ class Subscribe:
 
 @message(NAME)
 class Subscribed:
-    """The answer. code: errno, 0 for done. reason: whose the port is, or which right is missing."""
+    """The answer. code: errno, 0 for done. reason: whose the port is, or which right is missing.
+
+    shared: words about whose filters are asked before this session's.
+    """
 
     code: int = 0
     reason: str = ""
+    shared: str = ""
+
+
+@message(NAME)
+class Shared:
+    """From the agent: that port is shared with an older session since it was taken. words: with whom."""
+
+    port: int
+    words: str
 
 
 @message(NAME)

@@ -1,10 +1,10 @@
 """Connections to the application, which sees the client's own address and port.
 
-A socket of the target's network with the session's mark, bound to loopback and connected to the address that
-the client spoke to: the packet leaves by `lo`, where the table gives it the client's address, looked up by
-its mark. What is wanted in one turn of the loop, or while a thread is at it, is made by one job of a thread
-and one transaction. Where its client's name is not to be had, a connection comes from the pod's own address,
-never from loopback, which the application may trust.
+A socket of the target's network with the agent's mark, bound to loopback and connected to the address that
+the client spoke to: the packet leaves by `lo`, where a later agent that has the port too may catch it, and
+where the table gives it the client's address, looked up by its mark. What is wanted in one turn of the loop,
+or while a thread is at it, is made by one job of a thread and one transaction. Where its client's name is
+not to be had, a connection comes from the pod's own address, never from loopback, which may be trusted.
 """
 
 from __future__ import annotations
@@ -190,7 +190,7 @@ class Passing:
         for mark, passage in zip(marks, batch, strict=True):
             bound = passage.as_client and not made.refusal
             try:
-                sock = _socket(passage, mark if bound else self._plain, bound)
+                sock = _socket(passage, mark if bound else self._plain, self._table.rank if bound else 0)
             except OSError as error:
                 made.append((None, error.errno or errno.EIO))
             else:
@@ -204,26 +204,26 @@ def _connect(sock: socket.socket, address: Place) -> int:
     return sock.connect_ex(address.address()) if code == errno.EINPROGRESS else code  # it may be over already
 
 
-def _socket(passage: Passage, mark: int, bound: bool) -> socket.socket:
+def _socket(passage: Passage, mark: int, rank: int) -> socket.socket:
+    """rank: of the agent, for one that stands for its client; 0: it does not."""
     family = socket.AF_INET6 if passage.address.version == 6 else socket.AF_INET
     made = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, struct.pack("=I", mark))
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if bound:
-            _bind(made, passage.client, passage.same_port)
+        if rank:
+            _bind(made, source_of(passage.client, rank), passage.same_port)
         return made
     except BaseException:
         made.close()
         raise
 
 
-def _bind(sock: socket.socket, client: Place, same_port: bool) -> None:
-    source = source_of(client)
+def _bind(sock: socket.socket, source: Place, same_port: bool) -> None:
     if same_port:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         with suppress(OSError):  # a listener's, or one for root alone
-            sock.bind((source, client.port))
+            sock.bind((source.host, source.port))
             return
     sock.setsockopt(socket.IPPROTO_IP, _NO_PORT, 1)
-    sock.bind((source, 0))
+    sock.bind((source.host, 0))

@@ -1,13 +1,13 @@
 """What the agent asks of the packet filter, in nft's words, and what those of other sessions tell. Pure.
 
-The chains come one place after the usual priority of their kind. Of the nat rules of one hook the first that
-applies counts: what a mesh takes out of the network is the mesh's, and what its proxy hands on over `lo` is
-caught there.
+The chains come after the usual priority of their kind. Of the nat rules of one hook the first that applies
+counts: what a mesh takes out of the network is the mesh's, and what its proxy hands on over `lo` is caught
+there. Agents of one target have ranks, in the order of their age. A later one's chains come later, and it
+catches what earlier ones pass on: a port that several share is asked of one after the other.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -22,6 +22,12 @@ AT_ONCE = 255
 NOBODY = AT_ONCE
 """The number of those that come as what they are."""
 MASK = 0x00FFFFFF
+SIGN, SIGN_MASK = 0xA7C, 0x00000FFF
+"""What all our marks end with, and none that a mesh's rules look for."""
+LAST_RANK = 0xFFF
+UPPER, STRIDE = 1 << 15, 4093
+"""Ports from there on stand for a client's too, so far apart for two ranks that follow each other: eight of
+them are all that far apart."""
 MOST_WORDS = 100
 """Characters of a comment; the kernel's limit is a little over."""
 
@@ -47,21 +53,36 @@ class Place(NamedTuple):
         return (self.host, self.port) if self.version == 4 else (self.host, self.port, 0, self.scope)
 
 
-def source_of(client: Place) -> str:
-    """The loopback address that stands for a client: the same each time, and for IPv4 hardly another's.
+def source_of(client: Place, rank: int) -> Place:
+    """The loopback address and port that stand for a client: the same each time, no other agent's, and for
+    IPv4 hardly another client's.
 
     The kernel counts on by what it knows of two addresses and ports. A client that uses a port again, while
     the application's side still waits for late packets, would be turned away if it came by another source.
     """
-    if client.version == 6:
-        return "::1"
-    _, second, third, last = client.host.split(".")
-    return f"127.{int(second) ^ 128}.{third}.{last}"  # not the very address of a client on loopback
+    if client.version == 6:  # one loopback address; below are ports that servers have
+        port = client.port
+        return Place("::1", port if port < UPPER else UPPER + (port + rank * STRIDE) % UPPER)
+    _, second, third, last = map(int, client.host.split("."))
+    high, low = divmod(rank, 1 << 7)
+    # Not the very address of a client on loopback; and no other rank's of a client in the same /16.
+    return Place(f"127.{second ^ 128 ^ low}.{third ^ high << 3}.{last}", client.port)
 
 
-def table_of(session: str) -> str:
-    """The name of a session's table."""
-    return PREFIX + re.sub(r"[^a-z0-9]", "", session.lower())[:40]
+def table_of(rank: int) -> str:
+    """The name of an agent's table. No two can have one, so none can have another's rank."""
+    return f"{PREFIX}{rank}"
+
+
+def rank_of(table: str) -> int:
+    """0: it is no agent's."""
+    number = table.removeprefix(PREFIX)
+    return int(number) if table.startswith(PREFIX) and re.fullmatch("[1-9][0-9]{0,3}", number) else 0
+
+
+def latest(listed: Iterable[Mapping[str, Any]]) -> int:
+    """Of the sets in a listing: the highest rank of an agent; 0 for none."""
+    return max((_rank(told.get("set", {})) for told in listed), default=0)
 
 
 def comment(words: str) -> str:
@@ -69,13 +90,10 @@ def comment(words: str) -> str:
     return re.sub(r"[^A-Za-z0-9 @._:/+()-]", "?", words)[:MOST_WORDS]
 
 
-def mark_of(table: str) -> int:
-    """What marks the packets of a session's own connections, in the bits of `MASK`.
-
-    Above them is room for the number of a connection. The last twelve bits are always the same, and none
-    that a mesh's rules look for there.
-    """
-    return int(hashlib.sha256(table.encode()).hexdigest()[:3], 16) << 12 | 0xA7C
+def mark_of(rank: int) -> int:
+    """What marks the packets of an agent's own connections, in the bits of `MASK`; those above are the
+    number of a connection."""
+    return rank << 12 | SIGN
 
 
 def numbered(mark: int, number: int) -> int:
@@ -83,34 +101,31 @@ def numbered(mark: int, number: int) -> int:
     return number << 24 | mark
 
 
-def unlike(table: str, others: Iterable[str]) -> str:
-    """That name, or a longer one whose mark is no other table's."""
-    marks = {mark_of(other) for other in others}
-    while mark_of(table) in marks:
-        table += "x"
-    return table
+def made(rank: int, whose: str, catchers: Mapping[int, int]) -> str:
+    """The table, if there is none of that rank. catchers: IP version → the port that what is caught goes to.
 
-
-def made(table: str, whose: str, catchers: Mapping[int, int]) -> str:
-    """The table. catchers: IP version → the port that what is caught goes to.
-
-    Who has a client and is not known here is from loopback, which applications may trust: it stays away.
+    What an earlier agent passes on keeps its address, as it comes under its client's, whom 127.0.0.1 cannot
+    answer. Who has a client and is not known here is from loopback, which applications may trust: it stays
+    away.
     """
-    mark, lines = mark_of(table), [f'add table inet {table} {{ flags owner; comment "{comment(whose)}"; }}']
+    table, mark = table_of(rank), mark_of(rank)
+    lines = [f'create table inet {table} {{ flags owner; comment "{comment(whose)}"; }}']
     lines += [
         f"add set inet {table} taken {{ type inet_service; flags timeout; }}",
-        f"add chain inet {table} prerouting {{ type nat hook prerouting priority dstnat + 1; }}",
-        f"add chain inet {table} output {{ type nat hook output priority -99; }}",
+        f"add chain inet {table} prerouting {{ type nat hook prerouting priority dstnat + {rank}; }}",
+        f"add chain inet {table} output {{ type nat hook output priority {rank - 100}; }}",
         f"add chain inet {table} postrouting {{ type nat hook postrouting priority srcnat - 1; }}",
     ]
     for version, port in catchers.items():
         name, protocol = f"client{version}", {4: "ip", 6: "ip6"}[version]
-        own = f"meta mark and {MASK:#x}"
-        caught = f"meta nfproto ipv{version} tcp dport @taken redirect to :{port}"
+        own, sign = f"meta mark and {MASK:#x}", f"meta mark and {SIGN_MASK:#x}"
+        caught = f"meta nfproto ipv{version} tcp dport @taken"
         lines += [
             f"add map inet {table} {name} {{ type mark : ipv{version}_addr . inet_service; flags timeout; }}",
-            f"add rule inet {table} prerouting fib daddr type local {caught}",
-            f'add rule inet {table} output oifname "lo" {own} != {mark:#x} {caught}',
+            f"add rule inet {table} prerouting fib daddr type local {caught} redirect to :{port}",
+            f'add rule inet {table} output oifname "lo" {sign} != {SIGN:#x} {caught} redirect to :{port}',
+            f'add rule inet {table} output oifname "lo" {sign} == {SIGN:#x} {own} < {mark:#x} '
+            f"{caught} dnat to :{port}",
             f'add rule inet {table} postrouting oifname "lo" {own} == {mark:#x} meta l4proto tcp '
             f"snat {protocol} to meta mark map @{name}",
         ]
@@ -120,11 +135,13 @@ def made(table: str, whose: str, catchers: Mapping[int, int]) -> str:
     return "\n".join(lines)
 
 
-def taken(table: str, whose: str, ports: Iterable[int]) -> str:
-    """The ports are the session's for the lease's time from now on, whether they are already or not."""
-    held, words = sorted(ports), comment(whose)
-    numbers = ", ".join(map(str, held))
-    lasting = ", ".join(f'{port} timeout {LEASE}s comment "{words}"' for port in held)
+def taken(table: str, ports: Mapping[int, str]) -> str:
+    """The ports, each with its words, are the agent's for the lease's time from now on, whether they are
+    already or not."""
+    numbers = ", ".join(map(str, sorted(ports)))
+    lasting = ", ".join(
+        f'{port} timeout {LEASE}s comment "{comment(words)}"' for port, words in sorted(ports.items())
+    )
     place = f"element inet {table} taken"
     return f"add {place} {{ {numbers} }}\ndelete {place} {{ {numbers} }}\nadd {place} {{ {lasting} }}"
 
@@ -149,25 +166,19 @@ def clients(table: str, seen: Mapping[int, Sequence[tuple[int, Place]]]) -> str:
     return "\n".join(lines)
 
 
-def sessions(listed: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Of the sets in a listing: the tables of sessions."""
-    return [table for told in listed if (table := _session(told.get("set", {})))]
-
-
-def _session(told: Mapping[str, Any]) -> str:
-    table = str(told.get("table", ""))
-    return table if told.get("name") == "taken" and table.startswith(PREFIX) else ""
-
-
-def holders(listed: Iterable[Mapping[str, Any]], port: int, table: str) -> dict[str, str]:
-    """Of the sets in a listing: the other sessions' tables that hold the port, and whose they are."""
-    found = {}
+def holders(listed: Iterable[Mapping[str, Any]], rank: int) -> dict[int, dict[int, str]]:
+    """Of the sets in a listing: port → rank of each other agent that holds it → its words."""
+    found: dict[int, dict[int, str]] = {}
     for each in listed:
         told = each.get("set", {})
-        name = _session(told)
-        if name and name != table:
+        other = _rank(told)
+        if other and other != rank:
             for element in told.get("elem", ()):
                 inner = element.get("elem", {}) if isinstance(element, dict) else {}
-                if inner.get("val") == port:
-                    found[name] = inner.get("comment", name)
+                if "val" in inner:
+                    found.setdefault(inner["val"], {})[other] = inner.get("comment", "")
     return found
+
+
+def _rank(told: Mapping[str, Any]) -> int:
+    return rank_of(str(told.get("table", ""))) if told.get("name") == "taken" else 0

@@ -23,6 +23,7 @@ from pymirror.features.network.incoming.flush import flush
 from pymirror.features.network.incoming.passing import Passing
 from pymirror.features.network.incoming.pipe import Pipe
 from pymirror.features.network.incoming.ruleset import RENEW, Place
+from pymirror.features.network.incoming.sharing import ALONE, Claim
 from pymirror.features.network.incoming.table import Table
 
 MOST = 4096
@@ -39,8 +40,8 @@ class Ends(Protocol):
 
 
 class Steal:
-    """session: names the table; whose: words that others are refused with. is_heard: is there a layer? While
-    there is none, ports are not kept, and go by themselves.
+    """whose: words that others are refused with. is_heard: is there a layer? While there is none, ports are
+    not kept, and go by themselves. told: gets a port and words that its user should know.
 
     to_program, to_application: what goes on, by where it leads. Whoever carries a connection himself enters
     it in one of them, and takes it out at its end: the first are ended with the layer, the second go on.
@@ -50,13 +51,13 @@ class Steal:
         self,
         target: Target,
         peer: Peer,
-        session: str,
         whose: str,
         log: logging.Logger,
         is_heard: Callable[[], Awaitable[bool]],
+        told: Callable[[int, str], object] = lambda port, words: None,
     ) -> None:
-        self._is_heard = is_heard
-        self._target, self._peer, self._session, self._whose, self._log = target, peer, session, whose, log
+        self._is_heard, self._told = is_heard, told
+        self._target, self._peer, self._whose, self._log = target, peer, whose, log
         self._ports: dict[int, OnConnection] = {}
         self.to_program: set[Ends] = set()
         self.to_application: set[Ends] = set()
@@ -75,7 +76,7 @@ class Steal:
         in_network = self._target.in_network
         made: Listeners = await in_network(listeners)
         try:
-            self._table = await Table.open(in_network, self._session, self._whose, made.ports())
+            self._table = await Table.open(in_network, self._whose, made.ports())
         except BaseException:
             made.close()
             raise
@@ -83,20 +84,28 @@ class Steal:
         self._catcher = Catcher(made, self._caught, self._room)
         self._renewing = asyncio.ensure_future(self._renew())
 
-    async def take(self, port: int, on_connection: OnConnection | None = None, flushed: bool = False) -> None:
+    async def take(
+        self,
+        port: int,
+        on_connection: OnConnection | None = None,
+        flushed: bool = False,
+        claim: Claim = ALONE,
+    ) -> str:
         """Take that port. on_connection(sock, client, address, port) decides about each, and owns the socket.
 
-        flushed: the application's connections of that port end now. OSError: EADDRINUSE, and who has it.
+        flushed: the application's connections of that port end now. claim: what others may have beside it.
+        Words about whose filters are asked before. OSError: EADDRINUSE, and who has it.
         """
         assert self._table is not None
         self._ports[port] = on_connection or self.give
         try:
-            await self._table.take(port)
+            shared = await self._table.take(port, claim)
         except BaseException:
             del self._ports[port]
             raise
         if flushed:
             await self._flush(port)
+        return shared
 
     async def release(self, port: int) -> None:
         """No more of that port. What was begun goes on."""
@@ -205,6 +214,7 @@ class Steal:
                 continue
             try:
                 lost = await self._table.renew()
+                joined = await self._table.joined()
             except OSError as error:
                 if not told:
                     self._log.warning(
@@ -216,6 +226,8 @@ class Steal:
             for port, why in lost:
                 self._ports.pop(port, None)
                 self._log.warning("port %d was not kept while nothing was heard: %s", port, why)
+            for port, words in joined:
+                self._told(port, words)
 
 
 def reset(sock: socket.socket) -> None:

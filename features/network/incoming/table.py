@@ -1,6 +1,7 @@
 """One session's table in the packet filter of the target's network: which ports it takes.
 
-The kernel owns it for us: it goes with the agent, and each port that is not renewed goes by itself.
+The kernel owns it for us: it goes with the agent, and each port that is not renewed goes by itself. Of the
+others it tells what their tables say: nothing is asked of their agents.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from functools import partial
 from typing import Any
 
 from pymirror.agent.nft import Nft, NftError
-from pymirror.features.network.incoming import ruleset
+from pymirror.features.network.incoming import ruleset, sharing
 from pymirror.features.network.incoming.ruleset import Place
+from pymirror.features.network.incoming.sharing import Claim, Holder
 
 TRIES, PAUSE = 6, 0.05
 """Of those who take a port in the same moment; seconds at most between two."""
@@ -28,41 +30,43 @@ class Table:
     """in_network: the target's. nft: made by it. Made by `open`."""
 
     def __init__(
-        self, in_network: InNetwork, nft: Nft, name: str, whose: str, versions: Sequence[int]
+        self, in_network: InNetwork, nft: Nft, rank: int, whose: str, versions: Sequence[int]
     ) -> None:
         self._in_network, self._nft, self._whose, self._versions = in_network, nft, whose, versions
-        self.name, self.mark = name, ruleset.mark_of(name)
-        self.ports: set[int] = set()
+        self.rank, self.name, self.mark = rank, ruleset.table_of(rank), ruleset.mark_of(rank)
+        self.ports: dict[int, Claim] = {}
         self._one = asyncio.Lock()  # the threads would do a renewal and a release in any order
         self._renewed = time.monotonic()
+        self._before: dict[int, set[int]] = {}  # port → ranks that are known to be asked first
 
     @classmethod
-    async def open(
-        cls, in_network: InNetwork, session: str, whose: str, catchers: Mapping[int, int]
-    ) -> Table:
+    async def open(cls, in_network: InNetwork, whose: str, catchers: Mapping[int, int]) -> Table:
         """whose: words that another session is refused with. catchers: as of `ruleset.made`.
 
         OSError naming what is missing.
         """
         nft: Nft = await in_network(Nft)
         try:
-            others = ruleset.sessions(await in_network(partial(nft.list, SETS)))
-            name = ruleset.unlike(ruleset.table_of(session), others)
-            await in_network(partial(nft.run, ruleset.made(name, whose, catchers)))
+            rank = await in_network(partial(_begin, nft, whose, catchers))
         except BaseException as error:
             await in_network(nft.close)
             raise lack(error) if isinstance(error, NftError) else error from error
-        return cls(in_network, nft, name, whose, tuple(catchers))
+        return cls(in_network, nft, rank, whose, tuple(catchers))
 
-    async def take(self, port: int) -> None:
-        """New connections to the port are caught from now on. OSError: EADDRINUSE, and whose it is."""
+    async def take(self, port: int, claim: Claim) -> str:
+        """New connections to the port are caught from now on. Words about whose filters are asked before.
+
+        OSError: EADDRINUSE, and whose it is.
+        """
         async with self._one:
             for _ in range(TRIES):
-                await self._free(port)
-                await self._run(ruleset.taken(self.name, self._whose, {port}))
-                if not await self._others(port):
-                    self.ports.add(port)
-                    return
+                await self._free(port, claim)
+                await self._run(ruleset.taken(self.name, {port: claim.words(self._whose)}))
+                others = await self._others(port)
+                if not sharing.refusal(claim, others.values()):
+                    self.ports[port] = claim
+                    self._before[port] = {rank for rank in others if rank < self.rank}
+                    return sharing.earlier(self.rank, others)
                 await self._run(ruleset.released(self.name, port))  # somebody looked in the same moment
                 await asyncio.sleep(random.uniform(0, PAUSE))
         raise OSError(errno.EADDRINUSE, "others are taking it at this moment")
@@ -70,23 +74,39 @@ class Table:
     async def release(self, port: int) -> None:
         """New connections reach the application again."""
         async with self._one:
-            self.ports.discard(port)
+            self.ports.pop(port, None)
             await self._run(ruleset.released(self.name, port))
 
     async def renew(self) -> list[tuple[int, str]]:
         """Keep the ports. After a pause that cost them: the ports that others took meanwhile, and why not."""
         lost = []
         async with self._one:
-            for port in sorted(self.ports) if time.monotonic() - self._renewed > ruleset.LEASE else ():
+            late = time.monotonic() - self._renewed > ruleset.LEASE
+            for port, claim in list(self.ports.items()) if late else ():
                 try:
-                    await self._free(port)
+                    await self._free(port, claim)
                 except OSError as error:
-                    self.ports.discard(port)
+                    del self.ports[port]
                     lost.append((port, error.strerror or str(error)))
             if self.ports:
-                await self._run(ruleset.taken(self.name, self._whose, self.ports))
+                held = {port: claim.words(self._whose) for port, claim in self.ports.items()}
+                await self._run(ruleset.taken(self.name, held))
             self._renewed = time.monotonic()
         return lost
+
+    async def joined(self) -> list[tuple[int, str]]:
+        """Ports that an older session has come to since this was last asked, and words about it."""
+        if not any(claim.digest for claim in self.ports.values()):
+            return []
+        listed = ruleset.holders(await self._listed(), self.rank)
+        found = []
+        for port in self.ports:
+            others = _read(listed.get(port, {}))
+            before = {rank for rank in others if rank < self.rank}
+            if before - self._before.get(port, set()):
+                found.append((port, sharing.earlier(self.rank, others)))
+            self._before[port] = before
+        return found
 
     def clients(self, seen: Mapping[int, Sequence[tuple[int, Place]]]) -> None:
         """See `ruleset.clients`; call it from a thread in there. NftError."""
@@ -97,16 +117,40 @@ class Table:
         """The table is gone when this returns, and with it the names of connections that go on."""
         await self._in_network(self._nft.close)
 
-    async def _free(self, port: int) -> None:
-        for whose in (await self._others(port)).values():
-            raise OSError(errno.EADDRINUSE, f"{whose} has it")
+    async def _free(self, port: int, claim: Claim) -> None:
+        why = sharing.refusal(claim, (await self._others(port)).values())
+        if why:
+            raise OSError(errno.EADDRINUSE, why)
 
-    async def _others(self, port: int) -> dict[str, str]:
-        listed = await self._in_network(partial(self._nft.list, SETS))
-        return ruleset.holders(listed, port, self.name)
+    async def _others(self, port: int) -> dict[int, Holder]:
+        return _read(ruleset.holders(await self._listed(), self.rank).get(port, {}))
+
+    async def _listed(self) -> Any:
+        return await self._in_network(partial(self._nft.list, SETS))
 
     async def _run(self, commands: str) -> None:
         await self._in_network(partial(self._nft.run, commands))
+
+
+def _begin(nft: Nft, whose: str, catchers: Mapping[int, int]) -> int:
+    """The rank of the table that it makes. In a thread in there. OSError."""
+    while True:
+        latest = ruleset.latest(nft.list(SETS))
+        if latest == ruleset.LAST_RANK:
+            raise OSError(
+                errno.EUSERS, f"{latest} sessions have followed each other here: end them, and start again"
+            )
+        try:
+            nft.run(ruleset.made(latest + 1, whose, catchers))
+        except NftError:
+            if ruleset.latest(nft.list(SETS)) == latest:  # else another was faster
+                raise
+        else:
+            return latest + 1
+
+
+def _read(words: Mapping[int, str]) -> dict[int, Holder]:
+    return {rank: Holder.read(each) for rank, each in words.items()}
 
 
 def lack(error: NftError) -> OSError:

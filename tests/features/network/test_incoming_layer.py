@@ -217,3 +217,16 @@ async def test_a_second_start_of_a_server_fails_as_everywhere(tmp_path: Any) -> 
             assert isinstance(own, Bind) and own.tries == (place(server),)
         again = it.layer.bind(bind)  # it is gone, which needs no look
         assert isinstance(again, Bind) and len(again.tries) > 1
+
+
+async def test_whose_filter_is_asked_first_is_said_once(
+    tmp_path: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with session(tmp_path, STEAL) as it:
+        it.agent.answer = m.Subscribed(shared="it is shared with ann@box")
+        with listening() as server:
+            assert await verdict_of(it.layer.listen, listen(server, 80)) == TAKEN
+        for words in ("it is shared with ann@box", "it is shared with eve@box"):
+            it.agent.peer.send(m.Shared(80, words))
+        await until(lambda: "eve@box" in caplog.text)
+        assert caplog.text.count("port 80 of the target: it is shared with ann@box") == 1

@@ -18,11 +18,21 @@ ONE = Place("10.0.0.1", 5001)
 
 
 @pytest.mark.parametrize(
-    ("session", "name"),
-    [("a1b2", "pymirror-a1b2"), ('A "x" };', "pymirror-ax"), ("z" * 90, "pymirror-" + "z" * 40)],
+    ("table", "rank"),
+    [
+        ("pymirror-1", 1),
+        ("pymirror-4095", 4095),
+        ("pymirror-0", 0),
+        ("pymirror-01", 0),
+        ("pymirror-12345", 0),
+        ("pymirror-a1", 0),
+        ("kube-proxy", 0),
+        ("12", 0),
+    ],
 )
-def test_a_tables_name_is_a_word(session: str, name: str) -> None:
-    assert ruleset.table_of(session) == name
+def test_a_tables_name_is_its_rank(table: str, rank: int) -> None:
+    assert ruleset.rank_of(table) == rank
+    assert not rank or ruleset.table_of(rank) == table
 
 
 @pytest.mark.parametrize(
@@ -39,39 +49,59 @@ def test_words_in_a_comment_end_no_command(words: str, comment: str) -> None:
     assert ruleset.comment(words) == comment
 
 
-def test_marks_are_a_sessions_own_and_no_meshs() -> None:
-    names = [f"pymirror-{n}" for n in range(50)]
-    for name in names:
-        mark = ruleset.mark_of(name)
-        assert mark & ~ruleset.MASK == 0 and mark & 0xFFF not in (0x539, 0x111, 0)
+def test_marks_are_a_ranks_own_grow_with_it_and_are_no_meshs() -> None:
+    marks = [ruleset.mark_of(rank) for rank in (1, 2, 50, ruleset.LAST_RANK)]
+    assert marks == sorted(set(marks))
+    for mark in marks:
+        assert mark & ~ruleset.MASK == 0 and mark & ruleset.SIGN_MASK == ruleset.SIGN
+        assert mark & 0xFFF not in (0x539, 0x111, 0)
         numbered = [ruleset.numbered(mark, n) for n in (*range(ruleset.AT_ONCE), ruleset.NOBODY)]
         assert len(set(numbered)) == 256 and {each & ruleset.MASK for each in numbered} == {mark}
         assert max(numbered) < 1 << 32
 
 
-def test_a_name_whose_mark_another_has_is_changed() -> None:
-    free = ruleset.unlike("pymirror-a", ["pymirror-b"])
-    assert free == "pymirror-a"
-    changed = ruleset.unlike("pymirror-a", ["pymirror-a", "pymirror-ax"])
-    assert changed.startswith("pymirror-axx")
-    assert ruleset.mark_of(changed) not in (ruleset.mark_of("pymirror-a"), ruleset.mark_of("pymirror-ax"))
+CLIENTS = ["10.0.0.1", "10.255.7.9", "127.0.0.1", "127.128.0.1", "fd00::1", "::1"]
+
+
+@pytest.mark.parametrize("host", CLIENTS)
+def test_of_each_agent_a_client_comes_by_another_address_the_same_each_time(host: str) -> None:
+    client, ranks = Place(host, 40000), range(1, ruleset.LAST_RANK + 1)
+    sources = [ruleset.source_of(client, rank) for rank in ranks]
+    assert len(set(sources)) == len(ranks) and client not in sources
+    assert sources == [ruleset.source_of(client, rank) for rank in ranks]
+    assert all(each.host == "::1" or each.host.startswith("127.") for each in sources)
+
+
+def test_clients_of_one_network_do_not_meet_in_the_next_agent() -> None:
+    clients = [Place(f"10.244.{third}.{last}", 40000) for third in range(0, 256, 5) for last in (1, 2, 200)]
+    sources = {ruleset.source_of(client, rank) for client in clients for rank in range(1, 9)}
+    assert len(sources) == 8 * len(clients)
+    six = [Place("fd00::1", 40000 + n) for n in range(4000)]
+    assert len({ruleset.source_of(client, rank) for client in six for rank in range(1, 9)}) == 32000
+
+
+@pytest.mark.parametrize("port", [80, 1024, 8080, 32767])
+def test_a_port_that_a_server_may_have_is_not_made_of_another(port: int) -> None:
+    assert ruleset.source_of(Place("fd00::1", port), 7).port == port
+    assert ruleset.source_of(Place("10.0.0.1", port), 7).port == port
 
 
 @pytest.mark.parametrize("catchers", [{4: 1500}, {4: 1500, 6: 1600}])
 def test_the_table_redirects_each_ip_version_that_is_there(catchers: dict[int, int]) -> None:
-    made = ruleset.made("pymirror-a", "me", catchers)
-    assert made.splitlines()[0] == 'add table inet pymirror-a { flags owner; comment "me"; }'
-    assert made.count("redirect to :1500") == 2
+    made = ruleset.made(3, "me", catchers)
+    assert made.splitlines()[0] == 'create table inet pymirror-3 { flags owner; comment "me"; }'
+    assert made.count("redirect to :1500") == 2 and made.count("< 0x3a7c meta nfproto ipv4") == 1
     assert made.count("redirect to :1600") == (2 if 6 in catchers else 0)
+    assert "hook prerouting priority dstnat + 3;" in made and "hook output priority -97;" in made
     assert ("client6" in made) is (6 in catchers)
     assert made.splitlines()[-1].endswith("drop")
 
 
 def test_ports_are_taken_for_a_time_whether_they_are_or_not() -> None:
-    assert ruleset.taken("pymirror-a", "me", {9, 8}).splitlines() == [
-        "add element inet pymirror-a taken { 8, 9 }",
-        "delete element inet pymirror-a taken { 8, 9 }",
-        'add element inet pymirror-a taken { 8 timeout 8s comment "me", 9 timeout 8s comment "me" }',
+    assert ruleset.taken("pymirror-3", {9: "me: nine", 8: "me"}).splitlines() == [
+        "add element inet pymirror-3 taken { 8, 9 }",
+        "delete element inet pymirror-3 taken { 8, 9 }",
+        'add element inet pymirror-3 taken { 8 timeout 8s comment "me", 9 timeout 8s comment "me: nine" }',
     ]
     assert ruleset.RENEW * 3 < ruleset.LEASE
 
@@ -104,28 +134,29 @@ def listing(table: str, *ports: int, name: str = "taken", words: str | None = No
     ("listed", "found"),
     [
         ([], {}),
-        ([listing("pymirror-b", 80, words="bob")], {"pymirror-b": "bob"}),
-        ([listing("pymirror-b", 80)], {"pymirror-b": "pymirror-b"}),
-        ([listing("pymirror-a", 80)], {}),  # our own
-        ([listing("pymirror-b", 81)], {}),
-        ([listing("pymirror-b", 80, name="other")], {}),
+        ([listing("pymirror-2", 80, words="bob")], {80: {2: "bob"}}),
+        ([listing("pymirror-2", 80)], {80: {2: ""}}),
+        ([listing("pymirror-1", 80)], {}),  # our own
+        ([listing("pymirror-2", 80, 81), listing("pymirror-3", 81)], {80: {2: ""}, 81: {2: "", 3: ""}}),
+        ([listing("pymirror-2", 80, name="other")], {}),
         ([listing("kube-proxy", 80)], {}),
-        ([{"set": {"name": "taken", "table": "pymirror-b", "elem": [80, 81]}}], {}),  # plain, not of ours
-        ([{"set": {"name": "taken", "table": "pymirror-b"}}, {"metainfo": {}}], {}),
+        ([{"set": {"name": "taken", "table": "pymirror-2", "elem": [80, 81]}}], {}),  # plain, not of ours
+        ([{"set": {"name": "taken", "table": "pymirror-2"}}, {"metainfo": {}}], {}),
     ],
 )
-def test_who_else_holds_a_port(listed: list[dict[str, Any]], found: dict[str, str]) -> None:
-    assert ruleset.holders(listed, 80, "pymirror-a") == found
+def test_who_else_holds_which_port(listed: list[dict[str, Any]], found: Any) -> None:
+    assert ruleset.holders(listed, 1) == found
 
 
-def test_the_tables_of_sessions_among_others() -> None:
+def test_the_latest_agent_among_other_tables() -> None:
     listed = [
         {"metainfo": {}},
-        listing("pymirror-a", 80),
+        listing("pymirror-2", 80),
         listing("mesh", 80),
-        listing("pymirror-b", name="x"),
+        listing("pymirror-9", name="x"),
     ]
-    assert ruleset.sessions([*listed, listing("pymirror-c")]) == ["pymirror-a", "pymirror-c"]
+    assert ruleset.latest([*listed, listing("pymirror-7")]) == 7
+    assert ruleset.latest(listed[2:]) == 0
 
 
 @pytest.mark.parametrize(
