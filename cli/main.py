@@ -16,6 +16,7 @@ from pymirror.core.errors import PymirrorError
 
 COMMANDS = {
     "exec": "Run a program in the context of a target.",
+    "dump": "Print what comes to ports of a target.",
     "ls": "List targets.",
     "verify-config": "Check a configuration file.",
     "explain": "Say what would happen to a path, a variable or the host name, and why.",

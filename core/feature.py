@@ -9,7 +9,7 @@ Core makes the instances, checks them at load (registry.py) and calls:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from attrs import define, field, frozen
@@ -284,6 +284,13 @@ class LayerFeature(_Half):
         """The same where another feature's configuration counts too; others: all that a session would
         have, by feature name."""
         return cls.explain(config, call)
+
+    @classmethod
+    def dumping(cls, config: Any, ports: Sequence[int]) -> tuple[type[LayerFeature], Any] | None:
+        """For `pymirror dump`: the half of a session without a program, and its configuration. It prints what
+        comes to these ports of the target as `core.dumping.Dumping` says, which is shared. config: this
+        feature's, None where it has none. None: it sees no such traffic."""
+        return None
 
 
 class AgentFeature(_Half):

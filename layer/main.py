@@ -60,7 +60,7 @@ async def run(settings: Any, argv: Sequence[str], executable: str, report: Repor
     enough_descriptors(*resource.getrlimit(resource.RLIMIT_NOFILE))
     expect_children()
     guard = Guard.start()
-    with _stoppable() as stop:
+    with stoppable() as stop:
         async with AsyncExitStack() as undo:
             undo.callback(guard.close)
             try:
@@ -126,24 +126,25 @@ def _dispatcher(report: Report | None) -> Callable[[Sequence[LayerFeature]], Dis
     return lambda halves: Dispatch(halves, report.trace if report else None)
 
 
-class _Stop:
-    """A signal while starting cancels the start, once."""
+class Stop:
+    """A signal while starting cancels the start, once. end: what it does instead, later."""
 
     def __init__(self, task: asyncio.Task[object]) -> None:
-        self.task, self.armed, self.number = task, True, 0
+        self.end: Callable[[], object] = task.cancel
+        self.armed, self.number = True, 0
 
     def __call__(self, number: int) -> None:
         if self.armed:
             self.armed, self.number = False, number
-            self.task.cancel()
+            self.end()
 
 
 @contextmanager
-def _stoppable() -> Iterator[_Stop]:
+def stoppable() -> Iterator[Stop]:
     """INT, TERM and HUP cancel the start; while the program runs the engine has them, later nobody."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
-    stop = _Stop(task)
+    stop = Stop(task)
     numbers = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if n not in IGNORED]
     for number in numbers:
         loop.add_signal_handler(number, stop, number)

@@ -96,6 +96,7 @@ PURE = [
         for name in (
             *("messages", "rules", "limits", "ruleset", "segments", "ordering", "reassembly", "bpf", "sniff"),
             *("http1", "http_filter", "http_rules", "questions", "body", "copy_http1", "http2_frames"),
+            *("print_bytes", "print_http"),
             *(
                 "http2_headers",
                 "http2_settings",
@@ -132,6 +133,7 @@ PURE = [
             "flags",
             "target",
             "capability",
+            "dumping",
         )
     ),
     *(f"features/fs/{name}.py" for name in ("rules", "defaults", "messages", "cache", "fuse")),

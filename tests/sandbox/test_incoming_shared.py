@@ -164,8 +164,8 @@ async def test_each_gets_what_it_asked_for_and_sees_the_client(both: Both, versi
             assert await ann.take(WEB) == m.Subscribed()
             assert (
                 await bob.take(WEB)
-            ).shared == "it is shared with ann@box (path_filter), whose filter is asked first"
-            assert (await eve.take(WEB)).shared == (
+            ).note == "it is shared with ann@box (path_filter), whose filter is asked first"
+            assert (await eve.take(WEB)).note == (
                 "it is shared with ann@box (path_filter), bob@box (path_filter), whose filters are asked first"
             )
             paths = {"/a": "ann", "/b": "bob", "/e": "eve", "/": "app"}
@@ -198,9 +198,9 @@ async def test_each_request_of_a_connection_is_decided_alone(both: Both, version
 
 async def test_overlapping_filters_the_older_session_wins_whoever_came_first_to_the_port(both: Both) -> None:
     async with developer(both, "ann", "^/a") as ann, developer(both, "bob", "^/") as bob:
-        assert (await bob.take(WEB)).shared == ""
+        assert (await bob.take(WEB)).note == ""
         assert await asked(both.client, TARGET[4], "/a") == "bob"
-        assert (await ann.take(WEB)).shared == ""
+        assert (await ann.take(WEB)).note == ""
         assert await asked(both.client, TARGET[4], "/a") == "ann"
         assert await asked(both.client, TARGET[4], "/") == "bob"
         async with timeout(WITHIN):
@@ -256,7 +256,7 @@ async def test_killed_in_the_middle_the_others_and_the_application_go_on(both: B
             assert (await ask(line, "/a")).startswith("ann ")
             line.close()
             async with developer(both, "dan", "^/[bd]") as dan:
-                assert "ann@box (path_filter), eve@box (path_filter)" in (await dan.take(WEB)).shared
+                assert "ann@box (path_filter), eve@box (path_filter)" in (await dan.take(WEB)).note
                 found = [await asked(both.client, host, path) for path in ("/a", "/b", "/e", "/")]
                 assert found == ["ann", "dan", "eve", "app"]
 

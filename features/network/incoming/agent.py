@@ -15,6 +15,7 @@ from functools import partial
 from pymirror.core.errors import PeerError
 from pymirror.core.feature import AgentFeature, Target, handles
 from pymirror.core.limit import timeout
+from pymirror.features.network import sockdiag
 from pymirror.features.network.incoming import config as keys
 from pymirror.features.network.incoming import copies
 from pymirror.features.network.incoming import messages as m
@@ -85,10 +86,18 @@ class Agent(AgentFeature):
                 shared = await self._steal.take(asked.port, decides, self.config.flush_connections, claim)
             elif self._mirror is not None:
                 self._mirror.take(asked.port)
+                return m.Subscribed(note=await self._unheard(asked.port))
         except OSError as error:
             code = error.errno or errno.EIO
             return m.Subscribed(code, error.strerror or os.strerror(code))
-        return m.Subscribed(shared=shared)
+        return m.Subscribed(note=shared)
+
+    async def _unheard(self, port: int) -> str:
+        """Words where nothing listens there."""
+        for protocol in (sockdiag.TCP, sockdiag.MPTCP):
+            if await self.target.in_network(partial(sockdiag.sockets, protocol, sockdiag.LISTEN, port)):
+                return ""
+        return "nothing listens on it: there is nothing to copy until something does"
 
     @handles(m.Release)
     async def release(self, asked: m.Release) -> None:

@@ -13,10 +13,10 @@ import getpass
 import os
 import resource
 import socket
-from collections.abc import Awaitable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 
-from attrs import define
+from attrs import define, evolve
 
 from pymirror.core.call import Call, Errno, Untouched, Verdict
 from pymirror.core.errors import PeerError
@@ -106,6 +106,14 @@ class Layer(LayerFeature):
             rules.bind(call, _Unasked()) if rules.decide(call).port else Untouched(rules.decide(call).reason)
         )
 
+    @classmethod
+    def dumping(
+        cls, config: keys.Config | None, ports: Sequence[int]
+    ) -> tuple[type[LayerFeature], keys.Config]:
+        from pymirror.features.network.incoming.dump import Dump
+
+        return Dump, evolve(config or keys.Config(), mode="mirror", ports=list(ports), ignore_ports=[])
+
     async def prepare(self, launch: Launch) -> None:
         session = launch.environ.get(MARK)
         self._mark = f"{MARK}={session}".encode() if session else b""
@@ -116,7 +124,7 @@ class Layer(LayerFeature):
         self._taken: dict[int, asyncio.Task[str]] = {}  # port of the target → why it may not be had
         self._refused: dict[int, str] = {}  # port of the target → why, as it was said
         self._missed: set[int] = set()
-        self._shared: dict[int, str] = {}  # port of the target → with whom, as it was said
+        self._noted: dict[int, str] = {}  # port of the target → with whom, as it was said
         answers, most = self.config.mode == "steal", self.config.max_connections
         self._doors = Doors(launch.guests, self._choose, self._look, most, answers, self.log)
         words = keys.summary(self.config) if launch.has_target else "nothing, as there is no target"
@@ -175,8 +183,8 @@ class Layer(LayerFeature):
         try:
             answer: m.Subscribed = await self.peer.request(m.Subscribe(port))
             why = answer.reason or (os.strerror(answer.code) if answer.code else "")
-            if answer.shared:
-                self._say_shared(port, answer.shared)
+            if answer.note:
+                self._say(port, answer.note)
         except OSError as error:
             why = error.strerror or str(error)
         except PeerError as error:
@@ -192,12 +200,12 @@ class Layer(LayerFeature):
 
     @handles(m.Shared)
     def shared(self, shared: m.Shared) -> None:
-        self._say_shared(shared.port, shared.words)
+        self._say(shared.port, shared.words)
 
-    def _say_shared(self, port: int, words: str) -> None:
+    def _say(self, port: int, words: str) -> None:
         """Once, however often the program listens anew."""
-        if self._shared.get(port) != words:
-            self._shared[port] = words
+        if self._noted.get(port) != words:
+            self._noted[port] = words
             self.log.warning("port %d of the target: %s", port, words)
 
     @handles(m.Here)

@@ -28,14 +28,12 @@ class Subscribe:
 
 @message(NAME)
 class Subscribed:
-    """The answer. code: errno, 0 for done. reason: whose the port is, or which right is missing.
-
-    shared: words about whose filters are asked before this session's.
-    """
+    """The answer. code: errno, 0 for done. reason: whose the port is, or which right is missing. note: what
+    may be surprising, of a port that was had: whose filters are asked before this session's, say."""
 
     code: int = 0
     reason: str = ""
-    shared: str = ""
+    note: str = ""
 
 
 @message(NAME)

@@ -223,7 +223,7 @@ async def test_whose_filter_is_asked_first_is_said_once(
     tmp_path: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with session(tmp_path, STEAL) as it:
-        it.agent.answer = m.Subscribed(shared="it is shared with ann@box")
+        it.agent.answer = m.Subscribed(note="it is shared with ann@box")
         with listening() as server:
             assert await verdict_of(it.layer.listen, listen(server, 80)) == TAKEN
         for words in ("it is shared with ann@box", "it is shared with eve@box"):
