@@ -8,19 +8,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from pymirror.features.network.incoming.http2 import Exchange
+from pymirror.features.network.incoming.http_rules import Decision
 from pymirror.features.network.incoming.limits import Limits
 from pymirror.features.network.incoming.pipe import Pipe
 
 LOOPBACK = "127.0.0.1"
-
-
-@frozen
-class Decided:
-    matches: bool
-    reason: str = "a test's"
 
 
 @define
@@ -36,13 +31,16 @@ class Filter:
 
     def decide(
         self, method: bytes, target: bytes, headers: list[tuple[bytes, bytes]], body: bytes | None = None
-    ) -> Decided | None:
+    ) -> Decision | None:
         self.asked.append((method, target, headers, body))
         if (b"x-take", b"yes") in headers:
-            return Decided(True)
+            return Decision(True, "a test's")
         if self.words:
-            return None if body is None else Decided(self.words in body)
-        return Decided(False)
+            return None if body is None else Decision(self.words in body, "a test's")
+        return Decision(False, "a test's")
+
+    def soon(self, *request: Any) -> Decision | None:
+        return self.decide(*request[:4])
 
 
 def to(port: int) -> Callable[[Callable[[Any], None]], None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from typing import Any
 
 from pymirror.core.limit import timeout
 from pymirror.features.network.incoming.exchange import Exchange
@@ -38,6 +39,9 @@ class ByPath:
         if self.needs_body and target.startswith(b"/body"):
             return None if body is None else Decision(b"p" in body, "body")
         return Decision(target.startswith(b"/p"), "path")
+
+    def soon(self, *request: Any) -> Decision | None:
+        return self.decide(*request[:4])
 
 
 class Far:

@@ -109,7 +109,9 @@ class Agent(AgentFeature):
     async def _filter(self) -> None:
         """The matcher, and the worker that it asks."""
         told = partial(self.log.warning, "%s")
-        matcher = Matcher(self.config.http_filter, self._judged, told, time.perf_counter)
+        matcher = Matcher(
+            self.config.http_filter, self._judged, told, time.perf_counter, asyncio.ensure_future
+        )
         if self._judge is not None:
             await self._judge.ready()
         size, body_within = self.config.max_body_buffer_size, self.config.max_body_buffer_timeout / 1000

@@ -154,12 +154,8 @@ class Exchange:
         pieces, out = self._pieces, list[bytes]()
         while pieces:
             piece = pieces[0]
-            if not self._raw and (piece.head is not None or piece.lost):
-                if out:  # before what follows may make the other side the active one
-                    self._write(out)
-                    continue
-                if not self._begins(piece):
-                    break
+            if not self._raw and (piece.head is not None or piece.lost) and not self._begins(piece, out):
+                break
             out.append(piece.raw)
             pieces.popleft()
             if piece.ends:
@@ -185,33 +181,37 @@ class Exchange:
             self._share.add(held - self._counted)
             self._counted = held
 
-    def _begins(self, piece: Piece) -> bool:
-        """May what follows begin? Then it is known whose it is."""
+    def _begins(self, piece: Piece, out: list[bytes]) -> bool:
+        """May what follows begin? Then it is known whose it is. out: what was not written yet before it."""
         side, head = self._active, piece.head
         if side is not None and side.astray:
             self.cancel()  # nobody knows whether what comes next would be the answer to this
         if self.closed or (side is not None and (side.unsent or self._upgrading)):
             return False
         if head is None:
-            if not self._inside and not self._turn(False):
+            if not self._inside and not self._turn(False, out):
                 return False
             self._raw = True  # half a message is of use only to who has its beginning
             return True
         if self._taken is None:
             waits = self._active is not None and self._active.answers.pending > 0
             self._taken = self._choice.of(head, self._pieces, waits, self._ended)
-        if self._taken is None or not self._turn(self._taken) or self._active is None:
+        if self._taken is None or not self._turn(self._taken, out) or self._active is None:
             return False
         self._taken, self._inside = None, not piece.ends
         self._last, self._upgrading = head.closes, head.upgrades
         self._active.answers.ask(head.method)
         return True
 
-    def _turn(self, taken: bool) -> bool:
+    def _turn(self, taken: bool, out: list[bytes]) -> bool:
         """Is it that side's, with room for one more request?"""
         side = self._active
         if side is None or side.taken is not taken:
-            if side is not None and side.answers.pending:
+            self._write(out)  # to the side it is for
+            side = self._active
+            if self.closed or not self._pieces:
+                return False
+            if side is not None and (side.answers.pending or side.unsent):
                 return False
             side = self._active = self._side(taken)
         return side.answers.pending < self._limits.pipelined
@@ -435,6 +435,7 @@ class Exchange:
         """Streams whose both directions have ended close by themselves, once all was taken."""
         self.closed = True
         self._count()
+        self._choice.close()
         self._pieces.clear()  # what is held is not to wait for the garbage collector
         self._requests.give_up("it is over")
         for each in (self._client, *self._sides.values()):

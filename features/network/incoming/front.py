@@ -20,7 +20,7 @@ from pymirror.features.network.incoming import http2
 from pymirror.features.network.incoming import messages as m
 from pymirror.features.network.incoming.budget import Share
 from pymirror.features.network.incoming.exchange import Exchange
-from pymirror.features.network.incoming.http_filter import Deciding, Decision
+from pymirror.features.network.incoming.http_rules import Asking, Deciding, Decision, Headers
 from pymirror.features.network.incoming.limits import Limits
 from pymirror.features.network.incoming.outlet import Given
 from pymirror.features.network.incoming.passing import Passage
@@ -55,11 +55,18 @@ class While:
         return self._matcher.needs_body
 
     def decide(
-        self, method: bytes, target: bytes, headers: list[tuple[bytes, bytes]], body: bytes | None = None
+        self, method: bytes, target: bytes, headers: Headers, body: bytes | None = None
     ) -> Decision | None:
         if not self._taken():
             return Decision(False, "the port is not taken any more")
         return self._matcher.decide(method, target, headers, body)
+
+    def soon(
+        self, method: bytes, target: bytes, headers: Headers, body: bytes | None, again: Callable[[], object]
+    ) -> Decision | Asking | None:
+        if not self._taken():
+            return Decision(False, "the port is not taken any more")
+        return self._matcher.soon(method, target, headers, body, again)
 
 
 class Looks(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from pymirror.features.network.incoming.budget import Share
@@ -13,7 +14,7 @@ from pymirror.features.network.incoming.http2_headers import Head, Reader, plain
 from pymirror.features.network.incoming.http2_settings import COPIED, DEFAULT_WINDOW, LARGEST_TABLE, Settings
 from pymirror.features.network.incoming.http2_side import Side
 from pymirror.features.network.incoming.http2_windows import UNLIMITED, Credit
-from pymirror.features.network.incoming.http_rules import Deciding
+from pymirror.features.network.incoming.http_rules import Asking, Deciding, Decision
 from pymirror.features.network.incoming.limits import Limits
 
 WINDOWS = frozenset({WINDOW_UPDATE})
@@ -32,12 +33,19 @@ class Owner(Protocol):
 
 
 class _Held:
-    """A request whose body is looked at."""
+    """A request that is not decided: its body is looked at, or the judge is asked. ends: it has no body."""
 
-    def __init__(self, head: Head, timer: asyncio.TimerHandle) -> None:
-        self.head, self.timer = head, timer
+    def __init__(self, head: Head, ends: bool, asking: Asking | None) -> None:
+        self.head, self.ends, self.asking = head, ends, asking
+        self.timer: asyncio.TimerHandle | None = None
         self.parts: list[Head | bytes] = []
         self.size = 0
+
+    def cancel(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+        if self.asking is not None:
+            self.asking.cancel()
 
 
 class Front:
@@ -72,14 +80,13 @@ class Front:
     def came(self, flow: Flow, head: Head, ends: bool) -> None:
         self.side.count(head.size)
         empty = ends or bool(head.get(b":protocol"))
-        decision = self._matcher.decide(*request(head), b"" if empty else None)
-        if decision is None:
-            timer = self._loop.call_later(self._limits.body_within, self._late, flow)
-            self._held[flow] = _Held(head, timer)
-            if head.get(b"expect").lower() == b"100-continue" and not self._copy:
-                self.side.put(flow, plain([(b":status", b"100")]), False)
-        else:
+        decision = self._asked(flow, head, b"" if empty else None)
+        if isinstance(decision, Decision):
             self._owner.take(flow, head, ends, decision.matches)
+            return
+        self._held[flow] = _Held(head, ends, decision)
+        if decision is None:
+            self._await_body(flow)
 
     def head(self, flow: Flow, head: Head, ends: bool) -> None:
         self.side.count(head.size)
@@ -89,7 +96,8 @@ class Front:
         held = self._held.get(flow)
         if held is not None:
             held.size += len(data)
-            self.side.prepay(flow, len(data))
+            if held.asking is None:
+                self.side.prepay(flow, len(data))
         self._more(flow, data, ends)
 
     def reset(self, flow: Flow, code: int) -> None:
@@ -110,19 +118,50 @@ class Front:
         held, other = self._held.get(flow), flow.other
         if held is not None:
             append(held.parts, item)
-            if held.size > self._limits.body:
-                self._give_up(flow, f"its body is longer than {self._limits.body} bytes")
-            elif ends:
-                self._decide(flow, held)
+            if held.asking is None:
+                self._by_body(flow, held, ends)
         elif other is None or other.closed:
             self.side.received_left(flow, item)
         else:
             other.side.put(other, item, ends)
 
-    def _decide(self, flow: Flow, held: _Held) -> None:
-        body = b"".join(each for each in held.parts if isinstance(each, bytes))
-        decision = self._matcher.decide(*request(held.head), body)
-        self._release(flow, decision is not None and decision.matches)
+    def _asked(self, flow: Flow, head: Head, body: bytes | None) -> Decision | Asking | None:
+        if self._copy:
+            return self._matcher.decide(*request(head), body)
+        return self._matcher.soon(*request(head), body, partial(self._answered, flow))
+
+    def _answered(self, flow: Flow) -> None:
+        held = self._held.get(flow)
+        if held is None or held.asking is None:
+            return
+        decision, held.asking = held.asking.decision, None
+        if decision is None:
+            self._await_body(flow)
+        else:
+            self._release(flow, decision.matches)
+        self._owner.turn()
+
+    def _await_body(self, flow: Flow) -> None:
+        """What there is of it may have come already."""
+        held = self._held[flow]
+        held.timer = self._loop.call_later(self._limits.body_within, self._late, flow)
+        if held.head.get(b"expect").lower() == b"100-continue" and not self._copy:
+            self.side.put(flow, plain([(b":status", b"100")]), False)
+        self.side.prepay(flow, held.size)
+        self._by_body(flow, held, flow.got_end)
+
+    def _by_body(self, flow: Flow, held: _Held, ends: bool) -> None:
+        if held.size > self._limits.body:
+            self._give_up(flow, f"its body is longer than {self._limits.body} bytes")
+        elif ends:
+            body = b"".join(each for each in held.parts if isinstance(each, bytes))
+            decision = self._asked(flow, held.head, body)
+            if held.timer is not None:
+                held.timer.cancel()
+            if decision is None or isinstance(decision, Decision):
+                self._release(flow, decision is not None and decision.matches)
+            else:
+                held.asking = decision
 
     def _late(self, flow: Flow) -> None:
         self._give_up(flow, f"its body took more than {self._limits.body_within:g} s")
@@ -135,8 +174,8 @@ class Front:
     def _release(self, flow: Flow, matches: bool) -> None:
         """It is decided; what was held follows its head."""
         held = self._held.pop(flow)
-        held.timer.cancel()
-        self._owner.take(flow, held.head, False, matches)
+        held.cancel()
+        self._owner.take(flow, held.head, held.ends, matches)
         last = len(held.parts) - 1
         for index, item in enumerate(held.parts):
             self._more(flow, item, flow.got_end and index == last)
@@ -144,7 +183,7 @@ class Front:
     def _forget(self, flow: Flow) -> None:
         held = self._held.pop(flow, None)
         if held is not None:
-            held.timer.cancel()
+            held.cancel()
             for item in (held.head, *held.parts):
                 self.side.received_left(flow, item)
 

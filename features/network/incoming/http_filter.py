@@ -7,10 +7,10 @@ searched, and case counts. What cannot be decided in time does not match, also w
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Coroutine
+from typing import Any, Literal, Protocol
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from pymirror.core.config import every, key
 from pymirror.core.patterns import TooSlow
@@ -36,6 +36,10 @@ KINDS = "header_filter path_filter method_filter header_filter_jq body_filter al
 
 def _nothing(_number: int, _texts: list[bytes]) -> list[bool]:
     raise AssertionError("a rule that is only checked")
+
+
+def _nobody(_: Coroutine[Any, Any, None]) -> Task:
+    raise AssertionError("a matcher that decides at once")
 
 
 def _checked(kind: str) -> Any:
@@ -140,7 +144,7 @@ class HttpFilter:
 class Matcher:
     """The filter, ready. judge: called with the questions if there are any. told: gets words, once for each
     rule that could not be decided in time. clock: seconds; without one a request of many headers may take
-    the time of one search for each."""
+    the time of one search for each. spawn: has what waits for the judge go on, for `soon`."""
 
     def __init__(
         self,
@@ -148,6 +152,7 @@ class Matcher:
         judge: Callable[[list[Question]], Judging] | None = None,
         told: Callable[[str], object] = lambda words: None,
         clock: Callable[[], float] = lambda: 0.0,
+        spawn: Callable[[Coroutine[Any, Any, None]], Task] = _nobody,
     ) -> None:
         """ValueError: there is no filter."""
         if not config.given:
@@ -164,19 +169,48 @@ class Matcher:
         self._needs_body = any(question.kind == JSON for question in maker.questions)
         self._judge = judge(maker.questions) if judge is not None and maker.questions else None
         self._told, self._said, self._clock = told, set[str](), clock
+        self.spawn = spawn
+        self._answers: Answers | None = None  # while nobody may wait: those that are there
 
     def decide(
         self, method: bytes, target: bytes, headers: Headers, body: bytes | None = None
     ) -> Decision | None:
-        """body: its content, whole; b"" for none. None: it depends on the body."""
+        """body: its content, whole; b"" for none. None: it depends on the body. All wait for the judge."""
+        return self._look(Request(method, target, headers, body))
+
+    def soon(
+        self, method: bytes, target: bytes, headers: Headers, body: bytes | None, again: Callable[[], object]
+    ) -> Decision | Asked | None:
+        """The same where nobody may wait: again() is called when what the judge was asked is decided."""
+        asked = Asked(self, Request(method, target, headers, body), again)
+        return asked.decision if asked.done else asked
+
+    def look_with(self, request: Request, answers: Answers) -> Decision | None:
+        """By these answers of the judge. Wanted: it must be asked."""
+        self._answers = answers
+        try:
+            return self._look(request)
+        finally:
+            self._answers = None
+
+    async def answer(self, wanted: Wanted) -> list[bool]:
+        """The judge's. TooSlow."""
+        assert self._judge is not None
+        return await self._judge.answer(wanted.number, wanted.texts)
+
+    def not_in_time(self, error: TooSlow) -> Decision:
+        """What becomes of a request then, told once."""
+        if error.strerror not in self._said:
+            self._said.add(error.strerror)
+            self._told(f"{error.strerror}: such requests do not match")
+        return Decision(False, error.strerror)
+
+    def _look(self, request: Request) -> Decision | None:
         until = self._clock() + LIMIT
         try:
-            return self._rule.look(Request(method, target, headers, body, lambda: self._clock() > until))
+            return self._rule.look(evolve(request, late=lambda: self._clock() > until))
         except TooSlow as error:
-            if error.strerror not in self._said:
-                self._said.add(error.strerror)
-                self._told(f"{error.strerror}: such requests do not match")
-            return Decision(False, error.strerror)
+            return self.not_in_time(error)
 
     @property
     def needs_body(self) -> bool:
@@ -185,7 +219,63 @@ class Matcher:
 
     def _ask(self, number: int, texts: list[bytes]) -> list[bool]:
         assert self._judge is not None
-        return self._judge.ask(number, texts)
+        if self._answers is None:
+            return self._judge.ask(number, texts)
+        found = self._answers.get((number, tuple(texts)))
+        if found is None:
+            raise Wanted(number, texts)
+        return found
+
+
+Answers = dict[tuple[int, tuple[bytes, ...]], "list[bool]"]
+
+
+class Wanted(Exception):
+    """What the judge is to be asked: of the question with that number, about these texts."""
+
+    def __init__(self, number: int, texts: list[bytes]) -> None:
+        self.number, self.texts = number, texts
+
+
+class Task(Protocol):
+    def cancel(self) -> object: ...
+
+
+class Asked:
+    """A decision for which the judge may have to be asked, several times at worst."""
+
+    def __init__(self, matcher: Matcher, request: Request, again: Callable[[], object]) -> None:
+        self.done = False
+        self.decision: Decision | None = None
+        self._matcher, self._request, self._again = matcher, request, again
+        self._answers: Answers = {}
+        self._task: Task | None = None
+        wanted = self._look()
+        if wanted is not None:
+            self._task = matcher.spawn(self._ask(wanted))
+
+    def cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    def _look(self) -> Wanted | None:
+        try:
+            self.decision = self._matcher.look_with(self._request, self._answers)
+        except Wanted as wanted:
+            return wanted
+        self.done = True
+        return None
+
+    async def _ask(self, first: Wanted) -> None:
+        wanted: Wanted | None = first
+        try:
+            while wanted is not None:
+                found = await self._matcher.answer(wanted)
+                self._answers[wanted.number, tuple(wanted.texts)] = found
+                wanted = self._look()
+        except TooSlow as error:
+            self.decision, self.done = self._matcher.not_in_time(error), True
+        self._again()
 
 
 _KIND = {

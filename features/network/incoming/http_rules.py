@@ -48,6 +48,19 @@ class Request:
         return pattern.search(text) is not None
 
 
+class Asking(Protocol):
+    """A decision that its judge is asked for. done: `decision` is there, of the same meaning."""
+
+    @property
+    def done(self) -> bool: ...
+
+    @property
+    def decision(self) -> Decision | None: ...
+
+    def cancel(self) -> None:
+        """It is not wanted any more."""
+
+
 class Deciding(Protocol):
     """What a `Matcher` does."""
 
@@ -57,6 +70,10 @@ class Deciding(Protocol):
     def decide(
         self, method: bytes, target: bytes, headers: Headers, body: bytes | None = None
     ) -> Decision | None: ...
+
+    def soon(
+        self, method: bytes, target: bytes, headers: Headers, body: bytes | None, again: Callable[[], object]
+    ) -> Decision | Asking | None: ...
 
 
 class Rule(Protocol):

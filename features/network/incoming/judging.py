@@ -30,8 +30,12 @@ class Ask(msgspec.Struct, frozen=True, array_like=True):
 
 def send(sock: socket.socket, value: Any) -> None:
     """OSError."""
+    sock.sendall(packed(value))
+
+
+def packed(value: Any) -> bytes:
     data = msgspec.msgpack.encode(value)
-    sock.sendall(SIZE.pack(len(data)) + data)
+    return SIZE.pack(len(data)) + data
 
 
 def receive(sock: socket.socket, kind: Any) -> Any:

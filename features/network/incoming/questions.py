@@ -33,7 +33,10 @@ class Judging(Protocol):
     """Answers questions within a limit of time."""
 
     def ask(self, number: int, texts: list[bytes]) -> list[bool]:
-        """Of the question with that number, about each of the texts. TooSlow."""
+        """Of the question with that number, about each of the texts. TooSlow. Everybody waits for it."""
+
+    async def answer(self, number: int, texts: list[bytes]) -> list[bool]:
+        """The same, and nobody waits but who asks. TooSlow."""
 
 
 def made(question: Question) -> Asked:

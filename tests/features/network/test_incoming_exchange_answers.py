@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from incoming_scene import Made, got, ok, quiet, reset, send
+from incoming_asking import Asks, Question
+from incoming_scene import Made, Scene, got, ok, quiet, reset, send
 
 from pymirror.core.limit import timeout
 from pymirror.features.network.incoming.limits import Limits
@@ -90,3 +91,54 @@ async def test_a_head_has_its_time_however_steadily_it_comes(made: Made) -> None
             await asyncio.sleep(0.02)
     await got(await scene.application.next(), P[:-4] + b"x")
     assert len(scene.told) == 1
+
+
+# The filter has to ask ---------------------------------------------------------------------------
+
+
+async def asked(scene: Scene, matcher: Asks, count: int) -> Question:
+    await matcher.reached(count)
+    await quiet(scene.client)
+    return await matcher.reached(count)
+
+
+async def test_who_waits_for_the_filter_is_not_overtaken(made: Made) -> None:
+    matcher = Asks()
+    scene = made(matcher)
+    await send(scene.client, P + A)
+    first = await asked(scene, matcher, 1)
+    assert (scene.application.asked, scene.program.asked) == (0, 0)
+    first.answer(True)
+    program = await scene.program.next()
+    await got(program, P)
+    await send(program, ok(b"one"))
+    await got(scene.client, ok(b"one"))
+    (await asked(scene, matcher, 2)).answer(False)
+    await got(await scene.application.next(), A)
+
+
+async def test_a_filter_that_asks_about_head_and_body(made: Made) -> None:
+    matcher = Asks()
+    scene = made(matcher)
+    head, body = b"POST /x HTTP/1.1\r\nContent-Length: 10\r\n\r\n", b"0123456789"
+    await send(scene.client, head + body[:4])
+    first = await asked(scene, matcher, 1)
+    await send(scene.client, body[4:] + A)
+    await quiet(scene.client)
+    assert first.body is None and len(matcher.asked) == 1
+    first.answer(None)
+    second = await asked(scene, matcher, 2)
+    assert second.body == body
+    second.answer(True)
+    await got(await scene.program.next(), head + body)
+
+
+async def test_of_who_is_gone_no_answer_is_wanted(made: Made) -> None:
+    matcher = Asks()
+    scene = made(matcher)
+    await send(scene.client, P)
+    question = await asked(scene, matcher, 1)
+    scene.exchange.cancel()
+    assert question.cancelled
+    question.answer(True)
+    assert (scene.application.asked, scene.program.asked) == (0, 0)

@@ -22,6 +22,7 @@ from h2.events import (
 from h2.settings import SettingCodes
 from http2_peer import GET, POST, TAKE, Peer, Server, client, server
 from http2_place import Place, place
+from incoming_asking import Asks
 
 from pymirror.features.network.incoming import http2_frames as frames
 from pymirror.features.network.incoming.budget import BUDGET
@@ -291,6 +292,26 @@ async def test_an_application_that_breaks_the_rules(there: Place, application: S
         assert (await near.next(ConnectionTerminated)).error_code == ErrorCodes.NO_ERROR
         assert (await far.next(ConnectionTerminated)).error_code == ErrorCodes.COMPRESSION_ERROR
     await there.until_over()
+
+
+async def test_a_stream_that_waits_for_the_filter_holds_up_no_other(application: Server) -> None:
+    """Its head is asked about, and then its body; others are decided meanwhile."""
+    matcher = Asks()
+    async with place(application.port, filter=matcher) as there, client(there.port) as near:
+        far = await application.accepted()
+        first, second = near.ask(POST, b"x" * 1000), near.ask(GET)
+        await matcher.reached(2)
+        matcher.asked[1].answer(False)
+        far.answer((await far.next(RequestReceived)).stream_id, b"second")
+        assert await near.body(second) == b"second"
+        matcher.asked[0].answer(None)
+        assert matcher.asked[2].body == b"x" * 1000
+        matcher.asked[2].answer(False)
+        came = (await far.next(RequestReceived)).stream_id
+        assert await far.body(came) == b"x" * 1000
+        far.answer(came, b"first")
+        assert await near.body(first) == b"first"
+    assert BUDGET.held == 0
 
 
 async def test_new_sizes_of_windows_without_end(there: Place, application: Server) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from pymirror.core.patterns import TooSlow
 from pymirror.features.network.incoming.http_filter import HttpFilter, Matcher
+from pymirror.features.network.incoming.http_rules import Decision
 from pymirror.features.network.incoming.judge import Judge
 from pymirror.features.network.incoming.questions import JQ, JSON, Question
 
@@ -110,3 +113,70 @@ async def test_a_matcher_with_a_judge(judged: Made) -> None:
         assert decision is not None and not decision.matches
         await judges[0].ready()
     assert len(told) == 1 and "def f: f; f" in told[0]
+
+
+async def test_nobody_waits_for_who_asks(judged: Made) -> None:
+    """One that takes all its time is ended; what others ask meanwhile is answered after it, and matches."""
+    judge = judged(Question(JQ, "def f: f; f"), ANN)
+    turns, asked = 0, asyncio.ensure_future(judge.answer(0, [b""]))
+    after = asyncio.ensure_future(judge.answer(1, [b"x: ann", b"x: bob"]))
+    while not asked.done():
+        turns += 1
+        await asyncio.sleep(0)
+    with pytest.raises(TooSlow, match="takes more than"):
+        await asked
+    assert turns > 10
+    assert await after == [True, False]
+    assert await judge.answer(1, [b"x: ann"] * 1000) == [True] * 1000
+
+
+async def test_who_waits_too_long_behind_others_is_not_answered(judged: Made) -> None:
+    judge = judged(ANN, wall=0.2)
+    await judge.ready()
+    os.kill(judge._worker.pid, signal.SIGSTOP)
+    found = await asyncio.gather(*(judge.answer(0, [b"x: ann"]) for _ in range(3)), return_exceptions=True)
+    assert [type(each) for each in found] == [TooSlow] * 3
+
+
+async def test_who_does_not_want_its_answer_any_more_gives_nobody_a_wrong_one(judged: Made) -> None:
+    judge = judged(ANN)
+    await judge.ready()
+    asked = asyncio.ensure_future(judge.answer(0, [b"x: ann"]))
+    await asyncio.sleep(0)
+    asked.cancel()
+    assert await judge.answer(0, [b"x: bob", b"x: ann"]) == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("config", "request_", "matches"),
+    [
+        (HttpFilter(header_filter_jq='test("ann")'), (b"GET", b"/", [(b"x", b"ann")], None), True),
+        (
+            HttpFilter(all_of=[{"query": 'test("a")'}, {"query": 'test("b")'}, {"not": {"method": "GET"}}]),
+            (b"PUT", b"/", [(b"x", b"a"), (b"y", b"b")], None),
+            True,
+        ),
+        (
+            HttpFilter(any_of=[{"query": 'test("z")'}, {"body": "json", "query": "$.a", "matches": "1"}]),
+            (b"GET", b"/", [(b"x", b"a")], b'{"a": 1}'),
+            True,
+        ),
+        (HttpFilter(any_of=[{"query": "def f: f; f"}]), (b"GET", b"/", [(b"x", b"a")], None), False),
+    ],
+)
+async def test_a_decision_comes_soon(judged: Made, config: HttpFilter, request_: Any, matches: bool) -> None:
+    """Each thing that the judge must be asked, one after the other."""
+    told, again = list[str](), asyncio.Event()
+    matcher = Matcher(config, lambda asked: judged(*asked), told.append, spawn=asyncio.ensure_future)
+    asking = matcher.soon(*request_, again.set)
+    assert asking is not None and not isinstance(asking, Decision) and not asking.done
+    await again.wait()
+    assert asking.done and asking.decision is not None and asking.decision.matches is matches
+    assert len(told) == (not matches)
+
+
+async def test_what_is_known_is_decided_at_once(judged: Made) -> None:
+    config = HttpFilter(any_of=[{"method": "GET"}, {"query": 'test("ann")'}])
+    matcher = Matcher(config, lambda asked: judged(*asked), spawn=asyncio.ensure_future)
+    decision = matcher.soon(b"GET", b"/", [(b"x", b"ann")], None, lambda: None)
+    assert isinstance(decision, Decision) and decision.matches
