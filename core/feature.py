@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 from attrs import define, field, frozen
 
 from pymirror.core.call import Address, Call, Verdict
+from pymirror.core.probe import Probe
 
 if TYPE_CHECKING:
     import asyncio  # an author's import of this module stays light
@@ -184,9 +185,10 @@ class Launch:
     argv, environ: the program's, changed in place. directory: this session's private folder, made
     before the first `prepare`, removed at its end. known: verdicts the engine may keep from the
     beginning; None means "always ask", an exception below a tree. notes: lines for the summary.
-    has_target: False for a session without a target. visible(path): call it before something is
-    mounted on `path`, so that it is unmounted even if pymirror is killed. connection(number): call it
-    with the kernel's number of a FUSE connection this process serves, so that nobody waits for ever then.
+    has_target: False for a session without a target. probes: of the target's ports, as far as they are known.
+    visible(path): call it before something is mounted on `path`, so that it is unmounted even if pymirror is
+    killed. connection(number): call it with the kernel's number of a FUSE connection this process serves, so
+    that nobody waits for ever then.
     trace(call, verdict): call it for a decision that no call of the engine shows; it is a line of `--trace`.
     forget(call): call it, also while the program runs, when the verdict on a `sendto` does not hold any more.
     guests: whom connections to the program's listeners are from; also while it runs.
@@ -198,6 +200,7 @@ class Launch:
     known: list[tuple[Call, Verdict | None]] = field(factory=list)
     notes: list[str] = field(factory=list)
     has_target: bool = True
+    probes: tuple[Probe, ...] = ()
     visible: Callable[[str], None] = lambda path: None
     connection: Callable[[int], None] = lambda number: None
     trace: Callable[[Call, Verdict], None] = lambda call, verdict: None

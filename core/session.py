@@ -26,6 +26,7 @@ from pymirror.core.feature import INTERCEPTS, Guests, Launch, LayerFeature, Proc
 from pymirror.core.handshake import NAME as HANDSHAKE
 from pymirror.core.handshake import Goodbye, greet
 from pymirror.core.limit import timeout
+from pymirror.core.probe import Probe
 from pymirror.core.windows import TERMS, Terms
 
 log = logging.getLogger("pymirror.core.session")
@@ -42,12 +43,14 @@ ASKING = 3.0
 
 @frozen
 class Found:
-    """A target as the runtime found it: `title` in words for the summary; `notes` are warnings."""
+    """A target as the runtime found it: `title` in words for the summary; `notes` are warnings. probes: of
+    its ports, as far as the runtime knows."""
 
     title: str
     has_target: bool = True
     notes: tuple[str, ...] = ()
     detail: Any = None  # the runtime's own
+    probes: tuple[Probe, ...] = ()
 
 
 @frozen
@@ -280,7 +283,7 @@ async def start(
     await meet(channel, plan)
     step("preparing the program's context")
     plan.launch.directory = plan.make_folder(undo)
-    plan.launch.has_target = found.has_target
+    plan.launch.has_target, plan.launch.probes = found.has_target, found.probes
     plan.launch.notes.insert(0, f"target: {found.title}")
     halves: list[LayerFeature] = []
     for part in plan.parts:

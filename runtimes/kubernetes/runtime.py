@@ -23,6 +23,7 @@ from pymirror.runtimes.kubernetes.agentspec import refuse_disabled
 from pymirror.runtimes.kubernetes.api import Api, Json, Retry
 from pymirror.runtimes.kubernetes.config import Config
 from pymirror.runtimes.kubernetes.forward import PROTOCOL, Forward
+from pymirror.runtimes.kubernetes.probes import probes
 from pymirror.runtimes.kubernetes.refusals import EPHEMERAL_WAY, Forbidden, NotFound, rule
 from pymirror.runtimes.kubernetes.resolve import Node, has_account, node, one_pod, resolve, there_is
 from pymirror.runtimes.kubernetes.resources import JOBS, PODS, REVIEWS, Place
@@ -102,7 +103,7 @@ class Runtime:
         if mesh(pod) == "istio-ambient" and not self._config.privileged:
             notes.append("the pod is in an Istio ambient mesh: agent.privileged may be needed")
         title = f"pod/{chosen.pod}/container/{chosen.container} in namespace {where}"
-        return Found(title, notes=tuple(notes), detail=Detail(own, chosen, pod, found))
+        return Found(title, notes=tuple(notes), detail=Detail(own, chosen, pod, found), probes=probes(pod))
 
     async def start(self, found: Found, order: AgentOrder, undo: AsyncExitStack) -> Endpoint:
         """Start the agent `check` prepared for. ClusterError says what was seen last."""

@@ -34,6 +34,7 @@ class Agent(AgentFeature):
     @handles(m.Begin)
     def begin(self, asked: m.Begin) -> m.Begun:
         assert asked.whose
+        self.probes = asked.probes
         return m.Begun()
 
     @handles(m.Subscribe)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ from attrs import define
 from pymirror.core.channel import Channel, Keys
 from pymirror.core.feature import LayerFeature, Stream, handles
 from pymirror.core.handshake import greet
+from pymirror.core.probe import Probe
 from pymirror.features.network.incoming import messages as m
 from pymirror.features.network.incoming.config import Config
 from tests.sandbox.pod_network import PROGRAMS
@@ -74,6 +75,7 @@ async def session(
     whose: str = "ann@box",
     layer: type[Layer] = Layer,
     config: Config = STEAL,
+    probes: Sequence[Probe] = (),
 ) -> AsyncIterator[Session]:
     keys = Keys.generate()
     process = await asyncio.create_subprocess_exec(
@@ -91,7 +93,7 @@ async def session(
             await greet(channel, ready["pymirror_agent"], parts)
             half = layer(config, channel.peer(m.NAME))
             channel.serve(m.NAME, half)
-            assert await channel.peer(m.NAME).request(m.Begin(whose)) == m.Begun()
+            assert await channel.peer(m.NAME).request(m.Begin(whose, list(probes))) == m.Begun()
             yield Session(process, channel, half)
         finally:
             await channel.aclose()

@@ -12,15 +12,19 @@ import time
 from contextlib import suppress
 from functools import partial
 
+from attrs import evolve
+
 from pymirror.core.errors import PeerError
 from pymirror.core.feature import AgentFeature, Target, handles
 from pymirror.core.limit import timeout
+from pymirror.core.probe import Probe
 from pymirror.features.network import sockdiag
 from pymirror.features.network.incoming import config as keys
 from pymirror.features.network.incoming import copies
 from pymirror.features.network.incoming import messages as m
 from pymirror.features.network.incoming.copy_http1 import Copy
 from pymirror.features.network.incoming.front import Filtered, Front
+from pymirror.features.network.incoming.health import Probed, on_port
 from pymirror.features.network.incoming.http_filter import Matcher
 from pymirror.features.network.incoming.judge import Judge
 from pymirror.features.network.incoming.limits import Limits
@@ -45,10 +49,12 @@ class Agent(AgentFeature):
     async def start(self, target: Target) -> None:
         self.target = target
         self._filtered: Filtered | None = None
+        self._probes: list[Probe] = []
 
     @handles(m.Begin)
     async def begin(self, asked: m.Begin) -> m.Begun:
         """OSError naming what is missing."""
+        self._probes = asked.probes
         if self.config.http_filter.given:
             await self._filter()
         if self.config.mode == "steal":
@@ -81,7 +87,8 @@ class Agent(AgentFeature):
         shared = ""
         try:
             if self._steal is not None:
-                decides = self._front if self._is_filtered(asked.port) else None
+                filtered = self._requests_of(asked.port)
+                decides = None if filtered is None else partial(self._front, filtered)
                 claim = Claim.of(self.config.http_filter, asked.port)
                 shared = await self._steal.take(asked.port, decides, self.config.flush_connections, claim)
             elif self._mirror is not None:
@@ -139,9 +146,24 @@ class Agent(AgentFeature):
     def _is_filtered(self, port: int) -> bool:
         return self.config.http_filter.concerns(port)
 
-    def _front(self, sock: socket.socket, client: Place, address: Place, port: int) -> None:
-        assert self._steal is not None and self._filtered is not None
-        Front(sock, client, address, port, self._steal, self.peer, self._filtered)
+    def _requests_of(self, port: int) -> Filtered | None:
+        """How a stolen port's requests are told apart; None: they are not."""
+        filtered = self._filtered if self._is_filtered(port) else None
+        here = on_port(self._probes, port) if self.config.probes in (keys.PASS, keys.ANSWER) else []
+        probed = Probed(here, None if filtered is None else filtered.matcher)
+        if not (probed.http or probed.grpc):
+            return filtered
+        if filtered is not None:
+            return evolve(filtered, matcher=probed)
+        within, debug = self.config.http_detection_timeout, partial(self.log.debug, "%s")
+        answered = self.config.probes == keys.ANSWER
+        return Filtered(probed, Limits(), within, debug, rest=probed, answered=answered)
+
+    def _front(
+        self, filtered: Filtered, sock: socket.socket, client: Place, address: Place, port: int
+    ) -> None:
+        assert self._steal is not None
+        Front(sock, client, address, port, self._steal, self.peer, filtered)
 
     def _copied(self, port: int) -> copies.Filter | None:
         if self._filtered is None or not self._is_filtered(port):

@@ -11,6 +11,7 @@ from pymirror.core.config import Flag, every, key, not_negative, one_of, positiv
 from pymirror.features.network.incoming.http_filter import HttpFilter
 
 MODES = ("mirror", "steal", "off")
+WARN, PASS, ANSWER, PROGRAM = PROBES = ("warn", "pass", "answer", "program")
 MOST = 4000
 """A session carries 8192 streams (core/mux.py), and other features have some."""
 _LARGEST_BODY = 16 << 20
@@ -94,6 +95,13 @@ class Config:
         factory=HttpFilter, help="Which HTTP requests; all else is the application's alone."
     )
     ignore_localhost: bool = key(False, help="What listens on a loopback address is this machine's alone.")
+    probes: str = key(
+        WARN,
+        validator=one_of(*PROBES),
+        help="The target's HTTP and gRPC probes on a stolen port. warn: they are the program's, and it is "
+        "said; program: the same without a word; pass: the application's; answer: the agent answers that all "
+        "is well. Of a port with a filter, pass and answer leave them to the application.",
+    )
     max_connections: int = key(
         2048,
         validator=_carried,
@@ -178,13 +186,17 @@ class Config:
 
     def _set(self, place: str) -> list[str]:
         """Keys of this section that are not as by default."""
-        named = ("port_mapping", "ports", "ignore_ports", "listen_ports", "ignore_localhost", "http_filter")
-        unset: tuple[object, ...] = (None, [], False, HttpFilter())
+        named = (
+            *("port_mapping", "ports", "ignore_ports", "listen_ports", "ignore_localhost", "http_filter"),
+            "probes",
+        )
+        unset: tuple[object, ...] = (None, [], False, HttpFilter(), WARN)
         return [f"{place}.{name}" for name in named if getattr(self, name) not in unset]
 
     def _stealing(self) -> list[str]:
         """Keys that only stolen ports have a use for, as far as they are set."""
-        return [f"agent.{name}" for name in ("flush_connections", "inject_headers") if getattr(self, name)]
+        found = [f"agent.{name}" for name in ("flush_connections", "inject_headers") if getattr(self, name)]
+        return found if self.probes == WARN else [*found, "feature.network.incoming.probes"]
 
 
 def summary(config: Config) -> str:

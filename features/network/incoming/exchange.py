@@ -35,6 +35,7 @@ class Exchange:
 
     application, program: ask for a new connection. first: what was read from the client before. told: gets
     words about what did not go as it should. marks: answers get a header that says whose they are.
+    rest: is it the program's, what is no request?
     """
 
     def __init__(
@@ -49,12 +50,13 @@ class Exchange:
         first: bytes = b"",
         marks: bool = False,
         share: Share | None = None,
+        rest: bool = False,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._client, self._stream = Outlet(client), client
         self._openers = {False: application, True: program}
         self._limits, self._told, self._over = limits, told, over
-        self._marks, self._share = marks, share or Share(self.relieve)
+        self._marks, self._rest, self._share = marks, rest, share or Share(self.relieve)
         self._waiting = self._counted = 0  # bytes of the client's that no side was given; and of sides, too
         self._sides: dict[bool, Side] = {}
         self._active: Side | None = None
@@ -189,7 +191,7 @@ class Exchange:
         if self.closed or (side is not None and (side.unsent or self._upgrading)):
             return False
         if head is None:
-            if not self._inside and not self._turn(False, out):
+            if not self._inside and not self._turn(self._rest, out):
                 return False
             self._raw = True  # half a message is of use only to who has its beginning
             return True

@@ -1,7 +1,8 @@
 """One client's connection to a stolen port with a filter, until it is known what it speaks, and afterwards.
 
 The application is connected to at once: one that speaks before its client is none of HTTP/1's, and no
-silent client is kept from it by a time-out. HTTP is an exchange, all else the application's.
+silent client is kept from it by a time-out. HTTP is an exchange, all else the application's. But on a port
+where only probes are not the program's (`Filtered.rest`), all that cannot be one is the program's.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from attrs import frozen
 
 from pymirror.core.errors import PeerError
 from pymirror.core.feature import Peer
+from pymirror.core.windows import LEAST
 from pymirror.features.network.carry import end_by_reset
 from pymirror.features.network.incoming import http2
 from pymirror.features.network.incoming import messages as m
 from pymirror.features.network.incoming.budget import Share
 from pymirror.features.network.incoming.exchange import Exchange
+from pymirror.features.network.incoming.health import Probed
 from pymirror.features.network.incoming.http_rules import Asking, Deciding, Decision, Headers
 from pymirror.features.network.incoming.limits import Limits
 from pymirror.features.network.incoming.outlet import Given
@@ -27,6 +30,7 @@ from pymirror.features.network.incoming.passing import Passage
 from pymirror.features.network.incoming.pipe import Pipe
 from pymirror.features.network.incoming.ruleset import Place
 from pymirror.features.network.incoming.sniff import FRAME, Speech, is_http2_server, sniff
+from pymirror.features.network.incoming.stand_in import stand_in
 from pymirror.features.network.incoming.steal import Steal
 
 READ = 64 << 10
@@ -35,13 +39,16 @@ READ = 64 << 10
 @frozen
 class Filtered:
     """How a port is filtered. within: seconds a client may take to show what it speaks, once it has begun.
-    marks: answers get a header that says whose they are."""
+    marks: answers get a header that says whose they are. rest: all but what this says is the program's, as if
+    there were no filter. answered: that is answered here."""
 
     matcher: Deciding
     limits: Limits
     within: float
     told: Callable[[str], object]
     marks: bool = False
+    rest: Probed | None = None
+    answered: bool = False
 
 
 class While:
@@ -78,7 +85,7 @@ class Looks(Protocol):
 
 
 class Front:
-    """Owns the socket from here on; entered in `steal.to_application` until nothing of it is left."""
+    """Owns the socket from here on; entered in one of `steal`'s two sets until nothing of it is left."""
 
     def __init__(
         self,
@@ -100,9 +107,14 @@ class Front:
         self._exchange: Looks | None = None
         self._share = Share(self._relieve)
         self._timer: asyncio.TimerHandle | None = None
-        steal.to_application.add(self)
+        self._passage: Passage | None = None
+        self._where = steal.to_application if filtered.rest is None else steal.to_program
+        self._where.add(self)
         self._loop.add_reader(sock.fileno(), self._readable)
-        self._passage: Passage | None = steal.passing.connect(client, address, self._connected)
+        if filtered.rest is None:
+            self._passage = steal.passing.connect(client, address, self._connected)
+        else:  # the kubelet does not hesitate
+            self._timer = self._loop.call_later(filtered.within, self._passed_on)
 
     def cancel(self) -> None:
         """End all of it now."""
@@ -116,7 +128,7 @@ class Front:
             if sock is not None:
                 end_by_reset(sock, True)
                 sock.close()
-        self._steal.over(self._steal.to_application, self)
+        self._steal.over(self._where, self)
 
     def _relieve(self) -> None:
         if self._exchange is not None:
@@ -124,7 +136,7 @@ class Front:
 
     def _readable(self) -> None:
         try:
-            data = self._sock.recv(READ)
+            data = self._sock.recv(READ if self._filtered.rest is None else LEAST)
         except BlockingIOError:
             return
         except OSError:
@@ -132,12 +144,17 @@ class Front:
             return
         self._first += data
         speech = sniff(self._first) if data else Speech.OTHER
-        if speech in (Speech.HTTP1, Speech.HTTP2):
+        if speech in (Speech.HTTP1, Speech.HTTP2) and self._is_cut(speech is Speech.HTTP2):
             self._speaks_http(speech is Speech.HTTP2)
         elif speech is not Speech.MORE:
             self._passed_on()
         elif self._timer is None:
             self._timer = self._loop.call_later(self._filtered.within, self._passed_on)
+
+    def _is_cut(self, two: bool) -> bool:
+        """Must its requests be told apart?"""
+        rest = self._filtered.rest
+        return rest is None or (rest.grpc if two else rest.http)
 
     def _connected(self, there: socket.socket | None, code: int) -> None:
         self._passage, self._application = None, there
@@ -162,8 +179,12 @@ class Front:
             self._passed_on()
 
     def _passed_on(self) -> None:
-        """All of it is the application's, which may have to be waited for."""
+        """All of it is the application's, which may have to be waited for; or the program's."""
         self._quiet()
+        if self._filtered.rest is not None:
+            self._steal.over(self._where, self)
+            self._steal.give(self._sock, self._client, self._address, self._port, self._first)
+            return
         self._raw = True
         if self._passage is not None:
             return
@@ -180,15 +201,18 @@ class Front:
 
     def _speaks_http(self, two: bool) -> None:
         self._quiet()
-        matcher = While(self._filtered.matcher, lambda: self._steal.takes(self._port))
-        openers, filtered = (self._to_application, self._to_program), self._filtered
+        filtered, matcher = self._filtered, self._filtered.matcher
+        if filtered.rest is None:
+            matcher = While(matcher, lambda: self._steal.takes(self._port))
+        application = stand_in(two) if filtered.answered else self._to_application
+        openers = application, self._to_program
         parts = Pipe(self._sock, self._share), *openers, matcher, filtered.limits, filtered.told
         first, self._first = self._first, b""
         more = self._over, first, filtered.marks, self._share
         if two:
             self._exchange = http2.Exchange(*parts, *more)
         else:
-            self._exchange = Exchange(*parts, *more)
+            self._exchange = Exchange(*parts, *more, filtered.rest is not None)
 
     def _to_application(self, given: Given) -> None:
         if self._application is not None and not _is_quiet(self._application):
@@ -221,7 +245,7 @@ class Front:
             self._passage.cancel()
         if self._application is not None:
             self._application.close()
-        self._steal.over(self._steal.to_application, self)
+        self._steal.over(self._where, self)
 
     def _quiet(self) -> None:
         """It is decided: nobody looks any more."""

@@ -25,6 +25,7 @@ from pymirror.features.network import debuggers, listeners, sockdiag
 from pymirror.features.network.incoming import config as keys
 from pymirror.features.network.incoming import messages as m
 from pymirror.features.network.incoming.doors import WITHIN, Doors
+from pymirror.features.network.incoming.health import warning
 from pymirror.features.network.incoming.rules import Facts, Rules
 from pymirror.features.network.ports import Listener, Ports
 
@@ -125,12 +126,13 @@ class Layer(LayerFeature):
         self._refused: dict[int, str] = {}  # port of the target → why, as it was said
         self._missed: set[int] = set()
         self._noted: dict[int, str] = {}  # port of the target → with whom, as it was said
+        self._probes, self._told = launch.probes, set[int]()  # ports whose probes were spoken of
         answers, most = self.config.mode == "steal", self.config.max_connections
         self._doors = Doors(launch.guests, self._choose, self._look, most, answers, self.log)
         words = keys.summary(self.config) if launch.has_target else "nothing, as there is no target"
         launch.notes.append(f"incoming: {words}")
         if launch.has_target:
-            await self.peer.request(m.Begin(_who()))
+            await self.peer.request(m.Begin(_who(), list(launch.probes)))
 
     async def started(self, process: Process) -> None:
         self._listeners = listeners.Listeners(process.pid, self._mark)
@@ -196,6 +198,7 @@ class Layer(LayerFeature):
             self._refused[port] = why
         else:
             self._refused.pop(port, None)
+            self._tell(port)
         return why
 
     @handles(m.Shared)
@@ -207,6 +210,12 @@ class Layer(LayerFeature):
         if self._noted.get(port) != words:
             self._noted[port] = words
             self.log.warning("port %d of the target: %s", port, words)
+
+    def _tell(self, port: int) -> None:
+        words = "" if port in self._told else warning(self.config, port, self._probes)
+        self._told.add(port)
+        if words:
+            self.log.warning("%s", words)
 
     @handles(m.Here)
     def here(self, asked: m.Here) -> m.Here:

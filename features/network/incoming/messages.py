@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from attrs import field
+
 from pymirror.core.message import message
+from pymirror.core.probe import Probe
 
 NAME = "network.incoming"
 
 
 @message(NAME)
 class Begin:
-    """Be ready for ports. whose: this session, in words for others who want a port of it."""
+    """Be ready for ports. whose: this session, in words for others who want a port of it. probes: the
+    target's."""
 
     whose: str
+    probes: list[Probe] = field(factory=list)
 
 
 @message(NAME)

@@ -137,21 +137,23 @@ class Steal:
         if self._table is not None:
             await self._table.aclose()
 
-    def give(self, sock: socket.socket, client: Place, address: Place, port: int) -> None:
-        """All of that connection to the program."""
+    def give(self, sock: socket.socket, client: Place, address: Place, port: int, first: bytes = b"") -> None:
+        """All of that connection to the program. first: what was read of it, up to windows.LEAST."""
         arrived = m.Arrived(port, client.host, client.port, address.host, address.port)
         try:
             stream = self._peer.stream_now(arrived)
+            if first:
+                stream.write_now(first)
         except ChannelLost:
-            self.pass_on(sock, client, address)
+            self.pass_on(sock, client, address, first)
             return
         except PeerError as error:  # as many as a session carries
             self._refuse(sock, port, error)
             return
         self.carry(self.to_program, sock, stream)
 
-    def pass_on(self, sock: socket.socket, client: Place, address: Place) -> None:
-        """All of that connection to the application."""
+    def pass_on(self, sock: socket.socket, client: Place, address: Place, first: bytes = b"") -> None:
+        """All of that connection to the application. first: what was read of it."""
         passage = self.passing.connect(client, address, lambda there, code: passed(there))
         self.to_application.add(passage)
 
@@ -159,8 +161,11 @@ class Steal:
             self.over(self.to_application, passage)
             if there is None:
                 reset(sock)
-            else:
-                self.carry(self.to_application, sock, Pipe(there))
+                return
+            pipe = Pipe(there)
+            with suppress(OSError):  # then the other side is told so, too
+                pipe.write_now(first)
+            self.carry(self.to_application, sock, pipe)
 
     async def _flush(self, port: int) -> None:
         try:
