@@ -12,10 +12,12 @@ from pymirror.core.channel import Channel, Keys
 from pymirror.core.errors import ChannelLost, ClusterError, Overslept, PeerError, PymirrorError, SupportError
 from pymirror.core.feature import AgentFeature, Launch, LayerFeature, intercepts
 from pymirror.core.handshake import NAME, Desk
+from pymirror.core.probe import Probe
 from pymirror.core.session import AHEAD, Endpoint, Found, Part, Plan, reason, run
 from pymirror.layer.calls import Dispatch
 
 events: list = []
+PROBE = Probe("liveness", "tcp", 80)
 
 
 @frozen
@@ -40,7 +42,7 @@ class Layer(LayerFeature):
 
     async def prepare(self, launch):
         events.append("half prepared")
-        assert launch.directory == "/private"
+        assert (launch.directory, launch.probes) == ("/private", (PROBE,))
         if self.config.refuse:
             raise PermissionError(errno.EACCES, "not for you", "/secret")
         launch.environ["THING"] = "1"
@@ -82,7 +84,7 @@ class Runtime:
         events.append("runtime checked")
         if self.refuse:
             raise self.refuse
-        return Found("a target")
+        return Found("a target", probes=(PROBE,))
 
     async def start(self, found, order, undo):
         events.append("agent started")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from pymirror.core.probe import Probe
+from pymirror.runtimes.kubernetes.api import Api
+from pymirror.runtimes.kubernetes.config import Config
 from pymirror.runtimes.kubernetes.probes import AGENT, MOST, probes
+from pymirror.runtimes.kubernetes.runtime import Runtime
 
 
 def a_pod(*containers: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -127,3 +131,33 @@ def test_a_pod_in_its_nodes_network_is_probed_on_loopback_too() -> None:
 def test_there_are_no_more_than_so_many() -> None:
     many = [web(livenessProbe={"tcpSocket": {"port": 80}}) for _ in range(MOST + 1)]
     assert len(probes(a_pod(*many))) == MOST
+
+
+class Server:
+    """Has one pod, and lets everybody do everything."""
+
+    connection = SimpleNamespace(namespace="shop", context="ctx")
+
+    def __init__(self, pod: Any) -> None:
+        self._pod = pod
+
+    async def get(self, place: Any) -> Any:
+        return self._pod
+
+    async def ask(self, *_: Any, **__: Any) -> Any:
+        return {"status": {"allowed": True}}
+
+
+async def test_they_are_found_with_the_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    pod = a_pod(web(livenessProbe={"httpGet": {"path": "/healthz", "port": "http"}}), nodeName="node1")
+    pod["metadata"] = {"name": "api", "namespace": "shop", "uid": "1"}
+    ready = {"name": "web", "ready": True, "containerID": "containerd://1"}
+    pod["status"] |= {"phase": "Running", "containerStatuses": [ready]}
+
+    async def opened(*_: Any) -> Server:
+        return Server(pod)
+
+    monkeypatch.setattr(Api, "open", opened)
+    report: Any = SimpleNamespace(step=print)
+    found = await Runtime(Config(ephemeral=True), "pod/api", None, report).check([])
+    assert found.probes == (http(),)

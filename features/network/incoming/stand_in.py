@@ -23,6 +23,8 @@ from pymirror.features.network.incoming.outlet import Opener
 
 MOST = 64 << 10
 """Bytes taken at once."""
+ALL = 1 << 20
+"""Bytes; the answers of as many streams as there may be are a tenth."""
 WELL = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 WELL_AND_LAST = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 SERVING = b"\0\0\0\0\2\x08\1"
@@ -50,7 +52,9 @@ class Http1:
 
     def feed(self, data: bytes) -> bytes:
         out = b""
-        for piece in self._requests.feed(data) if not self.over else ():
+        for piece in self._requests.feed(data):
+            if self.over:
+                break
             if piece.head is not None:
                 self._closes = piece.head.closes
             if piece.ends:
@@ -71,7 +75,7 @@ class Http2:
 
     def feed(self, data: bytes) -> bytes:
         self._side.receive(data)
-        self._side.fill(MOST)
+        self._side.fill(ALL)
         out = bytes(self._side.out)
         self._side.out.clear()
         return out
