@@ -148,6 +148,44 @@ async def test_an_application_that_waits_no_longer_is_asked_anew(both: Both, wor
     assert len(lines) == 2
 
 
+async def test_an_answer_says_whose_it_is_if_asked_and_no_other_byte_is_another(both: Both) -> None:
+    head, body = b"HTTP/1.1 200  Odd\r\nx-Odd:1 \r\nContent-LENGTH: 16\r\n", b"\r\nHTTP/1.1 200\r\n\r\n"
+    answer, served = head + body, list[Any]()
+
+    async def serves(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served.append(asyncio.current_task())
+        with suppress(OSError, asyncio.IncompleteReadError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                for at in range(len(answer)):
+                    writer.write(answer[at : at + 1])
+                    await asyncio.sleep(0)
+        writer.close()
+
+    async def told(mine: bool, size: int) -> bytes:
+        line.writer.write(GET.format("/hello", "X-User: me\r\n" * mine).encode())
+        return await asyncio.wait_for(line.reader.readexactly(size), WITHIN)
+
+    port = int(GRPC) + 3
+    application = await asyncio.start_server(serves, sock=await both.target.listen(TARGET[4], port))
+    chosen = {"mode": "steal", "http_filter": {"header_filter": "x-user: me"}}
+    line = await both.client.connect(TARGET[4], port)
+    assert await told(False, len(answer)) == answer
+    line.close()
+    for marks in (b"", b"Pymirror-Agent: passed-through\r\n"):
+        command = sys.executable, SERVER, "program", port
+        async with running(both, chosen, *command, inject_headers=bool(marks)):
+            line = await both.client.connect(TARGET[4], port)
+            for _ in range(2):
+                assert await told(False, len(answer + marks)) == head + marks + body
+                own = await told(True, 1) + await asyncio.wait_for(line.reader.readuntil(b"\r\n\r\n"), WITHIN)
+                assert own.endswith(b"\r\nPymirror-Agent: forwarded-to-client\r\n\r\n") is bool(marks)
+                await line.reader.readexactly(len(f"program /hello {CLIENT[4]}"))
+            line.close()
+    application.close()
+    async with timeout(WITHIN):
+        await asyncio.gather(*served)
+
+
 async def test_a_mirrored_port_is_the_applications_and_the_program_gets_a_copy(both: Both) -> None:
     async with running(both, "mirror") as program:
         assert await asked(both.client, PLAIN) == [f"application /hello {CLIENT[4]}"]
