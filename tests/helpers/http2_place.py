@@ -73,10 +73,10 @@ async def _connect(port: int, given: Callable[[Any], None]) -> None:
 @define
 class Place:
     """port: where clients come. application, program: ports; or what
-    asks for the program's stream. exchanges: those that are not over. accepted, over:
+    asks for the stream. exchanges: those that are not over. accepted, over:
     how many connections."""
 
-    application: int
+    application: Any
     program: Any
     filter: Any = field(factory=Filter)
     limits: Limits = field(factory=Limits)
@@ -99,8 +99,7 @@ class Place:
             self.exchanges.remove(made[0])
             self.changed.set()
 
-        program = to(self.program) if isinstance(self.program, int) else self.program
-        openers = to(self.application), program
+        openers = [to(each) if isinstance(each, int) else each for each in (self.application, self.program)]
         parts = Pipe(sock), *openers, self.filter, self.limits, self.said.append, over, b"", self.marks
         made.append(Exchange(*parts))
         self.exchanges.append(made[0])
@@ -113,7 +112,7 @@ class Place:
 
 
 @asynccontextmanager
-async def place(application: int, program: Any = 0, **more: Any) -> AsyncIterator[Place]:
+async def place(application: Any, program: Any = 0, **more: Any) -> AsyncIterator[Place]:
     there = Place(application, program, **more)
     loop = asyncio.get_running_loop()
     with socket.create_server((LOOPBACK, 0)) as listener:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 
+import grpc.aio
 import h2.config
 import h2.connection
 import h2.events
 import pytest
+from grpc_there import SERVICE, grpc_server
 from http2_peer import GET, POST
+from http2_place import place
 from incoming_scene import ByPath, Far, ended, exactly, got, pair, send
 
 from pymirror.core.limit import timeout
+from pymirror.core.probe import Probe
 from pymirror.features.network.incoming.budget import BUDGET
 from pymirror.features.network.incoming.exchange import Exchange
+from pymirror.features.network.incoming.health import Probed
 from pymirror.features.network.incoming.limits import Limits
 from pymirror.features.network.incoming.pipe import Pipe
 from pymirror.features.network.incoming.stand_in import (
@@ -134,3 +139,20 @@ async def test_who_breaks_a_rule_loses_the_connection() -> None:
         await came.wait()
     with pytest.raises(BrokenPipeError):
         stream.read_now()
+
+
+@pytest.mark.asyncio
+async def test_a_client_of_grpcs_takes_it_for_a_server() -> None:
+    """With the program's calls on the same connection."""
+    filter = Probed([Probe("liveness", "grpc", 80, agent="kube-probe/")])
+    options = [("grpc.primary_user_agent", "kube-probe/1.33")]
+    with grpc_server(b"program") as (_, port):
+        async with place(stand_in(True), port, filter=filter) as there:
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{there.port}", options=options) as channel:
+                check = channel.unary_unary("/grpc.health.v1.Health/Check")
+                for _ in range(2):
+                    assert await check(b"\x0a\1x") == b"\x08\1"
+                    assert await channel.unary_unary(f"/{SERVICE}/Unary")(b"hello") == b"program:hello"
+                watch = channel.unary_stream("/grpc.health.v1.Health/Watch")(b"")
+                assert await watch.read() == b"\x08\1"
+                watch.cancel()
