@@ -6,7 +6,8 @@ taken by a filter is otherwise the filter's to decide; without one all else is t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from functools import lru_cache
 from typing import NoReturn
 from urllib.parse import unquote
 
@@ -18,6 +19,8 @@ from pymirror.features.network.incoming.http_rules import Deciding, Decision, He
 from pymirror.features.network.incoming.questions import Question
 
 CHECK, WATCH = b"/grpc.health.v1.Health/Check", b"/grpc.health.v1.Health/Watch"
+KNOWN, LONGEST = 256, 4096
+"""Targets of requests whose answer is remembered, and bytes of one; to compare takes microseconds."""
 SHOWN = 80
 """Characters of a word of the cluster's."""
 KEY = "feature.network.incoming.probes"
@@ -35,6 +38,7 @@ class Probed:
         self._paths = {(unquote(each.path), each.agent) for each in plain if each.form == HTTP}
         self._agents = {each.agent for each in plain if each.form == GRPC}
         self.http, self.grpc = bool(self._paths), bool(self._agents)
+        self._known = lru_cache(KNOWN)(self._asked_by)
         self._matcher = matcher
 
     @property
@@ -49,14 +53,20 @@ class Probed:
         return _OTHER if self._matcher is None else self._matcher.decide(method, target, headers, body)
 
     def _is_probe(self, method: bytes, target: bytes, headers: Headers) -> bool:
+        agents: Collection[str] = ()
         if method == b"GET" and self.http:
-            said = _agent(headers)
-            agents = [agent for _, agent in self._paths if _is_agent(said, agent)]
-            return bool(agents) and any((unquote(path_of(target)), agent) in self._paths for agent in agents)
-        if method == b"POST" and target in (CHECK, WATCH):
-            said = _agent(headers)
-            return any(_is_agent(said, agent) for agent in self._agents)
-        return False
+            agents = self._known(target) if len(target) <= LONGEST else self._asked_by(target)
+        elif method == b"POST" and target in (CHECK, WATCH):
+            agents = self._agents
+        if not agents:
+            return False
+        said = _agent(headers)
+        return any(_is_agent(said, agent) for agent in agents)
+
+    def _asked_by(self, target: bytes) -> tuple[str, ...]:
+        """The User-Agents of the probes with that path, however it is spelled."""
+        path = unquote(path_of(target))
+        return tuple(agent for each, agent in self._paths if each == path)
 
 
 def _agent(headers: Headers) -> str:
