@@ -6,16 +6,16 @@ taken by a filter is otherwise the filter's to decide; without one all else is t
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from typing import NoReturn
 from urllib.parse import unquote
 
 from pymirror.core.patterns import TooSlow
 from pymirror.core.probe import GRPC, HTTP, READINESS, TCP, Probe
-from pymirror.features.network.incoming.config import ANSWER, PASS, WARN, Config
+from pymirror.features.network.incoming.config import ANSWER, PASS, PROGRAM, WARN, Config
 from pymirror.features.network.incoming.http_filter import HttpFilter, Matcher
-from pymirror.features.network.incoming.http_rules import Deciding, Decision, Headers, path_of
+from pymirror.features.network.incoming.http_rules import Asking, Deciding, Decision, Headers, path_of
 from pymirror.features.network.incoming.questions import Question
 
 CHECK, WATCH = b"/grpc.health.v1.Health/Check", b"/grpc.health.v1.Health/Watch"
@@ -51,6 +51,15 @@ class Probed:
         if self._is_probe(method, target, headers):
             return _PROBE
         return _OTHER if self._matcher is None else self._matcher.decide(method, target, headers, body)
+
+    def soon(
+        self, method: bytes, target: bytes, headers: Headers, body: bytes | None, again: Callable[[], object]
+    ) -> Decision | Asking | None:
+        if self._is_probe(method, target, headers):
+            return _PROBE
+        if self._matcher is None:
+            return _OTHER
+        return self._matcher.soon(method, target, headers, body, again)
 
     def _is_probe(self, method: bytes, target: bytes, headers: Headers) -> bool:
         agents: Collection[str] = ()
@@ -93,7 +102,8 @@ def warning(config: Config, port: int, probes: Sequence[Probe]) -> str:
         caught = (
             [each for each in here if _matches(config.http_filter, each)] if config.probes == WARN else []
         )
-        return f"port {port}: the filter takes {_list(caught)}; {_advice(caught)}" if caught else ""
+        words = f"port {port}: the filter takes {_list(caught)}"
+        return f"{words}; {_advice(caught, (PASS, PROGRAM))}" if caught else ""
     if config.probes == WARN:
         return f"port {port} is stolen whole, {_list(here)} included; {_advice(here)}"
     hidden = [each for each in here if each.secure] if config.probes in (PASS, ANSWER) else []
@@ -119,7 +129,14 @@ def _shown(text: str) -> str:
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in short)
 
 
-def _advice(probes: Sequence[Probe]) -> str:
+_CHOICES = {
+    ANSWER: f'"{ANSWER}" (the agent answers them)',
+    PASS: f'"{PASS}" (the application does)',
+    PROGRAM: f'"{PROGRAM}" (your program does, without this warning)',
+}
+
+
+def _advice(probes: Sequence[Probe], choices: Sequence[str] = tuple(_CHOICES)) -> str:
     """What may come of it, and what to do."""
     told = []
     asking = [each for each in probes if each.form != TCP]
@@ -130,10 +147,7 @@ def _advice(probes: Sequence[Probe]) -> str:
     if len(asking) < len(probes):
         told.append("one over TCP succeeds in any case, and your program sees a connection without a word")
     if any(not each.secure for each in asking):
-        told.append(
-            f'set {KEY} to "answer" (the agent answers them), "pass" (the application does), '
-            'or "program" (as now, without this warning)'
-        )
+        told.append(f"set {KEY} to {' or '.join(_CHOICES[each] for each in choices)}")
     if any(each.secure for each in asking):
         told.append(
             "those over HTTPS cannot be told from other requests without agent.tls: "
@@ -163,3 +177,6 @@ class _Nobody:
 
     def ask(self, number: int, texts: list[bytes]) -> NoReturn:
         raise TooSlow("", self._questions[number].query, 0.0)
+
+    async def answer(self, number: int, texts: list[bytes]) -> NoReturn:
+        self.ask(number, texts)

@@ -131,6 +131,7 @@ def test_a_filter_is_spoken_of_where_it_takes_them(http_filter: dict[str, Any], 
     ]
     assert len(shown) == len(caught) and all(each in words for each in caught)
     assert bool(words) is bool(caught)
+    assert ('"pass"' in words) is bool(caught) and ('"answer"' in words) is ("ports" in http_filter)
     if "ports" not in http_filter:
         assert warning(of("pass", **http_filter), 80, ALL) == ""
 
