@@ -45,8 +45,11 @@ class Agent(AgentFeature):
         return self.answer
 
     @handles(m.Release)
-    def release(self, asked: m.Release) -> None:
+    async def release(self, asked: m.Release) -> m.Release:
+        if self.held is not None:
+            await self.held.wait()
         self.said.append(f"release {asked.port}")
+        return asked
 
     def arrive(self, port: int, client: Address = CLIENT, spoken: Address = SPOKEN) -> Stream:
         return self.peer.stream_now(m.Arrived(port, client.host, client.port, spoken.host, spoken.port))

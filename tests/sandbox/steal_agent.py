@@ -61,8 +61,7 @@ class Session:
         return answer
 
     async def release(self, port: int = PORT) -> None:
-        self.channel.peer(m.NAME).send(m.Release(port))
-        await self.channel.peer(m.NAME).request(m.Subscribe(1))  # so that the release has been done
+        await self.channel.peer(m.NAME).request(m.Release(port))
 
     async def ended(self) -> int:
         return await asyncio.wait_for(self.process.wait(), WITHIN)

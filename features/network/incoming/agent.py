@@ -107,11 +107,12 @@ class Agent(AgentFeature):
         return "nothing listens on it: there is nothing to copy until something does"
 
     @handles(m.Release)
-    async def release(self, asked: m.Release) -> None:
+    async def release(self, asked: m.Release) -> m.Release:
         if self._steal is not None:
             await self._steal.release(asked.port)
         elif self._mirror is not None:
             self._mirror.release(asked.port)
+        return asked
 
     async def _filter(self) -> None:
         """The matcher, and the worker that it asks."""

@@ -165,6 +165,8 @@ class Front:
             self._passed_on()
         elif there is not None and not self._decided:
             self._loop.add_reader(there.fileno(), self._application_speaks)
+        elif not self._decided and self._timer is None:  # who says nothing learns that nobody is there
+            self._timer = self._loop.call_later(self._filtered.within, self._passed_on)
 
     def _application_speaks(self) -> None:
         """Before its client, or it has ended. A server of HTTP/2 (gRPC's) does so, and its client will."""

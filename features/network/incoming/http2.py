@@ -27,6 +27,7 @@ from pymirror.features.network.incoming.http2_frames import Wrong
 from pymirror.features.network.incoming.http2_front import Front
 from pymirror.features.network.incoming.http2_headers import Head
 from pymirror.features.network.incoming.http2_settings import announced
+from pymirror.features.network.incoming.http2_windows import MOST
 from pymirror.features.network.incoming.http2_wire import Wire
 from pymirror.features.network.incoming.http_rules import Deciding
 from pymirror.features.network.incoming.limits import Limits
@@ -152,6 +153,7 @@ class Exchange:
             fresh = self._program is None or not self._program.usable
             if self._program is None or fresh:
                 self._program = Back(True, self, self._share, self._marks)
+                self._program.side.most = MOST // 2
                 self._backs.append(self._program)
             back = self._program
         if not back.usable:
@@ -162,6 +164,16 @@ class Exchange:
             self.unable(back, flow)
         if fresh:
             back.begin(self._program_opener)
+
+    def stuck(self, flow: Flow) -> None:
+        there, why = flow.other, "it does not take what is sent"
+        assert there is not None
+        self._told(f"the local program and HTTP/2: {why}")
+        there.side.reset(there, h2.CANCEL)
+        if there.answered:
+            self._front.side.reset(flow, h2.CANCEL)
+        else:
+            self._unanswered(flow, f"the local program took this request, and {why}")
 
     def left(self, code: int) -> None:
         for back in self._backs:

@@ -25,6 +25,9 @@ class Owner(Protocol):
     def take(self, flow: Flow, head: Head, ends: bool, matches: bool) -> None:
         """Pass it on to whose it is; what follows goes to `flow.other`."""
 
+    def stuck(self, flow: Flow) -> None:
+        """Whose it is takes less than is sent; what there is for others on that connection has to go on."""
+
     def left(self, code: int) -> None:
         """The client opens no more streams."""
 
@@ -122,6 +125,9 @@ class Front:
                 self._by_body(flow, held, ends)
         elif other is None or other.closed:
             self.side.received_left(flow, item)
+        elif 0 < other.side.most < other.side.queued + len(item if isinstance(item, bytes) else b""):
+            self.side.received_left(flow, item)
+            self._owner.stuck(flow)
         else:
             other.side.put(other, item, ends)
 

@@ -93,7 +93,7 @@ class Writer:
         block = self._encode(head)
         if resized or not _same(_state(self._encoder), before) or len(self._known) >= KNOWN:
             self._known.clear()
-        else:
+        elif len(block) <= TABLE:
             self._known[head] = block
         return block
 

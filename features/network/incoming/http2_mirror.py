@@ -102,6 +102,9 @@ class Copy:
         if fresh:
             back.begin(self._opener)
 
+    def stuck(self, flow: Flow) -> None:
+        raise AssertionError("the windows of a copy bound nothing")
+
     def left(self, code: int) -> None:
         """The application's affair."""
 

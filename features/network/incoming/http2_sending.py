@@ -17,11 +17,13 @@ from pymirror.features.network.incoming.http2_windows import Credit
 
 class Sending:
     """peer: what it asks. out: what is to be sent now. flows: the open streams, by number. heads: bytes of
-    those received that wait on another side. last: the greatest number of a stream that there was."""
+    those received that wait on another side. last: the greatest number of a stream that there was. queued:
+    bytes of data that wait to be sent; most: beyond which their senders' streams end, where it is not 0."""
 
     def __init__(self, serves: bool, mine: Settings, credit: Credit) -> None:
         self.peer, self.out, self.flows = Settings(), bytearray(), dict[int, Flow]()
         self.settled = self.leaving = False
+        self.queued, self.most = 0, 0
         self.heads = 0
         self.last = 0 if serves else -1
         self._serves, self._mine = serves, mine
@@ -53,6 +55,8 @@ class Sending:
         """Send it, after what waits."""
         if item is not None:
             append(flow.queue, item)
+            if not isinstance(item, Head):
+                self.queued += len(item)
         flow.ends = ends
         self._mark(flow)
 
@@ -148,6 +152,7 @@ class Sending:
                 self._wait_for_window(flow)
                 return
             item = self._cut(flow, item, room)
+            self.queued -= len(item)
             flow.window -= len(item)
             self._window -= len(item)
             flow.sent_end = flow.ends and not flow.queue
@@ -190,6 +195,7 @@ class Sending:
         if not flow.number and flow in self._waiting:
             self._waiting.remove(flow)
         queue, flow.queue = flow.queue, deque()
+        self.queued -= sum(len(item) for item in queue if not isinstance(item, Head))
         if flow.other is not None:
             for item in queue:
                 flow.other.side.received_left(flow.other, item)

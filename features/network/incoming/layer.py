@@ -123,6 +123,7 @@ class Layer(LayerFeature):
         self._ports = launch.shared(Ports)
         self._watched: dict[int, _Watched] = {}  # by socket
         self._taken: dict[int, asyncio.Task[str]] = {}  # port of the target → why it may not be had
+        self._releasing: dict[int, asyncio.Task[None]] = {}  # port of the target
         self._refused: dict[int, str] = {}  # port of the target → why, as it was said
         self._missed: set[int] = set()
         self._noted: dict[int, str] = {}  # port of the target → with whom, as it was said
@@ -148,9 +149,10 @@ class Layer(LayerFeature):
             return
         if self._watching is not None:
             self._watching.cancel()
-        for task in self._taken.values():
+        tasks = [*self._taken.values(), *self._releasing.values()]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._taken.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self.config.mode == "steal":
             await doors.settle()
         doors.close()
@@ -182,6 +184,8 @@ class Layer(LayerFeature):
 
     async def _take(self, port: int) -> str:
         """Why the target's port may not be had; empty: it is ours."""
+        while port in self._releasing:
+            await asyncio.wait([self._releasing[port]])
         try:
             answer: m.Subscribed = await self.peer.request(m.Subscribe(port))
             why = answer.reason or (os.strerror(answer.code) if answer.code else "")
@@ -286,9 +290,13 @@ class Layer(LayerFeature):
             self._ports.remove(watched.listener)
 
     def _release(self, port: int) -> None:
-        with suppress(BlockingIOError, PeerError):  # then at the next look, or there is nobody any more
-            self.peer.send(m.Release(port))
-            del self._taken[port]
+        del self._taken[port]
+        self._releasing[port] = asyncio.ensure_future(self._released(port))
+
+    async def _released(self, port: int) -> None:
+        with suppress(OSError, PeerError):  # there is nobody any more
+            await self.peer.request(m.Release(port))
+        del self._releasing[port]
 
 
 def _who() -> str:

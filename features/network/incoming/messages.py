@@ -51,7 +51,7 @@ class Shared:
 
 @message(NAME)
 class Release:
-    """No more of that port. What was begun goes on to its end."""
+    """No more of that port. What was begun goes on to its end. The answer, that it is done, is the same."""
 
     port: int
 

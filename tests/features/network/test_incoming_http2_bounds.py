@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 import pytest
 from h2.errors import ErrorCodes
@@ -19,6 +19,7 @@ from h2.events import (
     StreamReset,
     WindowUpdated,
 )
+from h2.exceptions import StreamClosedError
 from h2.settings import SettingCodes
 from http2_peer import GET, POST, TAKE, Peer, Server, client, server
 from http2_place import Place, place
@@ -136,6 +137,36 @@ async def test_an_upload_that_is_not_read_holds_up_no_other(there: Place, applic
         far.answer(came, b"ok")
         assert await near.body(other) == b"ok"
         assert 0 < BUDGET.held <= 65535
+
+
+async def test_a_program_that_does_not_read_holds_up_nobody_elses_upload(application: Server) -> None:
+    """At a breakpoint, say. Its own uploads end, with words that say so, as soon as they take too much."""
+    window = {SettingCodes.INITIAL_WINDOW_SIZE: 1 << 20}
+    async with (
+        server(window) as program,
+        server(window) as application,
+        place(application.port, program.port) as there,
+        client(there.port) as near,
+    ):
+        far = await application.accepted()
+        await near.next(RemoteSettingsChanged)
+        taken = []
+        for _ in range(4):
+            number = near.h2.get_next_available_stream_id()
+            near.h2.send_headers(number, [*POST, TAKE])
+            near.flush()
+            taken.append(number)
+        deaf = await program.accepted()
+        deaf.manual = True
+        for number in taken:
+            with suppress(StreamClosedError):
+                await pour(near, number, 1 << 20)
+        number, came = await opened(near, far)
+        far.h2.increment_flow_control_window(1 << 20)
+        far.flush()
+        await asyncio.gather(pour(near, number, 500_000), far.body(came))
+        assert BUDGET.held <= MOST
+        assert "does not take what is sent" in there.said[0]
 
 
 async def test_a_thousand_streams_and_not_one_more(there: Place, application: Server) -> None:

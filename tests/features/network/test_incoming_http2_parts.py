@@ -177,6 +177,14 @@ async def test_an_agent_that_is_full_has_back_first_what_did_not_move_for_longes
     assert given == [2, 4] and budget.held == 0
 
 
+def test_no_long_head_is_remembered() -> None:
+    writer = Writer()
+    for number in range(20):
+        writer.write(plain([(b"x", b"%05d" % number * 2000)]))
+        writer.write(plain([(b":status", b"200")]))
+    assert [len(block) for block in writer._known.values()] == [1] * len(writer._known)
+
+
 def test_small_pieces_are_joined() -> None:
     queue: list[Any] = []
     for _ in range(1000):

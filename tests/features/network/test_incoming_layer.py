@@ -165,6 +165,26 @@ async def test_a_server_that_listens_again_at_once_keeps_its_port(tmp_path: Any)
             assert [each.real for each in it.launch.shared(Ports).all()] == [place(server)]
 
 
+async def test_a_port_is_asked_for_again_when_its_release_is_done(tmp_path: Any) -> None:
+    """Whoever asks meanwhile waits: the agent does one after the other, and the last word counts."""
+    async with session(tmp_path, STEAL) as it:
+        with listening() as one, listening() as two:
+            for each, port in ((one, 80), (two, 81)):
+                await verdict_of(it.layer.listen, listen(each, port))
+            it.layer._look()
+        it.agent.held = asyncio.Event()
+        it.layer._look()
+        with listening() as again:
+            asked = asyncio.ensure_future(verdict_of(it.layer.listen, listen(again, 80)))
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert it.agent.said == ["subscribe 80", "subscribe 81"] and not asked.done()
+            it.agent.held.set()
+            assert await asked == TAKEN
+        assert sorted(it.agent.said[2:4]) == ["release 80", "release 81"]
+        assert it.agent.said[4:] == ["subscribe 80"]
+
+
 async def test_a_socket_that_never_listens_is_given_up(tmp_path: Any, often: None) -> None:
     async with session(tmp_path, STEAL) as it:
         with socket.socket() as server:
