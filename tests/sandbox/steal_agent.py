@@ -21,6 +21,7 @@ from tests.sandbox.pod_network import PROGRAMS
 from tests.sandbox.steal_network import PORT, WITHIN, Both
 
 STEAL = Config(mode="steal")
+RIGHTS = {"steal": "NET_ADMIN", "mirror": "NET_RAW"}
 
 
 class Layer(LayerFeature):
@@ -79,7 +80,7 @@ async def session(
     keys = Keys.generate()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, PROGRAMS / "stealing_agent.py", f"--pid={both.target.pid}"),
-        *(f"--layer-key={keys.public}", "--rights=SYS_PTRACE,SYS_ADMIN,NET_ADMIN", *options),
+        *(f"--layer-key={keys.public}", f"--rights=SYS_PTRACE,SYS_ADMIN,{RIGHTS[config.mode]}", *options),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 
+from pymirror.features.network.incoming.ruleset import SIGN, SIGN_MASK
 from pymirror.features.network.incoming.segments import EXTENSIONS, FRAGMENT, MOST_EXTENSIONS, TCP
 
 WHOLE, HEADERS = 0x7FFFFFFF, 192
@@ -18,10 +19,10 @@ MOST_PORTS = 256
 
 _WORD, _HALF, _BYTE, _HALF_AT_X, _BYTE_AT_X = 0x20, 0x28, 0x30, 0x48, 0x50
 _CELL, _CELL_TO_X, _TO_CELL, _TO_X = 0x60, 0x61, 0x02, 0x07
-_ADD, _ADD_X, _LEFT, _RIGHT = 0x04, 0x0C, 0x64, 0x74
+_ADD, _ADD_X, _AND, _LEFT, _RIGHT = 0x04, 0x0C, 0x54, 0x64, 0x74
 _EQUAL, _EQUAL_X, _ANY_BIT, _JUMP, _RETURN = 0x15, 0x1D, 0x45, 0x05, 0x06
 _X, _X_OF_IPV4 = 0x01, 0xB1
-_PROTOCOL, _PACKET_TYPE, _LINK_TYPE = 0xFFFFF000, 0xFFFFF004, 0xFFFFF01C
+_PROTOCOL, _PACKET_TYPE, _MARK, _LINK_TYPE = 0xFFFFF000, 0xFFFFF004, 0xFFFFF014, 0xFFFFF01C
 _TO_US, _OUTGOING, _LOOPBACK = 0, 4, 772
 _NEXT, _LENGTH = 0, 1
 """Cells of the filter's memory: which header follows, and the packet's length by its IP header."""
@@ -62,8 +63,15 @@ class _Program:
 
 def program(ports: Iterable[int]) -> bytes:
     """For these ports, each segment once: what goes over loopback leaves and comes, and its coming counts;
-    elsewhere a client's segments come and the application's leave."""
+    elsewhere a client's segments come and the application's leave.
+
+    A session that steals the port passes on what has come already, with the client's own names: these are
+    marked.
+    """
     made, wanted = _Program(), sorted(ports)
+    made.do(_WORD, _MARK)
+    made.do(_AND, SIGN_MASK)
+    made.when(_EQUAL, SIGN, "drop")
     made.do(_WORD, _PROTOCOL)
     made.when(_EQUAL, 0x0800, "ipv4")
     made.when(_EQUAL, 0x86DD, "ipv6")

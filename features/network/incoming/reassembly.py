@@ -272,8 +272,10 @@ class Table:
         return _NOTHING
 
     def _reset_by_client(self, connection: Connection, segment: Segment) -> Sequence[Event]:
-        if ahead(segment.sequence, connection.inflow.sequence) < 0:
-            return _NOTHING  # an old one
+        if not 0 <= ahead(segment.sequence, connection.inflow.sequence) <= FAR:
+            return (
+                _NOTHING  # an old one, or of what is passed on under the client's name by who steals the port
+            )
         return self._reset(connection)
 
     # From the application -------------------------------------------------------------------

@@ -121,6 +121,7 @@ def test_the_first_copy_stays() -> None:
         ([TALK.application(0, 0, 0, FIN | ACK), TALK.fin(0), TALK.application(1, 1)], ["Ended"]),
         ([TALK.client(0, b"abc"), TALK.rst(3)], [b"abc", "WasReset"]),
         ([TALK.client(0, b"abc"), TALK.rst(0)], [b"abc"]),  # an old one
+        ([TALK.client(0, b"abc"), TALK.rst(1 << 27)], [b"abc"]),  # of another with the same names
         ([TALK.client(0, b"abc"), TALK.application(3, 0, flags=RST)], [b"abc", "WasReset"]),
         ([TALK.fin(0, b"abc"), TALK.application(4, 0, flags=RST)], [b"abc", "Ended"]),
         ([TALK.client(0, b"abc"), TALK.application(4)], [b"abc", r.GAP]),
