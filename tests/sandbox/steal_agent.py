@@ -29,15 +29,15 @@ class Layer(LayerFeature):
 
     name = m.NAME
     Config = Config
-    shared: list[str]
+    news: list[str]
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.shared = []
+        self.news = []
 
-    @handles(m.Shared)
-    def is_shared(self, shared: m.Shared) -> None:
-        self.shared.append(shared.words)
+    @handles(m.News)
+    def told(self, news: m.News) -> None:
+        self.news.append(news.words)
 
     @handles(m.Here)
     def here(self, asked: m.Here) -> m.Here:

@@ -106,7 +106,7 @@ async def test_a_port_taken_by_another_while_it_was_stopped_is_the_others(both: 
         assert await two.take() == m.Subscribed()
         one.process.send_signal(signal.SIGCONT)
         assert one.process.stderr is not None
-        while b"port %d was not kept while nothing was heard" % PORT not in (
+        while b"port %d: it was not kept while nothing was heard" % PORT not in (
             line := await one.process.stderr.readline()
         ):
             assert line

@@ -147,6 +147,14 @@ async def asked(side: Side, host: str, path: str) -> str:
         line.close()
 
 
+async def news(of: Session) -> list[str]:
+    """Returns when there are any."""
+    async with timeout(WITHIN):
+        while not of.layer.news:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+    return of.layer.news
+
+
 async def members(both: Both, count: int) -> None:
     """Returns when so many hold the port."""
     async with timeout(WITHIN):
@@ -203,10 +211,7 @@ async def test_overlapping_filters_the_older_session_wins_whoever_came_first_to_
         assert (await ann.take(WEB)).note == ""
         assert await asked(both.client, TARGET[4], "/a") == "ann"
         assert await asked(both.client, TARGET[4], "/") == "bob"
-        async with timeout(WITHIN):
-            while not bob.layer.shared:  # noqa: ASYNC110
-                await asyncio.sleep(0.1)
-        assert bob.layer.shared == ["it is shared with ann@box (path_filter), whose filter is asked first"]
+        assert await news(bob) == ["it is shared with ann@box (path_filter), whose filter is asked first"]
         await ann.release(WEB)
         assert await asked(both.client, TARGET[4], "/a") == "bob"
 
@@ -282,6 +287,39 @@ async def test_stopped_in_the_middle_it_loses_the_port_and_has_its_place_again(b
                 "bob",
                 "bob",
             ]
+
+
+async def test_who_lost_a_port_while_it_was_stopped_is_told(both: Both) -> None:
+    async with developer(both, "ann", "^/a") as ann, developer(both, "bob", "^/a") as bob:
+        await ann.take(WEB)
+        ann.process.send_signal(signal.SIGSTOP)
+        await members(both, 0)
+        assert await bob.take(WEB) == m.Subscribed()
+        ann.process.send_signal(signal.SIGCONT)
+        (words,) = await news(ann)
+        assert words.endswith(": bob@box has it by the same filter (path_filter)")
+        assert await asked(both.client, TARGET[4], "/a") == "bob"
+
+
+async def test_late_sessions_come_in_their_order_and_after_the_last_rank_there_is_none(both: Both) -> None:
+    async def older(rank: int) -> None:
+        name = f"pymirror-{rank}"
+        await both.target.nft(f"add table inet {name}", f"add set inet {name} taken {{ type inet_service; }}")
+
+    await older(4090)
+    async with developer(both, "ann", "^/[ab]") as ann, developer(both, "bob", "^/b") as bob:
+        await ann.take(WEB)
+        await bob.take(WEB)
+        for host in TARGET.values():
+            paths = ("/a", "/b", "/")
+            assert [await asked(both.client, host, path) for path in paths] == ["ann", "ann", "app"]
+            await ann.release(WEB)
+            assert [await asked(both.client, host, path) for path in paths] == ["app", "bob", "app"]
+            await ann.take(WEB)
+        await older(4095)
+        with pytest.raises(OSError, match="4095 sessions have followed each other"):
+            async with developer(both, "eve", "^/e"):
+                raise AssertionError
 
 
 async def test_while_one_drains_the_others_serve_and_what_passes_through_it_goes_on(both: Both) -> None:

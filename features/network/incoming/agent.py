@@ -59,7 +59,7 @@ class Agent(AgentFeature):
             await self._filter()
         if self.config.mode == "steal":
             whose = re.sub(r"[^\w.@-]", "_", asked.whose, flags=re.ASCII)[:64] or secrets.token_hex(4)
-            self._steal = Steal(self.target, self.peer, whose, self.log, self._is_heard, self._joined)
+            self._steal = Steal(self.target, self.peer, whose, self.log, self._is_heard, self._news)
             await self._steal.start()
         else:
             self._mirror = Mirror(self.peer, self.target, self.log, self._copied)
@@ -136,9 +136,9 @@ class Agent(AgentFeature):
             return False
         return True
 
-    def _joined(self, port: int, words: str) -> None:
-        with suppress(BlockingIOError, PeerError):  # it is news, and no more
-            self.peer.send(m.Shared(port, words))
+    def _news(self, port: int, words: str) -> None:
+        with suppress(BlockingIOError, PeerError):  # nothing hangs on it
+            self.peer.send(m.News(port, words))
 
     def _judged(self, questions: list[Question]) -> Judge:
         self._judge = Judge(questions)

@@ -126,7 +126,7 @@ class Layer(LayerFeature):
         self._releasing: dict[int, asyncio.Task[None]] = {}  # port of the target
         self._refused: dict[int, str] = {}  # port of the target → why, as it was said
         self._missed: set[int] = set()
-        self._noted: dict[int, str] = {}  # port of the target → with whom, as it was said
+        self._noted: dict[int, str] = {}  # port of the target → the last words about it
         self._probes, self._told = launch.probes, set[int]()  # ports whose probes were spoken of
         answers, most = self.config.mode == "steal", self.config.max_connections
         self._doors = Doors(launch.guests, self._choose, self._look, most, answers, self.log)
@@ -205,9 +205,9 @@ class Layer(LayerFeature):
             self._tell(port)
         return why
 
-    @handles(m.Shared)
-    def shared(self, shared: m.Shared) -> None:
-        self._say(shared.port, shared.words)
+    @handles(m.News)
+    def news(self, news: m.News) -> None:
+        self._say(news.port, news.words)
 
     def _say(self, port: int, words: str) -> None:
         """Once, however often the program listens anew."""

@@ -42,8 +42,8 @@ class Subscribed:
 
 
 @message(NAME)
-class Shared:
-    """From the agent: that port is shared with an older session since it was taken. words: with whom."""
+class News:
+    """From the agent: what became of a port since it was taken. words: that others share it, or have it."""
 
     port: int
     words: str

@@ -273,9 +273,7 @@ class Table:
 
     def _reset_by_client(self, connection: Connection, segment: Segment) -> Sequence[Event]:
         if not 0 <= ahead(segment.sequence, connection.inflow.sequence) <= FAR:
-            return (
-                _NOTHING  # an old one, or of what is passed on under the client's name by who steals the port
-            )
+            return _NOTHING  # an old one, or of what an agent that steals the port passes on as the client
         return self._reset(connection)
 
     # From the application -------------------------------------------------------------------

@@ -230,7 +230,9 @@ class Steal:
             told = False
             for port, why in lost:
                 self._ports.pop(port, None)
-                self._log.warning("port %d was not kept while nothing was heard: %s", port, why)
+                words = f"it was not kept while nothing was heard of the agent, or by it: {why}"
+                self._log.warning("port %d: %s", port, words)
+                self._told(port, words)
             for port, words in joined:
                 self._told(port, words)
 

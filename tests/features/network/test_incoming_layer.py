@@ -247,6 +247,6 @@ async def test_whose_filter_is_asked_first_is_said_once(
         with listening() as server:
             assert await verdict_of(it.layer.listen, listen(server, 80)) == TAKEN
         for words in ("it is shared with ann@box", "it is shared with eve@box"):
-            it.agent.peer.send(m.Shared(80, words))
+            it.agent.peer.send(m.News(80, words))
         await until(lambda: "eve@box" in caplog.text)
         assert caplog.text.count("port 80 of the target: it is shared with ann@box") == 1
