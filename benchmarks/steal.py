@@ -31,8 +31,11 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "steal": ("taken whole", {"mode": "steal"}),
     "taken": ("taken by a filter", {"mode": "steal", "http_filter": ALWAYS}),
     "passed": ("passed on, no match", {"mode": "steal", "http_filter": NEVER}),
+    "shared": ("passed on by two sessions", {"mode": "steal", "http_filter": NEVER}),
     "mirror": ("mirrored: the application's own", {"mode": "mirror"}),
 }
+BEFORE: dict[str, dict[str, Any]] = {"shared": {"mode": "steal", "http_filter": {"path_filter": "^/nobody"}}}
+"""An older session, which shares the port."""
 
 
 @frozen
@@ -116,7 +119,10 @@ def measured(case: str, kind: str, target: int, client: int, program: Path) -> I
     words, incoming = CASES[case]
     name = f"{words}, {'keep-alive' if kind == 'keep' else 'a connection each'}"
     before = load(client, program, kind)
-    with pymirror(target, incoming, program) as agent:
+    with ExitStack() as stack:
+        if case in BEFORE:
+            stack.enter_context(pymirror(target, BEFORE[case], program))
+        agent = stack.enter_context(pymirror(target, incoming, program))
         idle = memory(agent)
         load(client, program, kind)  # warm
         start = cpu(agent)

@@ -16,6 +16,7 @@ from pymirror.agent.network import Network
 from pymirror.agent.nft import NftError
 from pymirror.core.errors import ChannelLost, PeerError
 from pymirror.features.network.incoming.ruleset import Place
+from pymirror.features.network.incoming.sharing import Claim
 from pymirror.features.network.incoming.steal import OnConnection, Steal
 from pymirror.features.network.incoming.table import Table
 from tests.sandbox.steal_network import CLIENT, PORT, TARGET, Both, Line, Side, behind, cabled
@@ -206,6 +207,23 @@ async def test_without_its_clients_name_nothing_comes_from_loopback(
     monkeypatch.setattr(Table, "clients", clients)
     async with stealing(both) as steal:
         await steal.take(PORT, passes_on(steal))
+        assert (await first(await both.client.connect(TARGET[version]))).split()[1] == TARGET[version]
+
+
+@ways
+async def test_without_its_clients_name_the_next_session_gets_it_all_the_same(
+    both: Both, version: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def clients(table: Table, seen: Any) -> None:
+        raise NftError(errno.EIO, "no")
+
+    monkeypatch.setattr(Table, "clients", clients)
+    async with stealing(both, "one") as one, stealing(both, "two") as two:
+        await one.take(PORT, passes_on(one), claim=Claim("path_filter", "1" * 16))
+        await two.take(PORT, program, claim=Claim("path_filter", "2" * 16))
+        said = (await first(await both.client.connect(TARGET[version]))).split()
+        assert said[:2] == ["program", TARGET[version]] and said[3:] == [TARGET[version], "8080", "8080"]
+        await two.take(PORT, passes_on(two), claim=Claim("path_filter", "2" * 16))
         assert (await first(await both.client.connect(TARGET[version]))).split()[1] == TARGET[version]
 
 
