@@ -14,9 +14,10 @@ from pymirror.features.network.incoming import messages as m
 from pymirror.features.network.incoming.config import Config
 from tests.sandbox.steal_agent import Layer, Session, session
 from tests.sandbox.steal_network import PORT, TARGET, WITHIN, Both, cabled
-from tests.sandbox.test_incoming_shared import developer, ways
+from tests.sandbox.steal_web import developer
 
 pytestmark = pytest.mark.sandbox
+ways = pytest.mark.parametrize("version", [4, 6])
 
 
 @pytest.fixture

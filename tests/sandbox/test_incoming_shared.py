@@ -8,90 +8,23 @@ from __future__ import annotations
 import asyncio
 import errno
 import signal
-import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import Any
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
-import h2.events
 import pytest
 
-from pymirror.core.feature import Stream, handles
 from pymirror.core.handshake import NAME, Goodbye
 from pymirror.core.limit import timeout
-from pymirror.features.network.carry import join
 from pymirror.features.network.incoming import messages as m
-from pymirror.features.network.incoming.config import Config
-from pymirror.features.network.incoming.http_filter import HttpFilter
 from pymirror.features.network.incoming.sharing import MOST
 from tests.helpers.http2_peer import Peer
-from tests.sandbox.steal_agent import Layer, Session, session
-from tests.sandbox.steal_network import CLIENT, PORT, TARGET, WITHIN, Both, Line, Side, cabled
+from tests.sandbox.steal_agent import Session
+from tests.sandbox.steal_network import CLIENT, PORT, TARGET, WITHIN, Both, cabled
+from tests.sandbox.steal_web import WEB, application, ask, asked, developer, serve, serve_h2
 
 pytestmark = pytest.mark.sandbox
 LOOPBACK = {4: "127.0.0.1", 6: "::1"}
-WEB = 8088
 ways = pytest.mark.parametrize("version", [4, 6])
-Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-
-
-async def serve(who: str, client: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """HTTP/1 that says who answers, who its client is and what was asked for; after an upgrade, an echo."""
-    try:
-        while head := await reader.readuntil(b"\r\n\r\n"):
-            path = head.split(b" ")[1].decode()
-            if b"Upgrade:" in head:
-                upgraded = f"HTTP/1.1 101 Switching\r\nUpgrade: it\r\nConnection: Upgrade\r\n\r\n{who}\n"
-                writer.write(upgraded.encode())
-                while data := await reader.read(4096):
-                    writer.write(data)
-                break
-            said = f"{who} {client} {path}\n".encode()
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(said) + said)
-    except (asyncio.IncompleteReadError, ConnectionError):
-        pass
-    finally:
-        await closed(writer)
-
-
-async def closed(writer: asyncio.StreamWriter) -> None:
-    writer.close()
-    with suppress(ConnectionError):
-        await writer.wait_closed()
-
-
-async def serve_h2(who: str, client: str, *streams: Any) -> None:
-    peer = Peer(streams, False)  # type: ignore[arg-type]
-    try:
-        while asked := await peer.next(h2.events.RequestReceived):
-            path = dict(asked.headers)[b":path"].decode()  # type: ignore[arg-type]
-            peer.answer(asked.stream_id, f"{who} {client} {path}".encode())
-    except (EOFError, ConnectionError):
-        pass
-    finally:
-        await closed(streams[1])
-
-
-Server = Callable[..., Any]
-
-
-def program(who: str, server: Server = serve) -> type[Layer]:
-    class Program(Layer):
-        @handles(m.Arrived)
-        async def arrived(self, arrived: m.Arrived, stream: Stream) -> None:
-            ours, its = socket.socketpair()
-            ours.setblocking(False)
-            done = asyncio.Event()
-            joined = join(ours, stream, done.set)
-            try:
-                await server(
-                    who, f"{arrived.client} {arrived.client_port}", *await asyncio.open_connection(sock=its)
-                )
-                await done.wait()
-            finally:
-                joined.cancel()
-
-    return Program
 
 
 @pytest.fixture
@@ -99,52 +32,6 @@ async def both() -> AsyncIterator[Both]:
     async with cabled() as made:
         await application(made, WEB, serve)
         yield made
-
-
-async def application(both: Both, port: int, server: Server) -> None:
-    async def came(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        client = " ".join(map(str, writer.get_extra_info("peername")[:2]))
-        await server("app", client, reader, writer)
-
-    for host in ("0.0.0.0", "::"):
-        made = await asyncio.start_server(came, sock=await both.target.listen(host, port))
-        both.undo.callback(made.close)
-
-
-@asynccontextmanager
-async def developer(
-    both: Both,
-    who: str,
-    path: str = "",
-    *options: str,
-    server: Server = serve,
-    port: int = WEB,
-    **chosen: Any,
-) -> AsyncIterator[Session]:
-    """A session that takes requests of such a path, or with an empty one all."""
-    chosen = chosen or ({"path_filter": path} if path else {})
-    config = Config(mode="steal", http_filter=HttpFilter(**chosen))
-    async with session(both, *options, whose=f"{who}@box", layer=program(who, server), config=config) as made:
-        yield made
-
-
-async def ask(line: Line, path: str) -> str:
-    """A request on that connection, and the answer's one line."""
-    line.writer.write(f"GET {path} HTTP/1.1\r\nHost: it\r\n\r\n".encode())
-    async with timeout(WITHIN):
-        await line.reader.readuntil(b"\r\n\r\n")
-    return await line.says()
-
-
-async def asked(side: Side, host: str, path: str) -> str:
-    """On a connection of its own: who answered. That it is the client who is seen is looked at here."""
-    line = await side.connect(host, WEB)
-    try:
-        said = await ask(line, path)
-        assert said.endswith(f" {line.own} {path}")
-        return said.split()[0]
-    finally:
-        line.close()
 
 
 async def news(of: Session) -> list[str]:
@@ -395,6 +282,24 @@ async def test_a_client_uses_its_port_again(both: Both, version: int) -> None:
             assert await line.asks("bye") == ""
             line.close()
             await asyncio.sleep(0)
+
+
+@ways
+async def test_a_rank_that_is_free_again_is_the_next_ones(both: Both, version: int) -> None:
+    """Its connections come by the sources of those before, which the application may still wait for."""
+    async with developer(both, "ann", "^/a") as ann:
+        await ann.take(WEB)
+        await ann.take(PORT)
+        for who in ("bob", "eve", "dan"):
+            async with developer(both, who, f"^/{who}") as other:
+                await other.take(WEB)
+                await other.take(PORT)
+                assert "table inet pymirror-2" in await both.target.rules()
+                assert await asked(both.client, TARGET[version], f"/{who}") == who
+                line = await both.client.connect(TARGET[version], PORT, source=44444)
+                assert await line.says() == f"app {CLIENT[version]} 44444"
+                assert await line.asks("bye") == ""
+                line.close()
 
 
 async def test_of_those_that_come_at_once_no_two_have_the_same_filter(both: Both) -> None:

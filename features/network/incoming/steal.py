@@ -219,7 +219,6 @@ class Steal:
                 continue
             try:
                 lost = await self._table.renew()
-                joined = await self._table.joined()
             except OSError as error:
                 if not told:
                     self._log.warning(
@@ -233,8 +232,9 @@ class Steal:
                 words = f"it was not kept while nothing was heard of the agent, or by it: {why}"
                 self._log.warning("port %d: %s", port, words)
                 self._told(port, words)
-            for port, words in joined:
-                self._told(port, words)
+            with suppress(OSError):  # then at the next look
+                for port, words in await self._table.joined():
+                    self._told(port, words)
 
 
 def reset(sock: socket.socket) -> None:
