@@ -163,7 +163,7 @@ async def test_a_filter_of_the_file_holds(both: Both, form: str) -> None:
     assert await both.target.rules() == ""
 
 
-@pytest.mark.parametrize("config", [None])
+@pytest.mark.parametrize("config", [None, FILTER])
 async def test_http2_with_a_filter_and_without(both: Both, config: Any) -> None:
     async with dumping(both, "-p", str(PORT), "--format", "http", config=config) as dump:
         speaks = h2.connection.H2Connection()
@@ -186,12 +186,14 @@ async def test_it_ends_by_itself(both: Both) -> None:
         assert (status, out) == (0, "") and "0 connections, 0 bytes" in err
 
 
+def kill_children(pid: int) -> None:
+    for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        os.kill(int(each), signal.SIGKILL)
+
+
 async def test_an_agent_that_is_gone_ends_it_with_a_reason(both: Both) -> None:
     async with dumping(both, "-p", str(PORT)) as dump:
-        pid = dump.process.pid
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text()  # noqa: ASYNC240
-        for each in children.split():
-            os.kill(int(each), signal.SIGKILL)
+        kill_children(dump.process.pid)
         status, _, err = await dump.end(0)
         assert status == 125 and "warning: the connection to the agent is lost" in err
 

@@ -270,6 +270,48 @@ async def test_an_application_that_begins_with_its_settings_is_filtered_too(
         application.close()
 
 
+async def test_a_mirror_copies_the_requests_of_http2_that_match(both: Both) -> None:
+    """Calls as gRPC makes them, over one connection; the application has them all, and the client its answers."""
+    port = int(GRPC) + 2
+    words = inside(both.target.pid, sys.executable, str(PROGRAMS / "incoming_h2.py"), str(port))
+    application = await asyncio.create_subprocess_exec(*map(str, words), stdout=asyncio.subprocess.PIPE)
+    assert application.stdout is not None and await application.stdout.readline() == b"up\n"
+    chosen = {"mode": "mirror", "http_filter": {"header_filter": "^x-user: me$"}}
+    local = (sys.executable, PROGRAMS / "incoming_h2.py", port)
+    calls = [(number, number % 4 == 3, b"\0\0\0\0\1" + bytes([number])) for number in range(1, 40, 2)]
+    try:
+        async with running(both, chosen, *local) as program:
+            line = await both.client.connect(TARGET[4], port)
+            ended = await called(line, calls)
+            assert ended == [number for number, *_ in calls]
+            theirs = [(await application.stdout.readline()).decode().strip() for _ in calls]
+            ours = [await program.line() for _, mine, _ in calls if mine]
+            line.close()
+        assert theirs == [f"/s/{number} {body.hex()}" for number, _, body in calls]
+        assert ours == [f"/s/{number} {body.hex()}" for number, mine, body in calls if mine]
+    finally:
+        application.kill()
+        await application.wait()
+
+
+async def called(line: Any, calls: list[tuple[int, bool, bytes]]) -> list[int]:
+    """The streams that were answered to their end: each is its number, whether it is mine, and its body."""
+    speaks = h2.connection.H2Connection()
+    speaks.initiate_connection()
+    for number, mine, body in calls:
+        head = {":method": "POST", ":path": f"/s/{number}", ":scheme": "http", ":authority": "web"}
+        speaks.send_headers(number, [*head.items(), *([("x-user", "me")] if mine else [])])
+        speaks.send_data(number, body, end_stream=True)
+    line.writer.write(speaks.data_to_send())
+    ended = []
+    async with timeout(WITHIN):
+        while len(ended) < len(calls):
+            events = speaks.receive_data(await line.reader.read(65536))
+            ended += [event.stream_id for event in events if isinstance(event, h2.events.StreamEnded)]
+            line.writer.write(speaks.data_to_send())
+    return ended
+
+
 async def over_http2(line: Any, path: str) -> str:
     """The answer's body; empty where there is none."""
     speaks = h2.connection.H2Connection()

@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, nullcontext, suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import pytest
@@ -23,6 +24,7 @@ from pymirror.core.testing import FakeTarget, Pair, pair
 from pymirror.features.network.carry import Join, end_by_reset, join
 from pymirror.features.network.incoming import messages as m
 from pymirror.features.network.incoming.capture import Capture
+from pymirror.features.network.incoming.copy_http import passed
 from pymirror.features.network.incoming.mirror import SLOW, UNSENT, Mirror
 from pymirror.features.network.incoming.reassembly import GAP
 from pymirror.runtimes.process.sandbox import Sandbox
@@ -350,7 +352,7 @@ async def test_a_program_that_does_not_read_delays_nobody(place: Place) -> None:
 
 async def test_a_filter_says_what_goes_on(place: Place) -> None:
     def chosen(port: int) -> Any:
-        return lambda data: data if data.startswith(b"POST /in/7 ") else b""
+        return partial(passed, lambda data: data if data.startswith(b"POST /in/7 ") else b"")
 
     async with place.mirrored(chosen) as both:
         assert await place.requests("10.99.0.2", 20, 4, 1) == 20

@@ -9,6 +9,7 @@ import re
 import secrets
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
@@ -20,9 +21,8 @@ from pymirror.core.limit import timeout
 from pymirror.core.probe import Probe
 from pymirror.features.network import sockdiag
 from pymirror.features.network.incoming import config as keys
-from pymirror.features.network.incoming import copies
 from pymirror.features.network.incoming import messages as m
-from pymirror.features.network.incoming.copy_http1 import Copy
+from pymirror.features.network.incoming.copy_http import Copied, Http, Ways
 from pymirror.features.network.incoming.front import Filtered, Front
 from pymirror.features.network.incoming.health import Probed, on_port
 from pymirror.features.network.incoming.http_filter import Matcher
@@ -166,7 +166,7 @@ class Agent(AgentFeature):
         assert self._steal is not None
         Front(sock, client, address, port, self._steal, self.peer, filtered)
 
-    def _copied(self, port: int) -> copies.Filter | None:
+    def _copied(self, port: int) -> Callable[[Ways], Copied] | None:
         if self._filtered is None or not self._is_filtered(port):
             return None
-        return Copy(self._filtered.matcher, self.config.max_body_buffer_size).feed
+        return partial(Http, self._filtered)

@@ -34,8 +34,8 @@ class Copy:
         begin: Callable[[], Stream | None],
         chosen: Filter | None,
         waiting: Waiting,
-        over: Callable[[Copy], None],
-        answered: Callable[[Copy], None],
+        over: Callable[[Copy], object],
+        answered: Callable[[Copy], object],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._begin, self._chosen, self._waiting = begin, chosen, waiting

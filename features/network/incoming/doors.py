@@ -74,7 +74,7 @@ class OneWay:
 class Doors:
     """choose(arrived): listeners for it, the best first. refused(): all of them did.
 
-    most: connections at once; one more is reset. answers: the program's are wanted.
+    most: connections at once; one more is reset. answers: the program's are wanted, of whichever.
     """
 
     def __init__(
@@ -202,7 +202,8 @@ class Doors:
             self._forget(door)
 
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        joined = join(sock, door.stream if self._answers else OneWay(door.stream), closed)
+        both_ways = self._answers or door.arrived.answers
+        joined = join(sock, door.stream if both_ways else OneWay(door.stream), closed)
         if not over:
             door.joined = joined
 

@@ -25,7 +25,7 @@ from pymirror.features.network.incoming.outlet import Opener
 
 class Copy:
     """program: asks for a connection. told: gets words about what did not go as it should. over: called once;
-    why the copy ended before the client's connection did, or "" if it did not."""
+    why the copy ended before the client's connection did, or "" if it did not. heard: pieces of answers."""
 
     def __init__(
         self,
@@ -41,6 +41,7 @@ class Copy:
         self._backs: list[_Deaf] = []
         self._ended = self._said = self._turning = False
         self._why = ""
+        self.heard = 0
 
     def feed(self, data: bytes) -> None:
         """What the client sent, in order."""
@@ -95,7 +96,7 @@ class Copy:
             return
         fresh = not (self._backs and self._backs[-1].usable)
         if fresh:
-            self._backs.append(_Deaf(True, self, self._share))
+            self._backs.append(_Deaf(self, self._share))
         back = self._backs[-1]
         if not back.open(flow, head, ends):
             self.unable(back, flow)
@@ -128,11 +129,17 @@ class Copy:
 
 
 class _Deaf(Back):
+    def __init__(self, copy: Copy, share: Share) -> None:
+        super().__init__(True, copy, share)
+        self._copy = copy
+
     def head(self, flow: Flow, head: Head, ends: bool) -> None:
+        self._copy.heard += 1
         if ends:
             self.reset(flow, h2.NO_ERROR)
 
     def data(self, flow: Flow, data: bytes, ends: bool) -> None:
+        self._copy.heard += 1
         self.side.received_left(flow, data)
         if ends:
             self.reset(flow, h2.NO_ERROR)

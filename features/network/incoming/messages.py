@@ -65,7 +65,8 @@ class Here:
 class Arrived:
     """Opens a stream, from the agent: a client's connection, as bytes.
 
-    port: the one subscribed to. client and address: numeric, who came and where to.
+    port: the one subscribed to. client and address: numeric, who came and where to. answers: what the program
+    says is read, though it is a copy.
     """
 
     port: int
@@ -73,6 +74,7 @@ class Arrived:
     client_port: int
     address: str
     address_port: int
+    answers: bool = False
 
 
 @message(NAME)

@@ -21,7 +21,8 @@ from pymirror.features.network.incoming import bpf
 from pymirror.features.network.incoming import messages as m
 from pymirror.features.network.incoming import reassembly as r
 from pymirror.features.network.incoming.capture import Capture
-from pymirror.features.network.incoming.copies import Copy, Filter, Waiting
+from pymirror.features.network.incoming.copies import Waiting
+from pymirror.features.network.incoming.copy_http import Copied, Ways, passed
 from pymirror.features.network.incoming.segments import Refused, parse
 
 UNSENT, ALL_UNSENT = 1 << 20, 16 << 20
@@ -33,19 +34,20 @@ DROPPED = "the agent was too busy: {} packets were dropped before they were copi
 
 
 class Mirror:
-    """The mirrored ports of a target. chosen(port): the filter of one more connection; None: all goes on."""
+    """The mirrored ports of a target. made(port): what makes the copy of one more connection; None: all of it
+    goes on."""
 
     def __init__(
         self,
         peer: Peer,
         target: Target,
         log: logging.Logger,
-        chosen: Callable[[int], Filter | None] = lambda port: None,
+        made: Callable[[int], Callable[[Ways], Copied] | None] = lambda port: None,
     ) -> None:
-        self._peer, self._target, self._log, self._chosen = peer, target, log, chosen
+        self._peer, self._target, self._log, self._made = peer, target, log, made
         self._capture: Capture | None = None
-        self._copies: dict[r.Connection, Copy] = {}
-        self._leaving: set[Copy] = set()  # the client has ended, the program may still answer
+        self._copies: dict[r.Connection, Copied] = {}
+        self._leaving: set[Copied] = set()  # the client has ended, the program may still answer
         self._waiting = Waiting()
         self._passed: set[int] = set()
         self._missed: Counter[tuple[int, str]] = Counter()
@@ -117,9 +119,10 @@ class Mirror:
     def _began(self, event: r.Began) -> None:
         connection = event.connection
         self._part(connection)
-        begin, chosen = partial(self._open, connection), self._chosen(connection.port)
-        over, answered = partial(self._over, connection), partial(self._answered, connection)
-        copy = self._copies[connection] = Copy(begin, chosen, self._waiting, over, answered)
+        begin, over = partial(self._open, connection), partial(self._over, connection)
+        answered, lost = partial(self._answered, connection), partial(self._gave_up, connection)
+        made = self._made(connection.port) or partial(passed, None)
+        copy = self._copies[connection] = made(Ways(begin, self._waiting, over, answered, lost))
         copy.open()
 
     def _bytes(self, event: r.Bytes) -> None:
@@ -151,24 +154,28 @@ class Mirror:
 
     # What the program does ------------------------------------------------------------------
 
-    def _open(self, connection: r.Connection) -> Stream | None:
+    def _open(self, connection: r.Connection, answers: bool) -> Stream | None:
         client, client_port, address, port = connection.key
         names = str(ipaddress.ip_address(client)), str(ipaddress.ip_address(address))
         try:
-            return self._peer.stream_now(m.Arrived(port, names[0], client_port, names[1], port))
+            return self._peer.stream_now(m.Arrived(port, names[0], client_port, names[1], port, answers))
         except ChannelLost:
             return None
         except PeerError:
             self._missed[port, r.TOO_MANY] += 1
             return None
 
-    def _over(self, connection: r.Connection, copy: Copy) -> None:
+    def _over(self, connection: r.Connection, copy: Copied) -> None:
         self._leaving.discard(copy)
         if self._copies.get(connection) is copy:
             del self._copies[connection]
             self._table.forget(connection)
 
-    def _answered(self, connection: r.Connection, copy: Copy) -> None:
+    def _gave_up(self, connection: r.Connection, copy: Copied, why: str) -> None:
+        self._missed[connection.port, why] += 1
+        self._over(connection, copy)
+
+    def _answered(self, connection: r.Connection, copy: Copied) -> None:
         if self._copies.get(connection) is copy:
             self._table.renew(connection)
 

@@ -21,6 +21,7 @@ from pymirror.core.feature import Stream
 from pymirror.core.limit import timeout
 from pymirror.core.testing import FakeGuests
 from pymirror.features.network.incoming import doors as module
+from pymirror.features.network.incoming import messages as m
 from pymirror.features.network.incoming.config import Config
 from pymirror.features.network.incoming.doors import Doors
 
@@ -97,6 +98,16 @@ async def test_answers_to_a_copy_stay_here(tmp_path: Any) -> None:
                 await stream.write(b"more")
                 assert await loop.sock_recv(sock, 100) == b"more"
             assert await read(stream, 1) == b""
+
+
+async def test_answers_to_a_copy_are_carried_where_they_are_asked_for(tmp_path: Any) -> None:
+    async with session(tmp_path, Config()) as it:
+        with listening() as server:
+            await verdict_of(it.layer.listen, listen(server, 80))
+            stream = it.agent.peer.stream_now(m.Arrived(80, "10.1.2.3", 4, "10.9.9.9", 80, True))
+            with await accepted(server) as sock:
+                await asyncio.get_running_loop().sock_sendall(sock, b"answer")
+                assert await read(stream, 6) == b"answer"
 
 
 async def test_a_listener_that_comes_late_is_knocked_at_again(tmp_path: Any) -> None:

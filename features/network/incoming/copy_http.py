@@ -1,0 +1,142 @@
+"""One copied connection of which some requests are the program's: its first bytes tell which HTTP it is.
+
+With HTTP/1 what matches goes on as it is. HTTP/2 is spoken anew: its copy opens connections of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+from attrs import evolve, frozen
+
+from pymirror.core.feature import Stream
+from pymirror.features.network.incoming import copies, copy_http1, http2_mirror
+from pymirror.features.network.incoming.copies import LINGER
+from pymirror.features.network.incoming.front import Filtered
+from pymirror.features.network.incoming.outlet import Given
+from pymirror.features.network.incoming.sniff import PREFACE
+
+
+class Copied(Protocol):
+    """What the mirror does with a copy, as `copies.Copy` says it."""
+
+    @property
+    def unsent(self) -> int: ...
+
+    def open(self) -> None: ...
+
+    def take(self, data: bytes) -> None: ...
+
+    def end(self) -> None: ...
+
+    def reset(self) -> None: ...
+
+
+@frozen
+class Ways:
+    """begin(answers), over, answered: as those of `copies.Copy`; answers: the program's are wanted. lost: in
+    place of `over`, with the reason, if the copy ended before the client's connection."""
+
+    begin: Callable[[bool], Stream | None]
+    waiting: copies.Waiting
+    over: Callable[[Copied], object]
+    answered: Callable[[Copied], object]
+    lost: Callable[[Copied, str], object]
+
+
+def passed(chosen: copies.Filter | None, ways: Ways) -> Copied:
+    """A copy of all, or of what a filter leaves of it."""
+    return copies.Copy(partial(ways.begin, False), chosen, ways.waiting, ways.over, ways.answered)
+
+
+class Http:
+    """The copy of what matches."""
+
+    def __init__(self, filtered: Filtered, ways: Ways) -> None:
+        self._filtered = filtered
+        self._ways = evolve(
+            ways,
+            over=lambda _: ways.over(self),
+            answered=lambda _: ways.answered(self),
+            lost=lambda _, why: ways.lost(self, why),
+        )
+        self._first = b""
+        self._speaks: Copied | None = None
+
+    @property
+    def unsent(self) -> int:
+        return self._speaks.unsent if self._speaks is not None else 0
+
+    def open(self) -> None:
+        """Nothing goes on before the first bytes have come."""
+
+    def take(self, data: bytes) -> None:
+        if self._speaks is None:
+            data = self._first = self._first + data
+            if len(data) < len(PREFACE) and PREFACE.startswith(data):
+                return
+        self._known().take(data)
+
+    def end(self) -> None:
+        self._known().end()
+
+    def reset(self) -> None:
+        self._known().reset()
+
+    def _known(self) -> Copied:
+        if self._speaks is None:
+            if self._first.startswith(PREFACE):
+                self._speaks = _Http2(self._filtered, self._ways)
+            else:
+                one = copy_http1.Copy(self._filtered.matcher, self._filtered.limits.body)
+                self._speaks = passed(one.feed, self._ways)
+        return self._speaks
+
+
+class _Http2:
+    """Its bytes count for the bounds of HTTP/2 (http2_windows), not for the mirror's own."""
+
+    unsent = 0
+
+    def __init__(self, filtered: Filtered, ways: Ways) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._ways, self._is_told = ways, True
+        self._copy = http2_mirror.Copy(
+            self._opened, filtered.matcher, filtered.limits, filtered.told, self._over
+        )
+        self._leaving: asyncio.TimerHandle | None = None
+
+    def open(self) -> None:
+        """It begins with the first request that matches."""
+
+    def take(self, data: bytes) -> None:
+        self._copy.feed(data)
+
+    def end(self) -> None:
+        """The program may still answer; once it says nothing any more, it has been heard."""
+        self._linger(-1)
+        self._copy.end()
+
+    def reset(self) -> None:
+        self._is_told = False
+        self._copy.close("")
+
+    def _opened(self, given: Given) -> None:
+        given(self._ways.begin(True))
+
+    def _linger(self, heard: int) -> None:
+        if self._copy.heard == heard:
+            self._copy.close("")
+        else:
+            self._leaving = self._loop.call_later(LINGER, self._linger, self._copy.heard)
+
+    def _over(self, why: str) -> None:
+        if self._leaving is not None:
+            self._leaving.cancel()
+        if self._is_told and why:
+            self._ways.lost(self, why)
+        elif self._is_told:
+            self._ways.over(self)
