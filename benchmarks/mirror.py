@@ -1,7 +1,7 @@
 """What a mirrored port costs its application: `python benchmarks/mirror.py [--json FILE] [--rates RATE…]`.
 
-Needs gcc. A client asks a fixed rate over 20 connections, however fast the answers are, so that both states get
-the same. The application's times with a session stand beside those without; those without beside others
+Needs gcc. A client asks a fixed rate over 20 connections, however fast the answers are, so that both states
+get the same. The application's times with a session stand beside those without; those without beside others
 without, which is the noise. Client, application, agent, channel, layer and program share this machine's
 processors, which in a cluster is three machines' work.
 """
