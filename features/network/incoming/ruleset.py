@@ -87,7 +87,7 @@ def latest(listed: Iterable[Mapping[str, Any]]) -> int:
 
 def comment(words: str) -> str:
     """Words as they may stand in a comment."""
-    return re.sub(r"[^A-Za-z0-9 @._:/+()-]", "?", words)[:MOST_WORDS]
+    return re.sub(r"[^A-Za-z0-9 @._:/+-]", "?", words)[:MOST_WORDS]
 
 
 def mark_of(rank: int) -> int:

@@ -39,7 +39,7 @@ def test_a_tables_name_is_its_rank(table: str, rank: int) -> None:
     ("words", "comment"),
     [
         ("ada@laptop: api", "ada@laptop: api"),
-        ("another session (1f)", "another session (1f)"),
+        ("another session (1f)", "another session ?1f?"),
         ('"; flush ruleset; #', "?? flush ruleset? ?"),
         ("line\nbreak ö", "line?break ?"),
         ("x" * 200, "x" * 100),
