@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, TextIO
 
-from pymirror.core.call import Bind, Call, Errno, OtherAddress, OtherPath, Text, Verdict
+from pymirror.core.call import Bind, Call, Errno, OtherAddress, OtherPath, Text, Untouched, Verdict
 from pymirror.core.errors import UserError
 
 MODES = ("std", "standard", "dumb", "simple", "json", "off")
@@ -147,6 +147,8 @@ def kind_of(verdict: Verdict) -> str:
     """What happens, in a word or two."""
     if isinstance(verdict, (OtherPath, OtherAddress, Bind)):
         return "this machine" if isinstance(verdict, OtherAddress) and verdict.here else "target"
+    if isinstance(verdict, Untouched) and verdict.there:
+        return "target"
     if isinstance(verdict, Errno):
         import errno
 

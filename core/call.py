@@ -103,7 +103,9 @@ class Verdict:
 
 @frozen
 class Untouched(Verdict):
-    """The call goes on as if pymirror were not there."""
+    """The call goes on as if pymirror were not there. there: it is about the target's all the same."""
+
+    there: bool = field(default=False, kw_only=True)
 
 
 @frozen

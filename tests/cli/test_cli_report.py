@@ -96,6 +96,7 @@ def test_an_unknown_mode_is_refused() -> None:
         (Errno("r", code=9999), "9999"),
         (Text("r", value=b"x"), "answered"),
         (Untouched("r"), "this machine"),
+        (Untouched("r", there=True), "target"),
     ],
 )
 def test_verdicts_in_words(verdict: Verdict, kind: str) -> None:

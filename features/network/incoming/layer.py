@@ -171,14 +171,14 @@ class Layer(LayerFeature):
         if asked is None:
             asked = self._taken[decision.port] = asyncio.ensure_future(self._take(decision.port))
         if asked.done() and not asked.result():
-            return Untouched(decision.reason)
+            return Untouched(decision.reason, there=True)
         return self._answered(asked, decision.reason, call)
 
     async def _answered(self, asked: asyncio.Task[str], reason: str, call: Call) -> Verdict:
         """Who gave up waiting must not take the answer from who still does."""
         why = await asyncio.shield(asked)
         if not why:
-            return Untouched(reason)
+            return Untouched(reason, there=True)
         self._forget(self._watched.get(call.socket))
         return Errno(f"{reason}: {why}", code=errno.EADDRINUSE)
 

@@ -22,7 +22,7 @@ from pymirror.features.network.incoming.layer import Layer
 from pymirror.features.network.ports import Listener, Ports
 
 STEAL = Config(mode="steal")
-TAKEN = Untouched("incoming: steal of port 80")
+TAKEN = Untouched("incoming: steal of port 80", there=True)
 HERE = Address("127.0.0.1", 80)
 
 
