@@ -1,4 +1,4 @@
-"""`pymirror dump -p PORT…`: print what clients send to a target, without a program of one's own."""
+"""`pymirror dump [-p PORT…]`: print what clients send to a target, without a program of one's own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,15 @@ from pymirror.core.errors import PymirrorError, UserError
 
 
 @click.command("dump", cls=SessionCommand)
-@click.option("-p", "--port", "--ports", "ports", multiple=True, metavar="PORT", help="May be repeated.")
+@click.option(
+    "-p",
+    "--port",
+    "--ports",
+    "ports",
+    multiple=True,
+    metavar="PORT",
+    help="Of the target; may be repeated. Default: those that its container declares.",
+)
 @click.option("--format", "form", type=click.Choice(FORMS), default=FORMS[0], show_default=True)
 @click.option("--for", "seconds", metavar="SECONDS", help="End after so long.")
 @click.option("--count", "most", metavar="N", help="End after N requests (http) or connections (text, hex).")
@@ -75,8 +83,6 @@ def _sees(settings: Any, ports: tuple[int, ...]) -> tuple[Any, Any]:
 
 def read_ports(texts: tuple[str, ...]) -> tuple[int, ...]:
     """Each once. UserError."""
-    if not texts:
-        raise UserError("dump needs at least one port", "name the target's: -p 8080, which may be repeated")
     for text in texts:
         if not (text.isascii() and text.isdigit() and 0 < int(text) < 1 << 16):
             raise UserError(f"-p {text}: is no port", "a port is a number from 1 to 65535")

@@ -15,8 +15,8 @@ FORMS = ("text", "hex", "http")
 
 @frozen
 class Order:
-    """ports: the target's. form: one of FORMS. most: after so many it is enough (requests where these are
-    printed, else connections); 0: no limit. seconds: the same; None: no limit."""
+    """ports: the target's; none: those that it declares. form: one of FORMS. most: after so many it is enough
+    (requests where these are printed, else connections); 0: no limit. seconds: the same; None: no limit."""
 
     ports: tuple[int, ...] = ()
     form: str = FORMS[0]

@@ -43,12 +43,13 @@ ASKING = 3.0
 
 @frozen
 class Found:
-    """A target as the runtime found it: `title` in words for the summary; `notes` are warnings. probes: of
-    its ports, as far as the runtime knows."""
+    """A target as the runtime found it: `title` in words for the summary; `notes` are warnings. ports: of TCP,
+    that it says it listens on. probes: of its ports. Both as far as the runtime knows."""
 
     title: str
     has_target: bool = True
     notes: tuple[str, ...] = ()
+    ports: tuple[int, ...] = ()
     detail: Any = None  # the runtime's own
     probes: tuple[Probe, ...] = ()
 
@@ -184,6 +185,8 @@ class Plan:
     lease: float = 30.0
     startup_timeout: float = 60.0
     windows: Terms = TERMS
+    settle: Callable[[Found], None] = lambda found: None
+    """What is decided once the target is known: the last word of `check`."""
 
 
 @define
@@ -234,6 +237,7 @@ async def check(plan: Plan) -> Found:
     found = await plan.runtime.check([part.half.name for part in plan.parts])
     for note in found.notes:
         plan.report.warn(note)
+    plan.settle(found)
     return found
 
 

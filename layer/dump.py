@@ -7,8 +7,11 @@ import os
 import resource
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from importlib.metadata import version
 from typing import Any
+
+from attrs import evolve
 
 from pymirror.core import registry, session
 from pymirror.core.call import Call, Verdict
@@ -16,7 +19,7 @@ from pymirror.core.channel import Keys
 from pymirror.core.dumping import Dumping, Order
 from pymirror.core.errors import UserError
 from pymirror.core.feature import Guests, Launch
-from pymirror.core.session import Dispatch, Part, Plan, Report
+from pymirror.core.session import Dispatch, Found, Part, Plan, Report
 from pymirror.layer import calls
 from pymirror.layer.launch import expect_children
 from pymirror.layer.main import Stop, enough_descriptors, stoppable
@@ -70,7 +73,18 @@ def _plan(settings: Any, part: Part, launch: Launch, none: _NoProgram, report: R
         lease=settings.lease,
         startup_timeout=settings.startup_timeout,
         windows=settings.windows,
+        settle=partial(_settle, launch.shared(Dumping)),
     )
+
+
+def _settle(asked: Dumping, found: Found) -> None:
+    """UserError where there is nothing to look at."""
+    if not asked.order.ports:
+        asked.order = evolve(asked.order, ports=found.ports)
+    if not asked.order.ports:
+        raise UserError(
+            f"{found.title} declares no port of its own", "name what it listens on: -p 8080, may be repeated"
+        )
 
 
 class _NoProgram:

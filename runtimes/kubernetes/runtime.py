@@ -28,7 +28,7 @@ from pymirror.runtimes.kubernetes.refusals import EPHEMERAL_WAY, Forbidden, NotF
 from pymirror.runtimes.kubernetes.resolve import Node, has_account, node, one_pod, resolve, there_is
 from pymirror.runtimes.kubernetes.resources import JOBS, PODS, REVIEWS, Place
 from pymirror.runtimes.kubernetes.start import Started, Starter
-from pymirror.runtimes.kubernetes.target import Chosen, check_namespace, mesh, parse
+from pymirror.runtimes.kubernetes.target import Chosen, check_namespace, mesh, parse, ports
 from pymirror.runtimes.kubernetes.together import together
 from pymirror.runtimes.kubernetes.undo import Undo
 
@@ -103,7 +103,8 @@ class Runtime:
         if mesh(pod) == "istio-ambient" and not self._config.privileged:
             notes.append("the pod is in an Istio ambient mesh: agent.privileged may be needed")
         title = f"pod/{chosen.pod}/container/{chosen.container} in namespace {where}"
-        return Found(title, notes=tuple(notes), detail=Detail(own, chosen, pod, found), probes=probes(pod))
+        detail, declared = Detail(own, chosen, pod, found), ports(pod, chosen.container)
+        return Found(title, notes=tuple(notes), ports=declared, detail=detail, probes=probes(pod))
 
     async def start(self, found: Found, order: AgentOrder, undo: AsyncExitStack) -> Endpoint:
         """Start the agent `check` prepared for. ClusterError says what was seen last."""

@@ -257,6 +257,13 @@ def nearest(name: str, existing: Sequence[str], what: str) -> str:
     return (f"did you mean {near[0]}? " if near else "") + f"{what}: {shown}"
 
 
+def ports(pod: Json, container: str) -> tuple[int, ...]:
+    """Those of TCP that a container declares."""
+    told = [port for each in containers(pod) if each["name"] == container for port in each.get("ports") or ()]
+    numbers = (port["containerPort"] for port in told if port.get("protocol", "TCP") == "TCP")
+    return tuple(dict.fromkeys(numbers))
+
+
 def mesh(pod: Json) -> str | None:
     """The service mesh the pod is in (mirrord: 3.4, without its need for init container statuses)."""
     names = {each["name"] for each in (*containers(pod), *(pod["spec"].get("initContainers") or ()))}

@@ -24,7 +24,6 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["-t", "pod/x"], "dump needs at least one port"),
         (["-t", "pod/x", "-p", "0"], "-p 0: is no port"),
         (["-t", "pod/x", "-p", "80", "-p", "70000"], "-p 70000: is no port"),
         (["-t", "pod/x", "-p", "http"], "-p http: is no port"),
@@ -37,6 +36,7 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (["-t", "targetless", "-p", "80"], "dump needs a target"),
         (["-t", "pods/x", "-p", "80"], "--target: target 'pods/x': unknown kind"),
         (["-t", "process/1", "-p", "80", "--progress", "loud"], "progress mode 'loud' is not known"),
+        (["-t", f"process/{os.getppid()}"], f"process {os.getppid()} ("),
         (["-t", "process/999999999", "-p", "80"], "target process/999999999: there is no such process"),
     ],
 )

@@ -19,6 +19,7 @@ from pymirror.runtimes.kubernetes.target import (
     nearest,
     parse,
     pick,
+    ports,
     selector,
 )
 
@@ -301,3 +302,18 @@ def test_listing_names_containers_only_where_there_are_several() -> None:
 def test_listing_tells_what_is_available(kind: str, item: dict[str, Any], available: bool) -> None:
     row = of_workload(kind, {"metadata": {"name": "x"}, **item})
     assert (row["path"], row["available"]) == (f"{kind}/x", available)
+
+
+def test_the_ports_that_a_container_declares() -> None:
+    told = [
+        {"containerPort": 80},
+        {"containerPort": 53, "protocol": "UDP"},
+        {"containerPort": 81, "protocol": "TCP"},
+    ]
+    web = {"name": "web", "ports": [*told, {"containerPort": 80, "hostPort": 8080}]}
+    pod = a_pod(
+        spec={"containers": [web, {"name": "proxy", "ports": [{"containerPort": 15001}]}, {"name": "bare"}]}
+    )
+    assert ports(pod, "web") == (80, 81)
+    assert ports(pod, "proxy") == (15001,)
+    assert ports(pod, "bare") == ()

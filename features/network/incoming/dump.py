@@ -13,6 +13,8 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
 
+from attrs import evolve
+
 from pymirror.core.dumping import Dumping
 from pymirror.core.errors import PeerError, UserError
 from pymirror.core.feature import Launch, LayerFeature, Stream, handles
@@ -54,7 +56,7 @@ class Dump(LayerFeature):
         await self.peer.request(m.Begin("pymirror dump"))
         for port in self._asked.order.ports:
             await self._subscribe(port, launch)
-        launch.notes.append(keys.summary(self.config))
+        launch.notes.append(keys.summary(evolve(self.config, ports=list(self._asked.order.ports))))
 
     async def aclose(self) -> None:
         for seen in list(getattr(self, "_open", ())):
