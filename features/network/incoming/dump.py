@@ -51,6 +51,7 @@ class Dump(LayerFeature):
         self._page, self._place = Page(), Place(_now, asyncio.get_running_loop().time)
         self._open: dict[_Seen, None] = {}
         self._stalled: list[_Seen] = []
+        self._enough = False
         self._counts: Counter[str] = Counter()
         self._missed: Counter[str] = Counter()
         await self.peer.request(m.Begin("pymirror dump"))
@@ -75,6 +76,9 @@ class Dump(LayerFeature):
 
     @handles(m.Arrived)
     def arrived(self, arrived: m.Arrived, stream: Stream) -> None:
+        if self._enough:
+            stream.close()
+            return
         if len(self._open) >= self.config.max_connections:
             self.missed(m.Missed(arrived.port, 1, CROWDED))
             stream.close()
@@ -117,6 +121,12 @@ class Dump(LayerFeature):
         return False
 
     def printed(self, data: bytes, size: int, requests: int) -> None:
+        """Not beyond what was asked for, though more may have come at once."""
+        left = self._asked.order.most - self._counts["requests"]
+        if self._asked.order.form == "http" and self._asked.order.most and requests > left:
+            requests, data = left, b"".join(data.splitlines(keepends=True)[:left])
+        if self._enough:
+            return
         if data:
             self._asked.out.write(data)
         self._counts["bytes"] += size
@@ -135,6 +145,7 @@ class Dump(LayerFeature):
     def _count(self, what: str, more: int, limits: bool) -> None:
         self._counts[what] += more
         if limits and self._asked.order.most and self._counts[what] >= self._asked.order.most:
+            self._enough = True
             self._asked.enough()
 
     def _go_on(self) -> None:

@@ -22,6 +22,8 @@ from pymirror.features.network.incoming.http_rules import Deciding
 from pymirror.features.network.incoming.limits import Limits
 from pymirror.features.network.incoming.outlet import Opener
 
+BROKEN = "its client broke HTTP/2"
+
 
 class Copy:
     """program: asks for a connection. told: gets words about what did not go as it should. over: called once;
@@ -50,7 +52,8 @@ class Copy:
         try:
             self._front.side.receive(data)
         except Wrong as error:
-            self.close(str(error))
+            self._told(f"a client broke HTTP/2: {error}")
+            self.close(BROKEN)
         if self._front.side.held > MOST or self._front.side.crowded:
             self.close("the local program takes less than the client sends")
         self._front.side.out.clear()

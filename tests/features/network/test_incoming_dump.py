@@ -120,6 +120,22 @@ async def test_requests_are_counted_where_they_are_printed(tmp_path: Any) -> Non
         assert it.words() == "1 connections, 2 requests, 38 bytes"
 
 
+@pytest.mark.parametrize("form", ["http", "text"])
+async def test_no_more_is_printed_than_was_asked_for(tmp_path: Any, form: str) -> None:
+    """Of what came at once, and of what comes after."""
+    async with dumping(tmp_path, Order((80,), form, 1)) as it:
+        line, other = it.agent.arrive(80), it.agent.arrive(80)
+        await line.write(b"GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\n")
+        await line.close_write()
+        await until(lambda: it.enough)
+        said = it.page.said
+        await other.write(b"GET /3 HTTP/1.1\r\n\r\n")
+        late = it.agent.arrive(80)
+        await until(lambda: late.broken is not None)
+        assert it.page.said == said and it.enough == 1
+        assert b"/1" in said and (b"/2" in said) == (form == "text") and b"/3" not in said
+
+
 async def test_what_is_no_http_is_told_once(tmp_path: Any, caplog: pytest.LogCaptureFixture) -> None:
     async with dumping(tmp_path, HTTP) as it:
         for _ in range(2):
