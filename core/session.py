@@ -43,8 +43,8 @@ ASKING = 3.0
 
 @frozen
 class Found:
-    """A target as the runtime found it: `title` in words for the summary; `notes` are warnings. ports: of TCP,
-    that it says it listens on. probes: of its ports. Both as far as the runtime knows."""
+    """A target as the runtime found it: `title` in words for the summary; `notes` are warnings. ports: of
+    TCP, that it says it listens on. probes: of its ports. Both as far as the runtime knows."""
 
     title: str
     has_target: bool = True
