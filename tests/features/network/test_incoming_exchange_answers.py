@@ -93,6 +93,20 @@ async def test_a_head_has_its_time_however_steadily_it_comes(made: Made) -> None
     assert len(scene.told) == 1
 
 
+async def test_a_client_that_does_not_end_after_its_last_answer_is_ended(made: Made) -> None:
+    scene = made(limits=Limits(linger=0.05))
+    await send(scene.client, A)
+    application = await scene.application.next()
+    await got(application, A)
+    await send(application, ok())
+    await got(scene.client, ok())
+    application.close()
+    await got(scene.client, b"")
+    async with timeout(10):
+        await scene.over.wait()
+    assert scene.exchange.closed
+
+
 # The filter has to ask ---------------------------------------------------------------------------
 
 

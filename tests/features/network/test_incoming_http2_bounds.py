@@ -257,7 +257,30 @@ async def test_a_client_that_breaks_the_rules_ends_alone(
         assert (await good.next(ResponseReceived)).stream_id == number
         for task in answered:
             task.cancel()
-    assert len(there.said) == 1
+    assert len(there.said) == 1 and "took more than" not in there.said[0]
+
+
+async def test_heads_that_wait_for_the_program_are_bounded(application: Server) -> None:
+    """It allows one stream; of a client that opens more is read what there is room for."""
+    async with (
+        server({SettingCodes.MAX_CONCURRENT_STREAMS: 1}) as program,
+        place(application.port, program.port) as there,
+        client(there.port) as near,
+    ):
+        await near.next(RemoteSettingsChanged)
+        big = (b"x-big", b"y" * 30_000)
+        numbers = [near.ask([*GET, TAKE, big]) for _ in range(300)]
+        far = await program.accepted()
+        first = await far.next(RequestReceived)
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        assert 4 << 20 < BUDGET.held < 5 << 20
+        far.answer(first.stream_id)
+        for _ in numbers[1:]:
+            far.answer((await far.next(RequestReceived)).stream_id)
+        for number in numbers:
+            await near.body(number)
+    assert BUDGET.held == 0
 
 
 async def answers(peer: Peer) -> None:

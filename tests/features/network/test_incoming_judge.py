@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -69,6 +70,13 @@ async def test_until_it_is_ready_nothing_matches(judged: Made) -> None:
         judge.ask(0, [b"x: ann"])
     await judge.ready()
     assert judge.ask(0, [b"x: ann"]) == [True]
+
+
+async def test_a_worker_has_so_much_memory_and_no_more(judged: Made) -> None:
+    judge = judged(ANN)
+    await judge.ready()
+    limit, _ = resource.prlimit(judge._worker.pid, resource.RLIMIT_AS)
+    assert limit == 512 << 20
 
 
 async def test_a_worker_that_is_stopped_or_killed_is_another_one(judged: Made) -> None:

@@ -53,6 +53,21 @@ async def test_bytes_and_ends_go_both_ways() -> None:
     near.close()
 
 
+async def test_what_finds_no_room_is_not_taken() -> None:
+    inner, outer = pair()
+    pipe, taken = Pipe(inner), 0
+    while size := pipe.write_now(b"x" * (1 << 20)):
+        taken += size
+        assert pipe.room() == max(0, Pipe.MOST - len(pipe._held))
+    assert len(pipe._held) == Pipe.MOST and pipe.room() == 0
+    loop, came = asyncio.get_running_loop(), 0
+    while came < taken:
+        came += len(await loop.sock_recv(outer, 1 << 20))
+    assert came == taken and pipe.room() == Pipe.MOST
+    pipe.close()
+    outer.close()
+
+
 async def test_a_stalled_reader_stops_the_writer_and_nothing_is_lost() -> None:
     loop = asyncio.get_running_loop()
     near, far, _ = await joined()
