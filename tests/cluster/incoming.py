@@ -102,6 +102,29 @@ class Scene:
         ours = [row for row in rows if row[1].endswith(f":{port:04X}")]
         return Counter((row[3], row[2].split(":")[0]) for row in ours)
 
+    def agents(self) -> list[int]:
+        """The agents' processes in this namespace's pods."""
+        pods = json.loads(self.cluster.kubectl("get", "pods", "-n", self.namespace, "-o", "json"))["items"]
+        marks = [f"pod{pod['metadata']['uid']}" for pod in pods]
+        found = []
+        for entry in Path("/proc").iterdir():
+            try:
+                if entry.name.isdigit() and b"\0pymirror.agent\0" in (entry / "cmdline").read_bytes():
+                    ours = any(mark in (entry / "cgroup").read_text() for mark in marks)
+                    found += [int(entry.name)] * ours
+            except OSError:
+                continue
+        return found
+
+    def memory(self) -> int:
+        """KiB of them."""
+        fields = [
+            line.split()
+            for pid in self.agents()
+            for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+        ]
+        return sum(int(field[1]) for field in fields if field[0] == "VmRSS:")
+
     def in_network(self, *command: str) -> str:
         """A command of this machine in the pod's network namespace."""
         (pid,) = [pid for pid in processes("/incoming_server", "app") if self._is_in_web(pid)]

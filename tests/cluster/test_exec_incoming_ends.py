@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import getpass
-import json
 import os
 import re
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -84,26 +83,11 @@ def works_at_once(there: Scene, folder: Path, agent: str) -> None:
     assert there.ask("get", "/", there.at(PORT)).startswith("app GET")
 
 
-def agents(there: Scene) -> list[int]:
-    """The agents' processes in this namespace's pods."""
-    pods = json.loads(there.cluster.kubectl("get", "pods", "-n", there.namespace, "-o", "json"))["items"]
-    marks = [f"pod{pod['metadata']['uid']}" for pod in pods]
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and b"\0pymirror.agent\0" in (entry / "cmdline").read_bytes():
-                ours = any(mark in (entry / "cgroup").read_text() for mark in marks)
-                found += [int(entry.name)] * ours
-        except OSError:
-            continue
-    return found
-
-
 @pytest.mark.parametrize("agent", AGENTS)
 def test_the_agent_is_killed(there: Scene, rules: str, tmp_path: Path, agent: str) -> None:
     with steal(there, tmp_path / "one", agent) as local:
         assert "pymirror-" in there.in_network("nft", "list", "ruleset")
-        killed = agents(there)
+        killed = there.agents()
         assert killed
         for pid in killed:
             os.kill(pid, signal.SIGKILL)
@@ -117,7 +101,7 @@ def test_the_agent_is_killed(there: Scene, rules: str, tmp_path: Path, agent: st
 @pytest.mark.parametrize("agent", AGENTS)
 def test_the_agent_is_stopped(there: Scene, rules: str, tmp_path: Path, agent: str) -> None:
     with steal(there, tmp_path / "one", agent, session={"lease": 6, "heartbeat": 1}) as local:
-        stopped = agents(there)
+        stopped = there.agents()
         assert stopped
         for pid in stopped:
             os.kill(pid, signal.SIGSTOP)
@@ -243,37 +227,20 @@ def test_there_is_nothing_to_steal_without_a_target(there: Scene, tmp_path: Path
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.fixture
-def memory(there: Scene) -> Callable[[], int]:
-    """KiB of this namespace's agents."""
-
-    def resident() -> int:
-        fields = [
-            line.split()
-            for pid in agents(there)
-            for line in Path(f"/proc/{pid}/status").read_text().splitlines()
-        ]
-        return sum(int(field[1]) for field in fields if field[0] == "VmRSS:")
-
-    return resident
-
-
 GARBAGE = b"\x00\xff\x16\x03\x01\r\n\r\nGET / HTTP/9.9\r\n\n\n" * 100
 
 
-def test_clients_that_do_what_they_should_not(
-    there: Scene, rules: str, tmp_path: Path, memory: Callable[[], int]
-) -> None:
+def test_clients_that_do_what_they_should_not(there: Scene, rules: str, tmp_path: Path) -> None:
     """A header without an end, requests without an end and no HTTP: others are served, memory stays bounded."""
     with steal(there, tmp_path):
-        before = memory()
+        before = there.memory()
         assert before
         with there.asking("slow", there.at(PORT), "200"):
             assert there.ask("huge", there.at(PORT), "1024").startswith("ended")
             there.ask("raw", there.at(PORT), given=GARBAGE)
             assert there.ask("load", there.at(PORT), "10", "100") == "map[local:100]\n"
             assert there.ask("get", "/", there.at(PORT + 1)).startswith("app GET")
-            assert memory() - before < 64 << 10
+            assert there.memory() - before < 64 << 10
     comes_back(there, rules, polls=2)
 
 
@@ -291,15 +258,13 @@ while True:
 """
 
 
-def test_a_header_of_a_gibibyte_reaches_who_reads_it(
-    there: Scene, rules: str, tmp_path: Path, memory: Callable[[], int]
-) -> None:
+def test_a_header_of_a_gibibyte_reaches_who_reads_it(there: Scene, rules: str, tmp_path: Path) -> None:
     with Local(there, tmp_path, "python3", "-c", READER, incoming="steal") as local:
         local.says("listens")
         assert there.ask("huge", there.at(PORT), "1").startswith("ended")
-        before = memory()
+        before = there.memory()
         assert before
         size = len("GET /huge HTTP/1.1\r\nHost: x\r\nX-Huge: ") + (1 << 30) + 4
         assert there.ask("huge", there.at(PORT), "1024") == f'ended "{size}\\n"\n'
-        assert memory() - before < 64 << 10
+        assert there.memory() - before < 64 << 10
     comes_back(there, rules, polls=2)

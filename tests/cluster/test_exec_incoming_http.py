@@ -152,11 +152,16 @@ def test_clients_that_do_what_they_should_not(there: Scene, tmp_path: Path) -> N
     """No HTTP, a header without an end, requests without one: the application's, and others are served."""
     garbage = b"\x00\xff\x16\x03\x01 is no HTTP\r\n\r\n"
     without = there.ask("raw", there.at(PORT), given=garbage)
-    with filtered(there, tmp_path, header_filter="x-who: me"), there.asking("slow", there.at(PORT), "200"):
-        assert there.ask("huge", there.at(PORT), "1024").startswith("ended")
-        assert there.ask("raw", there.at(PORT), given=garbage) == without
-        assert there.ask("load", there.at(PORT), "10", "100") == "map[app:100]\n"
-        assert there.ask("raw", there.at(PORT), given=raw("GET /mine", "X-Who: me")).endswith(f"{PORT}\n")
+    with filtered(there, tmp_path, header_filter="x-who: me"):
+        before = there.memory()
+        assert before
+        with there.asking("slow", there.at(PORT), "1000"):
+            assert there.ask("huge", there.at(PORT), "1024").startswith("ended")
+            assert there.ask("raw", there.at(PORT), given=garbage) == without
+            assert there.ask("load", there.at(PORT), "10", "100") == "map[app:100]\n"
+            mine = there.ask("raw", there.at(PORT), given=raw("GET /mine", "X-Who: me"))
+            assert mine.endswith(f"{PORT}\n")
+            assert there.memory() - before < 128 << 10
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {

@@ -200,13 +200,13 @@ func hold(address string, connections int) {
 	io.Copy(io.Discard, os.Stdin)
 }
 
-// Connections whose request never ends, until our input does; after each of them comes one more byte a second.
+// Connections whose request never ends, until our input does: a head of 50 KB, and one more byte a second.
 func slow(address string, connections int) {
 	conns := []net.Conn{}
 	for range connections {
 		conn := dial(address)
 		conn.SetDeadline(time.Time{})
-		fmt.Fprintf(conn, "GET /slow HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+		fmt.Fprintf(conn, "GET /slow HTTP/1.1\r\nHost: x\r\nX-Slow: %s", strings.Repeat("x", 50_000))
 		conns = append(conns, conn)
 	}
 	fmt.Println("held")
