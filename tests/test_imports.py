@@ -96,7 +96,7 @@ PURE = [
         for name in (
             *("messages", "rules", "limits", "ruleset", "segments", "ordering", "reassembly", "bpf", "sniff"),
             *("http1", "http_filter", "http_rules", "questions", "body", "copy_http1", "http2_frames"),
-            *("print_bytes", "print_http"),
+            *("print_bytes", "print_http", "tls_hello"),
             *(
                 "http2_headers",
                 "http2_settings",
