@@ -19,7 +19,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 from figure import Figure, figure, parser, publish
 
 HERE = Path(__file__).parent
@@ -27,15 +27,30 @@ HOST, PORT = "10.97.0.2", "8080"
 CONNECTIONS, SECONDS = 16, 4.0
 NEVER = {"header_filter": "x-user: nobody"}
 ALWAYS = {"header_filter": "x-trace: "}
-CASES: dict[str, tuple[str, dict[str, Any]]] = {
-    "steal": ("taken whole", {"mode": "steal"}),
-    "taken": ("taken by a filter", {"mode": "steal", "http_filter": ALWAYS}),
-    "passed": ("passed on, no match", {"mode": "steal", "http_filter": NEVER}),
-    "shared": ("passed on by two sessions", {"mode": "steal", "http_filter": NEVER}),
-    "mirror": ("mirrored: the application's own", {"mode": "mirror"}),
+
+
+@frozen
+class Case:
+    """incoming, before: `feature.network.incoming` of the session, and of an older one that shares the port.
+    agent: the section."""
+
+    words: str
+    incoming: dict[str, Any]
+    before: dict[str, Any] | None = None
+    agent: dict[str, Any] = field(factory=dict)
+
+
+CASES = {
+    "steal": Case("taken whole", {"mode": "steal"}),
+    "taken": Case("taken by a filter", {"mode": "steal", "http_filter": ALWAYS}),
+    "passed": Case("passed on, no match", {"mode": "steal", "http_filter": NEVER}),
+    "shared": Case(
+        "passed on by two sessions",
+        {"mode": "steal", "http_filter": NEVER},
+        {"mode": "steal", "http_filter": {"path_filter": "^/nobody"}},
+    ),
+    "mirror": Case("mirrored: the application's own", {"mode": "mirror"}),
 }
-BEFORE: dict[str, dict[str, Any]] = {"shared": {"mode": "steal", "http_filter": {"path_filter": "^/nobody"}}}
-"""An older session, which shares the port."""
 
 
 @frozen
@@ -78,10 +93,13 @@ def load(client: int, program: Path, kind: str) -> Load:
 
 
 @contextmanager
-def pymirror(target: int, incoming: dict[str, Any], program: Path) -> Iterator[int]:
-    """The local program stands for the port; the agent's pid."""
+def pymirror(
+    target: int, incoming: dict[str, Any], program: Path, agent: dict[str, Any] | None = None
+) -> Iterator[int]:
+    """The local program stands for the port; the agent's pid. agent: its section."""
     network = {"incoming": incoming, "outgoing": False, "dns": False}
-    config = json.dumps({"feature": {"fs": "local", "env": False, "hostname": False, "network": network}})
+    feature = {"fs": "local", "env": False, "hostname": False, "network": network}
+    config = json.dumps({"feature": feature, "agent": agent or {}})
     flags = ("exec", "-f", "-", "-t", f"process/{target}", "--progress", "off")
     command = (sys.executable, "-m", "pymirror.cli.main", *flags, "--", program, "serve", PORT)
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as made:
@@ -114,15 +132,14 @@ def memory(pid: int) -> float:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def measured(case: str, kind: str, target: int, client: int, program: Path) -> Iterator[Figure]:
+def measured(case: Case, kind: str, target: int, client: int, program: Path) -> Iterator[Figure]:
     """Direct, with pymirror, direct again: the baseline is the mean of its two."""
-    words, incoming = CASES[case]
-    name = f"{words}, {'keep-alive' if kind == 'keep' else 'a connection each'}"
+    name = f"{case.words}, {'keep-alive' if kind == 'keep' else 'a connection each'}"
     before = load(client, program, kind)
     with ExitStack() as stack:
-        if case in BEFORE:
-            stack.enter_context(pymirror(target, BEFORE[case], program))
-        agent = stack.enter_context(pymirror(target, incoming, program))
+        if case.before is not None:
+            stack.enter_context(pymirror(target, case.before, program))
+        agent = stack.enter_context(pymirror(target, case.incoming, program, case.agent))
         idle = memory(agent)
         load(client, program, kind)  # warm
         start = cpu(agent)
@@ -139,10 +156,10 @@ def measured(case: str, kind: str, target: int, client: int, program: Path) -> I
     yield figure(f"{name}: agent's memory, beside its idle one", resident, "MB", idle)
 
 
-def figures(only: list[str]) -> Iterator[Figure]:
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        program = Path(folder) / "requests"
-        subprocess.run(["gcc", "-O2", "-o", program, HERE / "requests.c"], check=True)
+@contextmanager
+def served(program: Path) -> Iterator[tuple[int, int]]:
+    """A process of the target's network, where the program is the application, and one of the client's."""
+    with ExitStack() as stack:
         target, client = (stack.enter_context(network()).pid for _ in range(2))
         join(target, client)
         application = stack.enter_context(
@@ -150,9 +167,17 @@ def figures(only: list[str]) -> Iterator[Figure]:
         )
         stack.callback(application.kill)
         assert application.stdout is not None and application.stdout.readline() == b"up\n"
-        for case in only:
-            for kind in ("keep", "new"):
-                yield from measured(case, kind, target, client, program)
+        yield target, client
+
+
+def figures(only: list[str]) -> Iterator[Figure]:
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder) / "requests"
+        subprocess.run(["gcc", "-O2", "-o", program, HERE / "requests.c"], check=True)
+        with served(program) as (target, client):
+            for case in only:
+                for kind in ("keep", "new"):
+                    yield from measured(CASES[case], kind, target, client, program)
 
 
 if __name__ == "__main__":

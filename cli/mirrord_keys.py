@@ -17,7 +17,6 @@ def _below(place: str, names: str, why: str) -> dict[str, str]:
 
 
 ABSENT = {
-    **_below("feature.network.incoming", "tls_delivery https_delivery", "leave it out, HTTPS has one way"),
     "feature.network.ipv6": "leave it out: the program has sockets of both IP versions",
     "feature.magic.auto_mount": "list the volume's path under feature.fs.read_only for now",
     "feature.magic.aws": "set feature.env.unset and feature.fs.mapping for now",
@@ -31,7 +30,6 @@ ABSENT = {
     ),
     "agent.dns": "its timeout and attempts are keys of feature.network.dns",
     "agent.metrics": "the agent has no metrics listener",
-    "agent.tls": "HTTPS cannot be filtered; leave it out, and take the port whole",
 }
 
 NEUTRAL = {"feature.network.ipv6": True, "feature.network.incoming.on_concurrent_steal": "abort"}

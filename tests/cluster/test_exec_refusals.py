@@ -92,8 +92,8 @@ CONFIGS = [
     ),
     (
         "pymirror.json",
-        '{"feature": {"network": {"incoming": {"tls_delivery": {"protocol": "tls"}}}}}',
-        ["feature.network.incoming.tls_delivery", "not in this version"],
+        '{"agent": {"tls": {"ports": 443, "certificate": "tls.crt", "key": "/tls.key"}}}',
+        ["agent.tls[0].certificate", "no absolute path"],
     ),
     ("pymirror.json", '{"feature": {"copy_target": true}}', ["feature.copy_target", "paid operator"]),
     (

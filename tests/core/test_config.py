@@ -228,8 +228,8 @@ def test_warnings(settle: Any) -> None:
         ({"feature": {"network": {"incomng": False}}}, "feature.network.incomng: unknown key"),
         ({"feature": {"network": 1}}, "feature.network: expected true or false or a mapping"),
         (
-            {"feature": {"network": {"incoming": {"tls_delivery": {"protocol": "tls"}}}}},
-            "feature.network.incoming.tls_delivery: not in this version",
+            {"feature": {"network": {"ipv6": False}}},
+            "feature.network.ipv6: not in this version",
         ),
         (
             {"feature": {"network": {"incoming": {"on_concurrent_steal": "override"}}}},

@@ -23,6 +23,7 @@ from pymirror.features.network import sockdiag
 from pymirror.features.network.incoming import config as keys
 from pymirror.features.network.incoming import messages as m
 from pymirror.features.network.incoming.copy_http import Copied, Http, Ways
+from pymirror.features.network.incoming.credentials import Credentials
 from pymirror.features.network.incoming.front import Filtered, Front
 from pymirror.features.network.incoming.health import Probed, on_port
 from pymirror.features.network.incoming.http_filter import Matcher
@@ -48,6 +49,7 @@ class Agent(AgentFeature):
 
     async def start(self, target: Target) -> None:
         self.target = target
+        self._credentials = Credentials(target.root, self.config.tls, self.log)
         self._filtered: Filtered | None = None
         self._probes: list[Probe] = []
 
@@ -81,6 +83,7 @@ class Agent(AgentFeature):
             await self._mirror.aclose()
         if self._judge is not None:
             self._judge.close()
+        self._credentials.close()
 
     @handles(m.Subscribe)
     async def subscribe(self, asked: m.Subscribe) -> m.Subscribed:
@@ -89,6 +92,8 @@ class Agent(AgentFeature):
             if self._steal is not None:
                 filtered = self._requests_of(asked.port)
                 decides = None if filtered is None else partial(self._front, filtered)
+                if self._is_filtered(asked.port):
+                    await self._credentials.ready(asked.port)
                 claim = Claim.of(self.config.http_filter, asked.port)
                 shared = await self._steal.take(asked.port, decides, self.config.flush_connections, claim)
             elif self._mirror is not None:
@@ -126,7 +131,7 @@ class Agent(AgentFeature):
         limits = Limits(body=size, body_within=body_within)
         debug = partial(self.log.debug, "%s")
         within, marks = self.config.http_detection_timeout, self.config.inject_headers
-        self._filtered = Filtered(matcher, limits, within, debug, marks)
+        self._filtered = Filtered(matcher, limits, within, debug, marks, credential=self._credentials.get)
 
     async def _is_heard(self) -> bool:
         """Does the layer answer? Its lease is longer than the application may wait for its port."""

@@ -9,6 +9,7 @@ from attrs import frozen
 
 from pymirror.core.config import Flag, every, key, not_negative, one_of, positive
 from pymirror.features.network.incoming.http_filter import HttpFilter
+from pymirror.features.network.incoming.tls_keys import Delivery, Tls, idle, once_each
 
 MODES = ("mirror", "steal", "off")
 WARN, PASS, ANSWER, PROGRAM = PROBES = ("warn", "pass", "answer", "program")
@@ -94,6 +95,12 @@ class Config:
     http_filter: HttpFilter = key(
         factory=HttpFilter, help="Which HTTP requests; all else is the application's alone."
     )
+    tls_delivery: Delivery | None = key(
+        None,
+        help="How what came by TLS and was opened (agent.tls) reaches the program: {protocol: tls or tcp, "
+        "trust_roots or server_cert, server_name}; else by TLS, any certificate trusted.",
+    )
+    https_delivery: Delivery | None = key(None, help="The same by its former name.")
     ignore_localhost: bool = key(False, help="What listens on a loopback address is this machine's alone.")
     probes: str = key(
         WARN,
@@ -119,6 +126,12 @@ class Config:
         at="agent.http_detection_timeout",
         validator=positive,
         help="Seconds a client may take to show that it speaks HTTP, where there is a filter.",
+    )
+    tls: list[Tls] = key(
+        factory=list,
+        at="agent.tls",
+        validator=once_each,
+        help="Filtered ports that speak TLS: {ports, certificate, key, application: same or any}.",
     )
     max_body_buffer_size: int = key(
         65535,
@@ -148,6 +161,12 @@ class Config:
     def __attrs_post_init__(self) -> None:
         if self.ports is not None and self.ignore_ports:
             raise ValueError("ports: cannot be given together with ignore_ports", "keep one of them")
+        if self.tls_delivery is not None and self.https_delivery is not None:
+            raise ValueError("https_delivery: cannot be given together with tls_delivery", "keep the latter")
+
+    @property
+    def delivery(self) -> Delivery | None:
+        return self.tls_delivery or self.https_delivery
 
     @classmethod
     def from_short(cls, value: bool | str) -> Config:
@@ -180,23 +199,31 @@ class Config:
         found += self.http_filter.warnings(f"{place}.http_filter")
         if self.mode == "mirror":
             found += [f"{each} has no effect: the mode is mirror" for each in self._stealing()]
-        elif self.inject_headers and not self.http_filter.given:
+            return found
+        if self.inject_headers and not self.http_filter.given:
             found.append("agent.inject_headers has no effect: no filter is given")
+        found += idle(self.tls, self.http_filter.concerns)
+        if self.delivery is not None and not self.tls:
+            found.append(f"{place}.tls_delivery has no effect: agent.tls names no port")
         return found
 
     def _set(self, place: str) -> list[str]:
         """Keys of this section that are not as by default."""
         named = (
             *("port_mapping", "ports", "ignore_ports", "listen_ports", "ignore_localhost", "http_filter"),
-            "probes",
+            *("probes", "tls_delivery", "https_delivery"),
         )
         unset: tuple[object, ...] = (None, [], False, HttpFilter(), WARN)
         return [f"{place}.{name}" for name in named if getattr(self, name) not in unset]
 
     def _stealing(self) -> list[str]:
         """Keys that only stolen ports have a use for, as far as they are set."""
-        found = [f"agent.{name}" for name in ("flush_connections", "inject_headers") if getattr(self, name)]
-        return found if self.probes == WARN else [*found, "feature.network.incoming.probes"]
+        chosen: dict[str, object] = {
+            f"agent.{name}": getattr(self, name) for name in ("flush_connections", "inject_headers", "tls")
+        }
+        chosen["feature.network.incoming.probes"] = self.probes != WARN
+        chosen["feature.network.incoming.tls_delivery"] = self.delivery
+        return [name for name, value in chosen.items() if value]
 
 
 def summary(config: Config) -> str:
@@ -208,5 +235,9 @@ def summary(config: Config) -> str:
         whose += f" (of {some}: requests that match)" if some else " (requests that match)"
     if config.mode == "mirror":
         return f"mirror of {whose}"
+    if config.tls:
+        opened = ", ".join(str(port) for each in config.tls for port in each.ports)
+        how = "plain" if config.delivery is not None and config.delivery.protocol == "tcp" else "by TLS"
+        whose += f"; TLS of {opened} opened, and {how} to the program"
     open_ones = "end" if config.flush_connections else "stay with the application"
     return f"steal of {whose}; connections that are open {open_ones}"

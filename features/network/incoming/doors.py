@@ -17,7 +17,8 @@ from attrs import define
 
 from pymirror.core.call import Address
 from pymirror.core.feature import Guests, Stream
-from pymirror.features.network.carry import CHUNK, Join, join
+from pymirror.features.network.carry import CHUNK
+from pymirror.features.network.incoming.delivery import Deliver, Joined, plainly
 from pymirror.features.network.incoming.messages import Arrived
 from pymirror.features.network.loopback import family, loopback
 from pymirror.features.network.ports import Listener
@@ -48,7 +49,7 @@ class _Door:
     knocks: int = 0
     sock: socket.socket | None = None
     own: Address | None = None
-    joined: Join | None = None
+    joined: Joined | None = None
     again: asyncio.TimerHandle | None = None
 
 
@@ -85,7 +86,9 @@ class Doors:
         most: int,
         answers: bool,
         log: logging.Logger,
+        deliver: Deliver = plainly,
     ) -> None:
+        self._deliver = deliver
         self._guests, self._choose, self._refused, self._log = guests, choose, refused, log
         self.most, self._answers = most, answers
         self._open: set[_Door] = set()
@@ -203,7 +206,8 @@ class Doors:
 
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         both_ways = self._answers or door.arrived.answers
-        joined = join(sock, door.stream if both_ways else OneWay(door.stream), closed)
+        stream = door.stream if both_ways else OneWay(door.stream)
+        joined = self._deliver(door.arrived, sock, stream, closed)
         if not over:
             door.joined = joined
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from attrs import frozen
@@ -21,6 +22,7 @@ from pymirror.features.network.carry import end_by_reset
 from pymirror.features.network.incoming import http2
 from pymirror.features.network.incoming import messages as m
 from pymirror.features.network.incoming.budget import Share
+from pymirror.features.network.incoming.credentials import Credential
 from pymirror.features.network.incoming.exchange import Exchange
 from pymirror.features.network.incoming.health import Probed
 from pymirror.features.network.incoming.http_rules import Asking, Deciding, Decision, Headers
@@ -29,9 +31,11 @@ from pymirror.features.network.incoming.outlet import Given
 from pymirror.features.network.incoming.passing import Passage
 from pymirror.features.network.incoming.pipe import Pipe
 from pymirror.features.network.incoming.ruleset import Place
+from pymirror.features.network.incoming.secure_front import How, SecureFront
 from pymirror.features.network.incoming.sniff import FRAME, Speech, is_http2_server, sniff
 from pymirror.features.network.incoming.stand_in import stand_in
 from pymirror.features.network.incoming.steal import Steal
+from pymirror.features.network.incoming.tls_hello import Hello, NoHello, hello_of
 
 READ = 64 << 10
 
@@ -40,7 +44,7 @@ READ = 64 << 10
 class Filtered:
     """How a port is filtered. within: seconds a client may take to show what it speaks, once it has begun.
     marks: answers get a header that says whose they are. rest: all but what this says is the program's, as if
-    there were no filter. answered: that is answered here."""
+    there were no filter. answered: that is answered here. credential: what TLS is opened with on a port."""
 
     matcher: Deciding
     limits: Limits
@@ -49,6 +53,7 @@ class Filtered:
     marks: bool = False
     rest: Probed | None = None
     answered: bool = False
+    credential: Callable[[int], Credential | None] = lambda port: None
 
 
 class While:
@@ -144,6 +149,8 @@ class Front:
             return
         self._first += data
         speech = sniff(self._first) if data else Speech.OTHER
+        if speech is Speech.TLS and self._speaks_tls():
+            return
         if speech in (Speech.HTTP1, Speech.HTTP2) and self._is_cut(speech is Speech.HTTP2):
             self._speaks_http(speech is Speech.HTTP2)
         elif speech is not Speech.MORE:
@@ -201,11 +208,44 @@ class Front:
             pass
         self._steal.carry(self._steal.to_application, self._sock, there)
 
+    def _speaks_tls(self) -> bool:
+        """Is it opened, or will be seen to be once its first message is whole? Else it is left as it is."""
+        credential = self._filtered.credential(self._port)
+        if credential is None:
+            return False
+        try:
+            hello = hello_of(self._first)
+        except NoHello:
+            return False
+        if hello is None:
+            if self._timer is None:
+                self._timer = self._loop.call_later(self._filtered.within, self._passed_on)
+            return True
+        if hello.modern:
+            self._opens(credential, hello)
+        return hello.modern
+
+    def _opens(self, credential: Credential, hello: Hello) -> None:
+        self._quiet()
+        filtered = self._filtered
+        how = How(self._while(), filtered.limits, filtered.within, filtered.told, filtered.marks, self._share)
+        ways = self._to_application, self._to_program, how, partial(self._untouched, credential), self._over
+        opened = self._exchange = SecureFront(hello, self._sock, self._first, credential, *ways)
+        opened.begin()
+
+    def _untouched(self, credential: Credential, why: str) -> None:
+        """The client's connection as it came, by a new one to the application."""
+        credential.tell(f"port {self._port}: {why}. Such connections go to the application unopened")
+        self._exchange, self._raw = None, True
+        self._passage = self._steal.passing.connect(self._client, self._address, self._connected)
+
+    def _while(self) -> While:
+        return While(self._filtered.matcher, lambda: self._steal.takes(self._port))
+
     def _speaks_http(self, two: bool) -> None:
         self._quiet()
-        filtered, matcher = self._filtered, self._filtered.matcher
-        if filtered.rest is None:
-            matcher = While(matcher, lambda: self._steal.takes(self._port))
+        filtered = self._filtered
+        matcher = self._while() if filtered.rest is None else filtered.matcher
         application = stand_in(two) if filtered.answered else self._to_application
         openers = application, self._to_program
         parts = Pipe(self._sock, self._share), *openers, matcher, filtered.limits, filtered.told
@@ -228,10 +268,10 @@ class Front:
             self._wanted = given
             self._passage = self._steal.passing.connect(self._client, self._address, self._connected)
 
-    def _to_program(self, given: Given) -> None:
-        arrived = m.Arrived(
-            self._port, self._client.host, self._client.port, self._address.host, self._address.port
-        )
+    def _to_program(self, given: Given, tls: bool = False, server_name: str = "", alpn: str = "") -> None:
+        client, address = self._client, self._address
+        names = client.host, client.port, address.host, address.port
+        arrived = m.Arrived(self._port, *names, tls=tls, server_name=server_name, alpn=alpn)
         try:
             given(self._peer.stream_now(arrived))
         except PeerError:  # the channel is lost, or carries as much as it may

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import getpass
+import logging
 import os
 import resource
 import socket
@@ -24,6 +25,7 @@ from pymirror.core.feature import Launch, LayerFeature, Process, Stream, handles
 from pymirror.features.network import debuggers, listeners, sockdiag
 from pymirror.features.network.incoming import config as keys
 from pymirror.features.network.incoming import messages as m
+from pymirror.features.network.incoming.delivery import Deliveries
 from pymirror.features.network.incoming.doors import WITHIN, Doors
 from pymirror.features.network.incoming.health import warning
 from pymirror.features.network.incoming.rules import Facts, Rules
@@ -96,7 +98,13 @@ class Layer(LayerFeature):
     def rights(cls, config: keys.Config) -> frozenset[str]:
         """To enter the target's network namespace, and to redirect or to copy there."""
         taking = "NET_ADMIN" if config.mode == "steal" else "NET_RAW"
-        return frozenset({"SYS_PTRACE", "SYS_ADMIN", taking})
+        reading = {"DAC_OVERRIDE"} if config.tls else set()  # keys are for their owner alone
+        return frozenset({"SYS_PTRACE", "SYS_ADMIN", taking, *reading})
+
+    @classmethod
+    def check(cls, config: keys.Config) -> None:
+        """UserError for files that the program's certificate is to be checked by."""
+        Deliveries(config.delivery, logging.getLogger(__name__))
 
     @classmethod
     def explain(cls, config: keys.Config, call: Call) -> Verdict | None:
@@ -129,7 +137,8 @@ class Layer(LayerFeature):
         self._noted: dict[int, str] = {}  # port of the target → the last words about it
         self._probes, self._told = launch.probes, set[int]()  # ports whose probes were spoken of
         answers, most = self.config.mode == "steal", self.config.max_connections
-        self._doors = Doors(launch.guests, self._choose, self._look, most, answers, self.log)
+        deliver = Deliveries(self.config.delivery, self.log)
+        self._doors = Doors(launch.guests, self._choose, self._look, most, answers, self.log, deliver)
         words = keys.summary(self.config) if launch.has_target else "nothing, as there is no target"
         launch.notes.append(f"incoming: {words}")
         if launch.has_target:

@@ -66,7 +66,8 @@ class Arrived:
     """Opens a stream, from the agent: a client's connection, as bytes.
 
     port: the one subscribed to. client and address: numeric, who came and where to. answers: what the program
-    says is read, though it is a copy.
+    says is read, though it is a copy. tls: it came sealed, and was opened. server_name, alpn: what its client
+    asked for, and what it speaks; empty for none.
     """
 
     port: int
@@ -75,6 +76,9 @@ class Arrived:
     address: str
     address_port: int
     answers: bool = False
+    tls: bool = False
+    server_name: str = ""
+    alpn: str = ""
 
 
 @message(NAME)

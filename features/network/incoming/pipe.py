@@ -16,6 +16,11 @@ def _nothing() -> None:
     return
 
 
+def _fresh(error: Exception) -> Exception:
+    """The same anew: one that was raised knows all who called, and would keep them as long as it is kept."""
+    return type(error)(*error.args)
+
+
 class Pipe:
     """The part of `core.feature.Stream` that never waits, over a non-blocking TCP socket that is now ours.
 
@@ -53,7 +58,7 @@ class Pipe:
     def write_now(self, data: bytes | memoryview) -> int:
         """How much of `data` there was room for. ConnectionError."""
         if self.broken is not None:
-            raise self.broken
+            raise _fresh(self.broken)
         if self._ended:
             raise BrokenPipeError("this side has ended")
         sent = 0 if self._held else self._send(data)
@@ -70,7 +75,7 @@ class Pipe:
         if self._theirs_ended:
             return b""
         if self.broken is not None:
-            raise self.broken
+            raise _fresh(self.broken)
         self._told = False
         try:
             if self._dry:
@@ -138,7 +143,7 @@ class Pipe:
 
     def _break(self, error: Exception) -> None:
         if self.broken is None:
-            self.broken = error
+            self.broken = _fresh(error)
             self._read(False)
             self._write(False)
             self._share.add(-len(self._held))

@@ -1,7 +1,8 @@
 """TLS over a stream, with the face of a stream: who joins or cuts bytes need not know that they were sealed.
 
 Pulled: nothing is read below before somebody reads here, and what is sealed waits for room below, at most
-`MOST` bytes. Ends are ends: close_notify each way, and an end without one is told by `truncated`.
+`MOST` bytes, or `LITTLE` where many hold much. Ends are ends: close_notify each way, and an end without one
+is told by `truncated`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable
 
 from pymirror.core.errors import PeerError
 from pymirror.features.network.carry import Bytes
+from pymirror.features.network.incoming.budget import Share
 
 READ = 64 << 10
 PER_TURN = 4
@@ -27,6 +29,10 @@ def _nothing() -> None:
     return
 
 
+def _heard(_error: Exception | None) -> None:
+    return
+
+
 def _whole() -> bool:
     return False
 
@@ -35,10 +41,10 @@ class Secured:
     """Owns `below` from `begin` on. done(error): the handshake is over; called once, and not after `close`.
 
     name: whom it asks for, empty for nobody; None: it serves. first: what was read below before. cut: is the
-    end that is passed on here one without close_notify? Asked at `end`.
+    end that is passed on here one without close_notify? Asked at `end`. share: what is held counts to it.
     """
 
-    MOST = 64 << 10
+    MOST, LITTLE = 64 << 10, 16 << 10
 
     def __init__(
         self,
@@ -48,6 +54,7 @@ class Secured:
         name: str | None = None,
         first: bytes = b"",
         cut: Callable[[], bool] = _whole,
+        share: Share | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._below, self._done, self._cut = below, done, cut
@@ -58,6 +65,7 @@ class Secured:
         self.tls = context.wrap_bio(*bios, server_side=name is None, server_hostname=host)
         self._came: Callable[[], object] = _nothing
         self._freed: Callable[[], object] = _nothing
+        self._share, self._counted = share or Share(), 0
         self._early = b""  # opened before our end was sealed
         self._ready = self._ended = self._shut = self._theirs_ended = False
         self._waits = False  # writing waits for what is to be read: a handshake in the middle
@@ -82,12 +90,13 @@ class Secured:
         """Bytes that `write_now` takes at least."""
         if not self._ready or self._ended or self._waits or self.broken is not None:
             return 0
-        return max(0, self.MOST - self._sealed.pending)
+        most = self.LITTLE if self._share.budget.tight else self.MOST
+        return max(0, most - self._sealed.pending)
 
     def write_now(self, data: bytes | memoryview) -> int:
         """How much of `data` there was room for. ConnectionError, PeerError."""
         if self.broken is not None:
-            raise self.broken
+            raise ConnectionAbortedError(*self.broken.args)
         if self._ended:
             raise BrokenPipeError("this side has ended")
         view, taken = memoryview(data), 0
@@ -101,22 +110,27 @@ class Secured:
         except (OSError, PeerError) as error:
             self._fail(error)
             raise
+        self._count()
         return taken
 
     def read_now(self, size: int = READ) -> bytes:
         """Up to `size` bytes; b"" at the end, BlockingIOError while there are none: `came` tells then."""
         if self._early:
             data, self._early = self._early[:size], self._early[size:]
+            self._count()
             return data
         if self._theirs_ended:
             return b""
         if self._why is not None:
-            raise self._why
+            raise ConnectionAbortedError(*self._why.args)
         if not self._ready:
             raise BlockingIOError
         try:
-            return self._read(size)
+            data = self._read(size)
+            self._count()
+            return data
         except BlockingIOError:
+            self._count()
             raise
         except (OSError, PeerError) as error:
             self._fail(error)
@@ -125,6 +139,7 @@ class Secured:
     def unread(self, data: bytes) -> None:
         """As if it had not been read."""
         self._early = data + self._early
+        self._count()
 
     def end(self) -> None:
         """Nothing more is written; what is held still leaves."""
@@ -135,6 +150,7 @@ class Secured:
                 self._seal_end()
             self._ended = True
             self._flush()
+            self._count()
         except (OSError, PeerError) as error:
             self._fail(error)
 
@@ -142,8 +158,8 @@ class Secured:
         """End both directions now: a reset, unless both have ended."""
         if self._why is None:
             self._why = BrokenPipeError("closed on this side")
-            self._stop()
             self._below.close()
+            self._forget()
 
     def leave(self) -> None:
         """Of no use any more, and nothing is wrong: it is told the end."""
@@ -176,9 +192,15 @@ class Secured:
 
     def _feed(self) -> bool:
         """From below. False: the end. BlockingIOError."""
-        data = self._below.read_now(READ)
+        data = self._below.read_now(self.LITTLE if self._share.budget.tight else READ)
         self._opened.write(data)
         return bool(data)
+
+    def _count(self) -> None:
+        held = 0 if self._why is not None else self._sealed.pending + self._opened.pending + len(self._early)
+        if held != self._counted:
+            self._counted, more = held, held - self._counted
+            self._share.add(more)
 
     def _flush(self) -> None:
         """What is sealed leaves, as far as there is room below."""
@@ -237,9 +259,11 @@ class Secured:
         try:
             if self._why is None:
                 self._flush()
+                self._count()
         except (OSError, PeerError) as error:
+            came = self._came
             self._fail(error)
-            self._came()
+            came()
         if self._ready and self._sealed.pending < self.MOST:
             self._freed()
 
@@ -255,37 +279,54 @@ class Secured:
         """Say why, as TLS has it, and end."""
         if self._why is not None:
             return
-        self._ended = True
+        self._ended, done = True, self._done
         try:
             if self._below.broken is None:
                 self._flush()
         except (OSError, PeerError):
             pass
-        if self._why is None:
-            self._linger(error)
+        if self._why is None:  # not the error itself: it knows who calls, and would keep them
+            self._linger(ConnectionAbortedError(errno.ECONNABORTED, str(error)))
         if not self._ready:
-            self._done(error)
+            done(error)
 
     def _linger(self, why: Exception) -> None:
         """Of no use any more; the peer still has to read, and to end its connection."""
         self._why = why
         self._stop()
         if self._below.broken is None:
-            self._timer = self._loop.call_later(LINGER, self._below.close)
+            self._timer = self._loop.call_later(LINGER, self._leave_below)
             self._drop()
+        else:
+            self._forget()
 
     def _drop(self) -> None:
         try:
             for _ in range(PER_TURN):
                 if not self._below.read_now(READ):
-                    self._stop()
-                    if not self._shut:
-                        self._below.close()
-                    return
+                    break
+            else:
+                return
         except BlockingIOError:
             return
         except (OSError, PeerError):
-            self._stop()
+            pass
+        if self._shut:
+            self._forget()
+        else:
+            self._leave_below()
+
+    def _leave_below(self) -> None:
+        self._below.close()
+        self._forget()
+
+    def _forget(self) -> None:
+        """Nothing comes any more. What is in a circle would stay until the next look for such."""
+        self._stop()
+        self._count()
+        self._below.attach(_nothing, _nothing)
+        self._came = self._freed = _nothing
+        self._done, self._cut = _heard, _whole
 
     def _stop(self) -> None:
         if self._timer is not None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 from attrs import frozen
 
-MOST = 64 << 10
+NAME = re.compile(r"[\w-][\w.-]{0,254}", re.ASCII)
+"""Of a server (RFC 6066: 3), as TLS implementations take it."""
+MOST = 32 << 10
 """Bytes that one may have: keys of lattices and tickets are some kilobytes."""
 _HANDSHAKE, _HELLO = 22, 1
 _NAME, _ALPN, _VERSIONS = 0, 16, 43
@@ -90,9 +94,11 @@ def _read(body: _Reader) -> Hello:
 def _name(data: bytes | None) -> str:
     names = _Reader(_Reader(data).part(2) if data else b"")
     while names:
-        kind, name = names.number(1), names.part(2)
-        if kind == 0 and name.isascii():
-            return name.decode()
+        kind, name = names.number(1), names.part(2).decode("latin-1")
+        if kind == 0 and not NAME.fullmatch(name):
+            raise NoHello("it asks for a name that is none")
+        if kind == 0:
+            return name
     return ""
 
 

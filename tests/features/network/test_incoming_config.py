@@ -136,6 +136,22 @@ def test_keys_of_agent_have_their_variables(settle: Settle) -> None:
     assert (found.mode, found.flush_connections, found.http_detection_timeout) == ("steal", True, 0.5)
 
 
+STEAL: dict[str, Any] = {"mode": "steal"}
+TCP = {"protocol": "tcp"}
+MINE = {"path_filter": "^/mine"}
+
+
+def tls(*ports: int, **more: str) -> dict[str, Any]:
+    return {"ports": list(ports) or 443, "certificate": "/tls.crt", "key": "/tls.key", **more}
+
+
+def unfiltered(port: int) -> str:
+    return (
+        f"agent.tls[0].ports: {port} has no effect: feature.network.incoming.http_filter does not filter "
+        "that port, which is taken whole"
+    )
+
+
 @pytest.mark.parametrize(
     ("values", "agent", "words", "hint"),
     [
@@ -153,12 +169,27 @@ def test_keys_of_agent_have_their_variables(settle: Settle) -> None:
         ({"max_connections": 4001}, None, "max_connections: must not be above 4000", ""),
         ({"flush_connections": True}, None, "flush_connections: unknown key", ""),
         ({"on_concurrent_steal": "continue"}, None, "on_concurrent_steal: needs mirrord's paid operator", "remove"),
-        ({"https_delivery": {"protocol": "tcp"}}, None, "https_delivery: not in this version", "leave it out"),
+        ({"https_delivery": {"protocol": "ssl"}}, None, "https_delivery.protocol: expected one of tls, tcp", ""),
+        ({"tls_delivery": {}}, None, "tls_delivery.protocol: this key is required", ""),
+        ({"tls_delivery": TCP, "https_delivery": TCP}, None, "https_delivery: cannot be given together", "latter"),
+        ({"tls_delivery": {**TCP, "trust_roots": []}}, None, "tls_delivery.trust_roots: is empty", ""),
+        ({"tls_delivery": {**TCP, "server_name": ""}}, None, "tls_delivery.server_name: '' is no name", "web.ex"),
+        (
+            {"tls_delivery": {**TCP, "trust_roots": "/a", "server_cert": "/b"}},
+            None,
+            "tls_delivery.trust_roots: cannot be given together with server_cert",
+            "keep one",
+        ),
         (None, {"http_detection_timeout": 0}, "agent.http_detection_timeout: must be above 0, got 0", ""),
         (None, {"max_body_buffer_size": 1 << 30}, "agent.max_body_buffer_size: must not be above", ""),
         (None, {"max_body_buffer_timeout": 0}, "agent.max_body_buffer_timeout: must be above 0", ""),
         (None, {"drain": -1}, "agent.drain: must not be negative", ""),
-        (None, {"tls": {"certificate": "/a"}}, "agent.tls: not in this version of pymirror", "leave it out"),
+        (None, {"tls": {"certificate": "/a", "key": "/b"}}, "agent.tls.ports: this key is required", ""),
+        (None, {"tls": [tls(certificate="a")]}, "agent.tls[0].certificate: 'a' is no absolute path", "target's"),
+        (None, {"tls": [tls(), tls(1, 443)]}, "agent.tls: entry 2, port 443 is there twice", "leave one"),
+        (None, {"tls": [tls(0)]}, "agent.tls[0].ports: entry 1, 0 is no port", "1 to 65535"),
+        (None, {"tls": [{**tls(), "ports": []}]}, "agent.tls[0].ports: is empty", ""),
+        (None, {"tls": [tls(application="none")]}, "agent.tls[0].application: expected one of same, any", ""),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named(settle: Settle, values: Any, agent: Any, words: str, hint: str) -> None:
@@ -192,6 +223,15 @@ def test_a_value_that_only_agrees_is_accepted(settle: Settle) -> None:
         ("mirror", {"inject_headers": True}, ["agent.inject_headers has no effect: the mode is mirror"]),
         ("steal", {"inject_headers": True}, ["agent.inject_headers has no effect: no filter is given"]),
         ({"mode": "steal", "http_filter": {"path_filter": "^/a"}}, {"inject_headers": True}, []),
+        ("mirror", {"tls": tls()}, ["agent.tls has no effect: the mode is mirror"]),
+        ({**STEAL, "http_filter": {**MINE, "ports": 443}}, {"tls": tls()}, []),
+        ({**STEAL, "http_filter": {**MINE, "ports": 80}}, {"tls": [tls(1, 443)]}, [unfiltered(1), unfiltered(443)]),
+        ("steal", {"tls": tls()}, [unfiltered(443)]),
+        (
+            {**STEAL, "tls_delivery": TCP},
+            None,
+            ["feature.network.incoming.tls_delivery has no effect: agent.tls names no port"],
+        ),
         ("steal", {"nftables": True}, ["agent.nftables has no effect: the agent's rules are nftables' in any case"]),
     ],
 )  # fmt: skip

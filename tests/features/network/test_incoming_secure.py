@@ -7,10 +7,12 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from attrs import define
+from incoming_agent import until
 from incoming_scene import pair
 from tls_things import Made, Peer, asking, certificate, serving
 
@@ -310,8 +312,42 @@ async def test_an_application_may_shake_hands_again(
         await them.write(b"one\n")
         await when(b"one\n", command)
         reading = asyncio.ensure_future(them.read(4))
-        await when(said, b"two\n")
+        await when(said)
+        await them.write(b"heard\n")  # s_server reads its commands first, and one at a time
+        reading.cancel()
+        reading = asyncio.ensure_future(them.read(4))
+        await when(b"heard\n", b"two\n")
         assert await reading == b"two\n"
         await them.write(b"three\n")
         await when(b"three\n")
         stream.close()
+
+
+async def test_early_data_for_the_application_is_refused_and_the_client_goes_on(
+    made: Made, tmp_path: Path
+) -> None:
+    """A ticket of the application's own, by which a client speaks before the handshake."""
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    files = ["-cert", str(made.certificate), "-key", str(made.key), "-tls1_3"]
+    ticket, early = tmp_path / "ticket", tmp_path / "early"
+    early.write_text("early\n")
+    async with talking(["s_server", "-accept", str(port), *files, "-early_data"]) as there:
+        await there(b"ACCEPT")
+        async with talking(["s_client", "-connect", f"127.0.0.1:{port}", "-sess_out", str(ticket)]):
+            await until(lambda: ticket.exists() and b"END SSL SESSION" in ticket.read_bytes())
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        where = f"127.0.0.1:{server.getsockname()[1]}"
+        words = ["s_client", "-connect", where, "-sess_in", str(ticket), "-early_data", str(early)]
+        async with talking(words) as when:
+            inner, _ = await loop.sock_accept(server)
+            inner.setblocking(False)
+            how: asyncio.Future[Exception | None] = loop.create_future()
+            stream = Secured(Pipe(inner), serving(made), how.set_result)
+            stream.begin()
+            assert await how is None
+            await when(b"Early data was rejected", b"after\n")
+            assert await Ends(stream, None, how).read(6) == b"after\n"
+            stream.close()
