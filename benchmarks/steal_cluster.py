@@ -93,7 +93,7 @@ def pymirror(where: str, incoming: dict[str, Any], program: Path) -> Iterator[No
 
 
 def measured(case: str, kind: str, where: str, host: str, program: Path) -> Iterator[Figure]:
-    words, incoming = CASES[case]
+    words, incoming = CASES[case].words, CASES[case].incoming
     name = f"{words}, {'keep-alive' if kind == 'keep' else 'a connection each'}, port-forward"
     before = load(where, host, kind)
     with pymirror(where, incoming, program):
