@@ -4,6 +4,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -63,6 +64,26 @@ func said(by *http.Client, asked *http.Request) string {
 func get(path string, addresses []string) {
 	for _, address := range addresses {
 		fmt.Print(said(client(false), request("GET", address, path, nil, nil)))
+	}
+}
+
+// Three requests over one connection within TLS, and what it came to: protocol and certificate.
+func secured(address string, http2 bool, headers []string) {
+	transport := &http.Transport{Protocols: new(http.Protocols), TLSClientConfig: &tls.Config{InsecureSkipVerify: true, ServerName: "web"}}
+	transport.Protocols.SetHTTP1(!http2)
+	transport.Protocols.SetHTTP2(http2)
+	by := &http.Client{Transport: transport, Timeout: patience}
+	for number := range 3 {
+		asked := request("POST", address, fmt.Sprintf("/%d", number), strings.NewReader("body"), headers)
+		asked.URL.Scheme = "https"
+		answer, err := by.Do(asked)
+		if err != nil {
+			fmt.Printf("failed: %v\n", err)
+			continue
+		}
+		body, _ := io.ReadAll(answer.Body)
+		answer.Body.Close()
+		fmt.Printf("%s %s %q\n", answer.Proto, answer.TLS.PeerCertificates[0].Subject.CommonName, body)
 	}
 }
 
@@ -251,6 +272,8 @@ func main() {
 		get(os.Args[2], os.Args[3:])
 	case "manners":
 		manners(address, os.Args[3:])
+	case "https1", "https2":
+		secured(address, os.Args[1] == "https2", os.Args[3:])
 	case "raw":
 		raw(address)
 	case "load":

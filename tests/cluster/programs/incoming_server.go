@@ -1,5 +1,7 @@
 // A server that says who it is, whom it saw and where: incoming_server NAME PORT... HTTP/1.1, h2c and WebSocket.
 //
+// A PORT may be PORT:FOLDER: HTTPS, with tls.crt and tls.key of that folder.
+//
 // Each connection and each request is a line of its output. An answer has nothing that differs from day to day.
 package main
 
@@ -140,6 +142,7 @@ func echoed(both *bufio.ReadWriter) bool {
 }
 
 func serve(port string) error {
+	port, folder, secured := strings.Cut(port, ":")
 	listener, err := net.Listen("tcp", ":"+port)
 	if err != nil {
 		return err
@@ -156,6 +159,10 @@ func serve(port string) error {
 		}
 	}
 	fmt.Println(os.Args[1], "listens on", listener.Addr())
+	if secured {
+		server.Protocols.SetHTTP2(true)
+		return server.ServeTLS(listener, folder+"/tls.crt", folder+"/tls.key")
+	}
 	return server.Serve(keeping{listener})
 }
 
