@@ -2,4 +2,9 @@
 
 from setuptools import setup
 
-setup(cffi_modules=["layer/engines/seccomp/build.py:ffibuilder"])
+setup(
+    cffi_modules=[
+        "layer/engines/seccomp/build.py:ffibuilder",
+        "features/network/incoming/relay/build.py:ffibuilder",
+    ]
+)

@@ -1,7 +1,7 @@
 """Builds the agent's image as an OCI archive: build.py [--output FILE] [--tag NAME] [--with PACKAGE]…
 
 Prints the archive's path and the manifest's digest; building the same inputs twice gives the same digest.
-Only the standard library and pip are used: it runs before anything of pymirror is installed.
+Only the standard library, pip and a C compiler are used: it runs before anything of pymirror is installed.
 """
 
 from __future__ import annotations

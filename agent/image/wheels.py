@@ -15,8 +15,15 @@ HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent.parent
 SOURCES = "core features agent runtimes layer cli setup.cfg README.md LICENSE".split()
 MADE = "build dist .venv .tox .nox".split()  # in a third party's folder: what its tools put there
-# The agent uses none of the native parts, and the builder's version is written into a wheel: so it is pinned.
-PYPROJECT = '[build-system]\nrequires = ["setuptools==84.2.1"]\nbuild-backend = "setuptools.build_meta"\n'
+# The builder's version is written into a wheel: so it is pinned.
+PYPROJECT = """[build-system]
+requires = ["setuptools==84.2.1", "cffi==2.1.1"]
+build-backend = "setuptools.build_meta"
+"""
+SETUP = """from setuptools import setup
+
+setup(cffi_modules=["features/network/incoming/relay/build.py:ffibuilder"])
+"""
 
 
 def options(version: str) -> list[str]:
@@ -62,7 +69,7 @@ def copied(package: Path, source: Path) -> Path:
 
 
 def own(source: Path) -> Path:
-    """What the agent's pymirror is built from: this checkout's Python, without its native parts."""
+    """What the agent's pymirror is built from: this checkout's Python and the agent's one native part."""
     source.mkdir()
     ignored = shutil.ignore_patterns("__pycache__", "*.so", "*.o", "image")
     for name in SOURCES:
@@ -71,6 +78,6 @@ def own(source: Path) -> Path:
             shutil.copytree(path, source / name, ignore=ignored)
         else:
             shutil.copy(path, source / name)
-    (source / "setup.py").write_text("from setuptools import setup\n\nsetup()\n")
+    (source / "setup.py").write_text(SETUP)
     (source / "pyproject.toml").write_text(PYPROJECT)
     return source

@@ -31,6 +31,7 @@ from pymirror.features.network.incoming.judge import Judge
 from pymirror.features.network.incoming.limits import Limits
 from pymirror.features.network.incoming.mirror import Mirror
 from pymirror.features.network.incoming.questions import Question
+from pymirror.features.network.incoming.relay.native import Relay
 from pymirror.features.network.incoming.ruleset import Place
 from pymirror.features.network.incoming.sharing import Claim
 from pymirror.features.network.incoming.steal import Steal
@@ -46,6 +47,7 @@ class Agent(AgentFeature):
     _steal: Steal | None = None
     _mirror: Mirror | None = None
     _judge: Judge | None = None
+    _relay: Relay | None = None
 
     async def start(self, target: Target) -> None:
         self.target = target
@@ -81,6 +83,8 @@ class Agent(AgentFeature):
             await self._steal.aclose()
         if self._mirror is not None:
             await self._mirror.aclose()
+        if self._relay is not None:
+            self._relay.close()
         if self._judge is not None:
             self._judge.close()
         self._credentials.close()
@@ -131,7 +135,10 @@ class Agent(AgentFeature):
         limits = Limits(body=size, body_within=body_within)
         debug = partial(self.log.debug, "%s")
         within, marks = self.config.http_detection_timeout, self.config.inject_headers
-        self._filtered = Filtered(matcher, limits, within, debug, marks, credential=self._credentials.get)
+        if self.config.mode == "steal" and not marks and matcher.needles is not None:
+            self._relay = Relay(matcher.needles)
+        credential, relay = self._credentials.get, self._relay
+        self._filtered = Filtered(matcher, limits, within, debug, marks, credential=credential, relay=relay)
 
     async def _is_heard(self) -> bool:
         """Does the layer answer? Its lease is longer than the application may wait for its port."""

@@ -73,6 +73,7 @@ class Catcher:
     def __init__(self, made: Listeners, caught: Caught, room: Callable[[], bool]) -> None:
         self._loop = asyncio.get_running_loop()
         self._listeners, self._caught, self._room = made, caught, room
+        self._own = {each: each.getsockname()[1] for each in made}
         self._pause: asyncio.TimerHandle | None = None
         self._watch()
 
@@ -104,11 +105,11 @@ class Catcher:
                 self._wait()
                 return
             sock.setblocking(False)
-            self._arrived(sock, client_of(peer))
+            self._arrived(sock, client_of(peer), self._own[listener])
 
-    def _arrived(self, sock: socket.socket, client: Place) -> None:
+    def _arrived(self, sock: socket.socket, client: Place, own: int) -> None:
         try:
-            address, own = original(sock), sock.getsockname()[1]
+            address = original(sock)
             if address.port == own:
                 raise ConnectionRefusedError("it came to the agent's own port")
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -10,8 +10,6 @@ body for the filter.
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 
@@ -19,23 +17,26 @@ from pymirror.core.errors import PeerError
 from pymirror.features.network.carry import Bytes
 from pymirror.features.network.incoming.budget import Share
 from pymirror.features.network.incoming.choice import Choice
+from pymirror.features.network.incoming.exchange_ends import Ends
 from pymirror.features.network.incoming.http1 import Piece, Requests
 from pymirror.features.network.incoming.http_filter import Deciding
-from pymirror.features.network.incoming.limits import GONE, PAGE, Limits
+from pymirror.features.network.incoming.limits import Limits
 from pymirror.features.network.incoming.marks import marked
-from pymirror.features.network.incoming.outlet import Opener, Outlet, Side, Timers
+from pymirror.features.network.incoming.outlet import Begun, Opener, Rests, Side
 
 READ = 64 << 10
 PER_TURN = 4
 """Times one stream is read before the loop's turn is somebody else's."""
 
 
-class Exchange:
+class Exchange(Ends):
     """Begins when it is made; `over` is called once, when nothing of it is left.
 
     application, program: ask for a new connection. first: what was read from the client before. told: gets
     words about what did not go as it should. marks: answers get a header that says whose they are.
-    rest: is it the program's, what is no request?
+    rest: is it the program's, what is no request? begun: where another has left off. rests(client,
+    application): called between two requests of which none was the program's; True: it goes on elsewhere,
+    without `over`.
     """
 
     def __init__(
@@ -51,38 +52,22 @@ class Exchange:
         marks: bool = False,
         share: Share | None = None,
         rest: bool = False,
+        begun: Begun | None = None,
+        rests: Rests | None = None,
     ) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._client, self._stream = Outlet(client), client
+        super().__init__(client, limits, told, over, marks, share or Share(self.relieve))
         self._openers = {False: application, True: program}
-        self._limits, self._told, self._over = limits, told, over
-        self._marks, self._rest, self._share = marks, rest, share or Share(self.relieve)
-        self._waiting = self._counted = 0  # bytes of the client's that no side was given; and of sides, too
-        self._sides: dict[bool, Side] = {}
-        self._active: Side | None = None
+        self._rest, self._rests = rest, rests
         self._requests = Requests(content=matcher.needs_body)
-        self._pieces: deque[Piece] = deque()  # of requests, not passed on yet
-        self._taken: bool | None = None  # the decision about the first of them, which waits for its turn
-        self._inside = self._last = self._upgrading = False  # the request being passed on, and what it is
-        self._raw = self._refused = False  # refused: what the client says is thrown away
-        self._ended = self._heard = self.closed = False
-        self._timers = Timers()
+        self._taken: bool | None = None  # the decision about the first piece, which waits for its turn
+        self._last = self._upgrading = False  # what the request being passed on is
         self._choice = Choice(matcher, limits, told, self._timers, self._to_client, self._resume)
         client.attach(self._from_client, self._client_room)
+        if begun is not None:
+            self._take_up(begun)
         if first:
             self._feed(first)
         self._from_client()
-
-    def cancel(self) -> None:
-        """End all of it now, by reset."""
-        if self.closed:
-            return
-        self._stream.close()
-        for side in self._sides.values():
-            side.gone = True
-            if side.stream is not None:
-                side.stream.close()
-        self._finish()
 
     def relieve(self) -> None:
         """The agent holds too much, and what this holds does not move: pass on a head as bytes, else end."""
@@ -91,6 +76,25 @@ class Exchange:
         else:
             self._told("a client's connection was ended: the agent holds too much, and this did not move")
             self.cancel()
+
+    def _take_up(self, begun: Begun) -> None:
+        side = self._active = self._sides[False] = Side.begun(begun)
+        self._to_client(begun.to_client)
+        if begun.answer:
+            self._answer(side, begun.answer)
+        self._opened(side, begun.stream)
+        self._count()
+
+    def _leave_if_idle(self, side: Side) -> None:
+        """To who does the same with less, if he wants it."""
+        busy = self._pieces or self._inside or self._raw or self._refused or self._ended
+        client = self._client.unsent or self._client.ends
+        if busy or client or not self._requests.between or side.taken or not side.rests:
+            return
+        if len(self._sides) == 1 and side.stream is not None and self._rests is not None:
+            if self._rests(self._stream, side.stream):
+                side.gone = True
+                self._leave()
 
     # From the client --------------------------------------------------------------------------
 
@@ -176,12 +180,6 @@ class Exchange:
                 side.write(data)
             except (OSError, PeerError):
                 self._broken(side)
-
-    def _count(self) -> None:
-        held = 0 if self.closed else self._waiting + sum(len(side.unsent) for side in self._sides.values())
-        if held != self._counted:
-            self._share.add(held - self._counted)
-            self._counted = held
 
     def _begins(self, piece: Piece, out: list[bytes]) -> bool:
         """May what follows begin? Then it is known whose it is. out: what was not written yet before it."""
@@ -302,6 +300,7 @@ class Exchange:
             self._upgrading = False
         if self._pieces:
             self._resume()
+        self._leave_if_idle(side)
 
     def _lost(self, side: Side) -> None:
         """Where its answers end is not known any more."""
@@ -319,72 +318,7 @@ class Exchange:
         self._pieces.extend(self._requests.give_up(reason))
         self._resume()
 
-    def _side_ended(self, side: Side) -> None:
-        side.ended = True
-        if side is not self._active or self._is_idle(side):
-            self._drop(side)
-        elif self._unanswered(side):
-            self._bad_gateway(side)
-        else:
-            if self._marks:  # half a head was held back
-                self._to_client(b"".join(piece.raw for piece in side.answers.give_up("its end")))
-            self._end_client()
-
-    def _broken(self, side: Side) -> None:
-        if side.gone:
-            return
-        if side is not self._active or self._is_idle(side):
-            self._drop(side)
-        elif self._unanswered(side):
-            self._bad_gateway(side)
-        elif side.taken and not self._is_busy(side):
-            self._end_client()  # as a server that closes an idle connection
-            self._drop(side)
-        else:
-            self.cancel()
-
-    def _is_idle(self, side: Side) -> bool:
-        """May the connection go on without it?"""
-        return not self._is_busy(side) and (self._ended or len(self._sides) > 1)
-
-    def _is_busy(self, side: Side) -> bool:
-        return bool(side.answers.pending or self._inside or self._raw)
-
-    def _unanswered(self, side: Side) -> bool:
-        """Was the program asked, and did it say nothing?"""
-        return side.taken and side.answers.pending > 0 and side.answers.between and not self._client.ends
-
-    def _drop(self, side: Side) -> None:
-        side.gone = True
-        del self._sides[side.taken]
-        if side is self._active:
-            self._active = None
-        if side.stream is not None:
-            if side.ended:
-                side.stream.end()
-            else:
-                side.stream.close()
-        self._end_if_done()
-
-    def _bad_gateway(self, side: Side) -> None:
-        self._told("the local program's connection ended before it answered: 502")
-        self._refused = True
-        self._pieces.clear()
-        self._waiting = 0
-        self._to_client(PAGE if side.answers.asked == b"HEAD" else PAGE + GONE)
-        self._end_client()
-        self._drop(side)
-        for other in self._sides.values():
-            self._end_side(other)
-
     # To the client ----------------------------------------------------------------------------
-
-    def _to_client(self, data: bytes) -> None:
-        try:
-            if data:
-                self._client.write(data)
-        except (OSError, PeerError):
-            self.cancel()
 
     def _client_room(self) -> None:
         if self.closed:
@@ -398,49 +332,3 @@ class Exchange:
         if free and self._active is not None:
             self._from_side(self._active)
         self._end_if_done()
-
-    def _end_client(self) -> None:
-        """No answer will come any more. What the client still says is for the active side."""
-        self._raw = True
-        self._timers.set(self._lingers, self._limits.linger)
-        try:
-            self._client.end()
-        except (OSError, PeerError):
-            self.cancel()
-        self._end_if_done()
-
-    def _lingers(self) -> None:
-        if self._heard:
-            self._heard = False
-            self._timers.set(self._lingers, self._limits.linger)
-        else:
-            self.cancel()
-
-    def _end_side(self, side: Side) -> None:
-        try:
-            side.end()
-        except (OSError, PeerError):
-            self._loop.call_soon(self._broken, side)
-
-    def _end_if_done(self) -> None:
-        """Once the client has ended and all it said was passed on: the sides' ends, its own, all."""
-        if self.closed or not self._ended or self._pieces:
-            return
-        for side in self._sides.values():
-            self._end_side(side)
-        if not self._client.ends and not self._sides:
-            self._end_client()
-        elif self._stream.broken is not None and all(side.ended for side in self._sides.values()):
-            self._finish()
-
-    def _finish(self) -> None:
-        """Streams whose both directions have ended close by themselves, once all was taken."""
-        self.closed = True
-        self._count()
-        self._choice.close()
-        self._pieces.clear()  # what is held is not to wait for the garbage collector
-        self._requests.give_up("it is over")
-        for each in (self._client, *self._sides.values()):
-            each.unsent = b""
-        self._timers.cancel()
-        self._loop.call_soon(self._over)

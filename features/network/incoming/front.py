@@ -18,7 +18,7 @@ from attrs import frozen
 from pymirror.core.errors import PeerError
 from pymirror.core.feature import Peer
 from pymirror.core.windows import LEAST
-from pymirror.features.network.carry import end_by_reset
+from pymirror.features.network.carry import Bytes, end_by_reset
 from pymirror.features.network.incoming import http2
 from pymirror.features.network.incoming import messages as m
 from pymirror.features.network.incoming.budget import Share
@@ -27,9 +27,10 @@ from pymirror.features.network.incoming.exchange import Exchange
 from pymirror.features.network.incoming.health import Probed
 from pymirror.features.network.incoming.http_rules import Asking, Deciding, Decision, Headers
 from pymirror.features.network.incoming.limits import Limits
-from pymirror.features.network.incoming.outlet import Given
+from pymirror.features.network.incoming.outlet import Begun, Given
 from pymirror.features.network.incoming.passing import Passage
 from pymirror.features.network.incoming.pipe import Pipe
+from pymirror.features.network.incoming.relay.native import Back, Relay
 from pymirror.features.network.incoming.ruleset import Place
 from pymirror.features.network.incoming.secure_front import How, SecureFront
 from pymirror.features.network.incoming.sniff import FRAME, Speech, is_http2_server, sniff
@@ -38,13 +39,18 @@ from pymirror.features.network.incoming.steal import Steal
 from pymirror.features.network.incoming.tls_hello import Hello, NoHello, hello_of
 
 READ = 64 << 10
+FEW, MOST = 8, 64
+"""Requests in the relay that are few; then one, and each time twice as many up to 64, go by without it."""
+PATIENCE = 0.05
+"""Seconds that the application may take to be there before its client is listened to."""
 
 
 @frozen
 class Filtered:
     """How a port is filtered. within: seconds a client may take to show what it speaks, once it has begun.
     marks: answers get a header that says whose they are. rest: all but what this says is the program's, as if
-    there were no filter. answered: that is answered here. credential: what TLS is opened with on a port."""
+    there were no filter. answered: that is answered here. credential: what TLS is opened with on a port.
+    relay: passes on what needs no filter."""
 
     matcher: Deciding
     limits: Limits
@@ -54,6 +60,7 @@ class Filtered:
     rest: Probed | None = None
     answered: bool = False
     credential: Callable[[int], Credential | None] = lambda port: None
+    relay: Relay | None = None
 
 
 class While:
@@ -115,14 +122,24 @@ class Front:
         self._passage: Passage | None = None
         self._where = steal.to_application if filtered.rest is None else steal.to_program
         self._where.add(self)
-        self._loop.add_reader(sock.fileno(), self._readable)
+        self._relayed: int | None = None
+        self._unrelayed = self._pause = 0  # requests until the relay is tried again
+        self._watches = filtered.relay is None  # the client, for its first bytes
+        if self._watches:
+            self._loop.add_reader(sock.fileno(), self._readable)
         if filtered.rest is None:
             self._passage = steal.passing.connect(client, address, self._connected)
+            if not self._watches:
+                self._timer = self._loop.call_later(PATIENCE, self._unconnected)
         else:  # the kubelet does not hesitate
             self._timer = self._loop.call_later(filtered.within, self._passed_on)
 
     def cancel(self) -> None:
         """End all of it now."""
+        if self._relayed is not None and self._filtered.relay is not None:
+            self._filtered.relay.cancel(self._relayed)
+            self._steal.over(self._where, self)
+            return
         if self._exchange is not None:
             self._exchange.cancel()
             return
@@ -148,7 +165,9 @@ class Front:
             self.cancel()
             return
         self._first += data
-        speech = sniff(self._first) if data else Speech.OTHER
+        self._look(sniff(self._first) if data else Speech.OTHER)
+
+    def _look(self, speech: Speech) -> None:
         if speech is Speech.TLS and self._speaks_tls():
             return
         if speech in (Speech.HTTP1, Speech.HTTP2) and self._is_cut(speech is Speech.HTTP2):
@@ -165,15 +184,32 @@ class Front:
 
     def _connected(self, there: socket.socket | None, code: int) -> None:
         self._passage, self._application = None, there
+        if self._timer is not None and not self._watches:
+            self._timer.cancel()
+            self._timer = None
         wanted, self._wanted = self._wanted, None
         if wanted is not None:
             wanted(self._pipe(self._share))
         elif self._raw:
             self._passed_on()
-        elif there is not None and not self._decided:
-            self._loop.add_reader(there.fileno(), self._application_speaks)
-        elif not self._decided and self._timer is None:  # who says nothing learns that nobody is there
-            self._timer = self._loop.call_later(self._filtered.within, self._passed_on)
+        elif self._decided:
+            return
+        elif there is None or self._first or not self._relay(self._sock, there):
+            self._watch()
+            if there is None and self._timer is None:  # who says nothing learns that nobody is there
+                self._timer = self._loop.call_later(self._filtered.within, self._passed_on)
+
+    def _unconnected(self) -> None:
+        self._timer = None
+        self._watch()
+
+    def _watch(self) -> None:
+        """Who speaks first?"""
+        if not self._watches:
+            self._watches = True
+            self._loop.add_reader(self._sock.fileno(), self._readable)
+        if self._application is not None:
+            self._loop.add_reader(self._application.fileno(), self._application_speaks)
 
     def _application_speaks(self) -> None:
         """Before its client, or it has ended. A server of HTTP/2 (gRPC's) does so, and its client will."""
@@ -242,8 +278,9 @@ class Front:
     def _while(self) -> While:
         return While(self._filtered.matcher, lambda: self._steal.takes(self._port))
 
-    def _speaks_http(self, two: bool) -> None:
+    def _speaks_http(self, two: bool, begun: Begun | None = None) -> None:
         self._quiet()
+        self._exchange = None
         filtered = self._filtered
         matcher = self._while() if filtered.rest is None else filtered.matcher
         application = stand_in(two) if filtered.answered else self._to_application
@@ -254,7 +291,55 @@ class Front:
         if two:
             self._exchange = http2.Exchange(*parts, *more)
         else:
-            self._exchange = Exchange(*parts, *more, filtered.rest is not None)
+            exchange = Exchange(*parts, *more, filtered.rest is not None, begun, self._rests)
+            if self._exchange is None and self._relayed is None:  # or it has gone on elsewhere already
+                self._exchange = exchange
+
+    def _relay(self, client: socket.socket, application: socket.socket) -> bool:
+        """To the relay, until something is not plain; False: it does not take them."""
+        if self._filtered.relay is None:
+            return False
+        if self._watches:
+            self._loop.remove_reader(client.fileno())
+            self._watches = False
+        try:
+            self._relayed = self._filtered.relay.give(client, application, self._back)
+        except OSError:
+            return False
+        self._application = self._exchange = None
+        return True
+
+    def _rests(self, client: Bytes, application: Bytes) -> bool:
+        """Between two requests: to the relay, but for a client to which it has been of little use."""
+        assert isinstance(client, Pipe) and isinstance(application, Pipe)
+        if self._filtered.relay is None or not (client.rests and application.rests):
+            return False
+        if self._unrelayed:
+            self._unrelayed -= 1
+            return False
+        self._sock, there = client.leave(), application.leave()
+        if not self._relay(self._sock, there):
+            self._speaks_http(False, Begun(Pipe(there, self._share)))
+        return True
+
+    def _back(self, back: Back | None) -> None:
+        self._relayed = None
+        if back is None:
+            self._over()
+            return
+        self._sock, self._first = back.client, back.from_client
+        if not (back.served or self._decided):  # not even a first request was plain
+            self._application = back.application
+            if self._first:
+                self._look(sniff(self._first))
+            if not self._decided:
+                self._watch()
+            return
+        self._pause = 0 if back.served >= FEW else min(2 * self._pause or 1, MOST)
+        self._unrelayed = self._pause
+        there = Pipe(back.application, self._share)
+        held = back.to_application, back.to_client, back.from_application
+        self._speaks_http(False, Begun(there, back.asked, back.left, *held))
 
     def _to_application(self, given: Given) -> None:
         if self._application is not None and not _is_quiet(self._application):

@@ -262,6 +262,11 @@ class Answers(Cutter):
         self._asked.append(method)
         self.pending += 1
 
+    def begin(self, left: int) -> None:
+        """The first answer that was asked for is under way: so many bytes of its body are to come."""
+        self._asked.popleft()
+        self._state, self._left = _State.COUNTED, left
+
     def on_message_begin(self) -> None:
         self._began += 1
 

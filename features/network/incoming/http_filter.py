@@ -24,6 +24,7 @@ from pymirror.features.network.incoming.http_rules import (
     Maker,
     Request,
 )
+from pymirror.features.network.incoming.needles import Needles
 from pymirror.features.network.incoming.questions import JSON, Judging, Question
 
 __all__ = ["BodyFilter", "Deciding", "Decision", "HttpFilter", "Matcher"]
@@ -216,6 +217,11 @@ class Matcher:
     def needs_body(self) -> bool:
         """Must some requests come whole before it is known whose they are?"""
         return self._needs_body
+
+    @property
+    def needles(self) -> Needles:
+        """Of which each request has one that matches."""
+        return self._rule.needles()
 
     def _ask(self, number: int, texts: list[bytes]) -> list[bool]:
         assert self._judge is not None

@@ -9,6 +9,7 @@ from attrs import field, frozen
 
 from pymirror.core.errors import ConfigError
 from pymirror.core.patterns import Pattern, TooSlow
+from pymirror.features.network.incoming.needles import Kind, Needle, Needles, needles, of_all, of_any
 from pymirror.features.network.incoming.questions import JQ, JSON, Question, made
 
 DEEPEST = 8
@@ -80,6 +81,9 @@ class Rule(Protocol):
     def look(self, request: Request) -> Decision | None:
         """None: it depends on the body. TooSlow."""
 
+    def needles(self) -> Needles:
+        """See `needles.py`."""
+
 
 # The rules ----------------------------------------------------------------------------------------
 
@@ -126,6 +130,9 @@ class _Header:
                 return self._words.yes
         return self._words.no
 
+    def needles(self) -> Needles:
+        return needles(Kind.HEADER, self._pattern.text)
+
 
 class _Path:
     def __init__(self, place: str, text: str) -> None:
@@ -142,6 +149,9 @@ class _Path:
             self._known.keep(request.target, found)
         return self._words.yes if found else self._words.no
 
+    def needles(self) -> Needles:
+        return needles(Kind.PATH, self._pattern.text)
+
 
 class _Method:
     def __init__(self, place: str, text: str) -> None:
@@ -149,6 +159,9 @@ class _Method:
 
     def look(self, request: Request) -> Decision:
         return self._words.yes if request.method.upper() == self._method else self._words.no
+
+    def needles(self) -> Needles:
+        return [Needle(Kind.METHOD, self._method.lower())]
 
 
 class _Jq:
@@ -165,6 +178,9 @@ class _Jq:
             known.keep(item, holds)
         return self._words.yes if any(found) else self._words.no
 
+    def needles(self) -> Needles:
+        return None
+
 
 class _Body:
     def __init__(self, place: str, text: str, ask: Callable[[list[bytes]], list[bool]]) -> None:
@@ -174,6 +190,9 @@ class _Body:
         if request.body is None:
             return None
         return self._words.yes if request.body and self._ask([request.body])[0] else self._words.no
+
+    def needles(self) -> Needles:
+        return None
 
 
 class _AllOf:
@@ -190,6 +209,9 @@ class _AllOf:
                 return decision
         return found
 
+    def needles(self) -> Needles:
+        return of_all(rule.needles() for rule in self._rules)
+
 
 class _AnyOf:
     def __init__(self, place: str, rules: list[Rule]) -> None:
@@ -205,6 +227,9 @@ class _AnyOf:
                 return decision
         return found
 
+    def needles(self) -> Needles:
+        return of_any(rule.needles() for rule in self._rules)
+
 
 class _Not:
     def __init__(self, rule: Rule) -> None:
@@ -213,6 +238,9 @@ class _Not:
     def look(self, request: Request) -> Decision | None:
         decision = self._rule.look(request)
         return None if decision is None else Decision(not decision.matches, f"not: {decision.reason}")
+
+    def needles(self) -> Needles:
+        return None
 
 
 def path_of(target: bytes) -> str:

@@ -6,12 +6,15 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeAlias
 
+from attrs import frozen
+
 from pymirror.features.network.carry import Bytes
 from pymirror.features.network.incoming.http1 import Answers
 
 Given: TypeAlias = "Callable[[Bytes | None], None]"
 Opener: TypeAlias = "Callable[[Given], object]"
 """Asks for a stream, which is given at once or later; None: it is not to be had."""
+Rests: TypeAlias = "Callable[[Bytes, Bytes], bool]"
 
 
 class Outlet:
@@ -51,6 +54,22 @@ class Outlet:
         self.flush()
 
 
+@frozen
+class Begun:
+    """Where an exchange with the application goes on: its connection, and what was read and not written.
+
+    asked: methods of the requests that wait for answers. left: bytes that the first of these still has.
+    answer: what was read of the application. It comes after `to_client`.
+    """
+
+    stream: Bytes
+    asked: tuple[bytes, ...] = ()
+    left: int = 0
+    to_application: bytes = b""
+    to_client: bytes = b""
+    answer: bytes = b""
+
+
 class Side(Outlet):
     """One of the two that answer: the local program (taken), or the application.
 
@@ -62,6 +81,23 @@ class Side(Outlet):
         self.taken = taken
         self.answers = Answers()
         self.ended = self.gone = self.astray = False
+
+    @classmethod
+    def begun(cls, how: Begun) -> Side:
+        """The application's, before it has its stream."""
+        side = cls(taken=False)
+        side.unsent = how.to_application
+        for method in how.asked:
+            side.answers.ask(method)
+        if how.left:
+            side.answers.begin(how.left)
+        return side
+
+    @property
+    def rests(self) -> bool:
+        """Has it all and answered all?"""
+        over = self.ended or self.gone or self.ends
+        return self.answers.between and not (over or self.answers.pending or self.unsent)
 
 
 class Timers:

@@ -103,6 +103,18 @@ class Pipe:
         """End both directions now: a reset, unless both have ended."""
         self._break(BrokenPipeError("closed on this side"))
 
+    @property
+    def rests(self) -> bool:
+        """Is it whole, with nothing held?"""
+        return not (self._held or self._ended or self._theirs_ended or self.broken)
+
+    def leave(self) -> socket.socket:
+        """The socket, which is the caller's from then on, with what is in it."""
+        self._read(False)
+        self._write(False)
+        self.broken = BrokenPipeError("it is somebody else's")
+        return self._sock
+
     def _send(self, view: bytes | memoryview) -> int:
         try:
             return self._sock.send(view)
