@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pymirror.agent.network import Network
-from pymirror.agent.nft import NftError
+from pymirror.agent.nft import Nft, NftError
 from pymirror.core.errors import ChannelLost, PeerError
 from pymirror.features.network.incoming.ruleset import Place
 from pymirror.features.network.incoming.sharing import Claim
@@ -225,6 +225,21 @@ async def test_without_its_clients_name_the_next_session_gets_it_all_the_same(
         assert said[:2] == ["program", TARGET[version]] and said[3:] == [TARGET[version], "8080", "8080"]
         await two.take(PORT, passes_on(two), claim=Claim("path_filter", "2" * 16))
         assert (await first(await both.client.connect(TARGET[version]))).split()[1] == TARGET[version]
+
+
+async def test_a_network_that_is_known_needs_no_more_transactions(
+    both: Both, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with stealing(both) as steal:
+        await steal.take(PORT, passes_on(steal))
+        assert (await first(await both.client.connect(TARGET[4]))).startswith("app ")
+        asked: list[str] = []
+        run = Nft.run
+        monkeypatch.setattr(Nft, "run", lambda nft, commands: (asked.append(commands), run(nft, commands)))
+        for _ in range(50):
+            line = await both.client.connect(TARGET[4])
+            assert await first(line) == f"app {line.own}"
+        assert not [commands for commands in asked if "taken" not in commands]  # what keeps the port
 
 
 async def connected(steal: Steal, client: Place, address: Place) -> socket.socket:

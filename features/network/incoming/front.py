@@ -129,7 +129,7 @@ class Front:
             self._loop.add_reader(sock.fileno(), self._readable)
         if filtered.rest is None:
             self._passage = steal.passing.connect(client, address, self._connected)
-            if not self._watches:
+            if not (self._watches or self._passage.there):
                 self._timer = self._loop.call_later(PATIENCE, self._unconnected)
         else:  # the kubelet does not hesitate
             self._timer = self._loop.call_later(filtered.within, self._passed_on)

@@ -1,10 +1,10 @@
 """Connections to the application, which sees the client's own address and port.
 
-A socket of the target's network with the agent's mark, bound to loopback and connected to the address that
+A socket of the target's network with a mark of the agent's, bound to loopback and connected to the address
 the client spoke to: the packet leaves by `lo`, where a later agent that has the port too may catch it, and
-where the table gives it the client's address, looked up by its mark. What is wanted in one turn of the loop,
-or while a thread is at it, is made by one job of a thread and one transaction. Where its client's name is
-not to be had, a connection comes from the pod's own address, never from loopback, which may be trusted.
+the table gives it the client's address by the mark: its network's, or its own. Where the network is known,
+that is done at once; what else is wanted in one turn of the loop, or while a thread is at it, by one job of a
+thread and one transaction. Without a name it comes from the pod's own address, never from loopback.
 """
 
 from __future__ import annotations
@@ -13,12 +13,19 @@ import asyncio
 import errno
 import logging
 import socket
-import struct
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 
-from pymirror.features.network.incoming.ruleset import AT_ONCE, NOBODY, Place, numbered, source_of
+from pymirror.features.network.incoming.marked import Marked, marked
+from pymirror.features.network.incoming.ruleset import (
+    APART,
+    AT_ONCE,
+    NOBODY,
+    Place,
+    network_of,
+    numbered,
+    source_of,
+)
 from pymirror.features.network.incoming.table import InNetwork, Table
 
 AS_CLIENT = 0.3
@@ -33,16 +40,16 @@ _NO_PORT = 24
 
 class Passage:
     """One connection under way. done(sock, code) is called once: None and an errno, or connected, the
-    caller's from then on; unless it is cancelled."""
+    caller's from then on; unless it is cancelled. there: it is connected, and `done` about to be called."""
 
     def __init__(self, passing: Passing, client: Place, address: Place, done: Done) -> None:
         self._loop, self._passing, self._done = asyncio.get_running_loop(), passing, done
         self.client, self.address = client, address
         self.as_client = not (client.local_link or address.local_link)
         self.same_port = self.as_client
-        self.over = False
+        self.over = self.there = False
         self._sock: socket.socket | None = None
-        self._limits = [self._loop.call_later(WITHIN, self.fail, errno.ETIMEDOUT)]
+        self._limits: list[asyncio.TimerHandle] = []
 
     def begun(self, sock: socket.socket | None, code: int) -> None:
         """That socket, which is this one's from here on, has begun to connect: with which errno."""
@@ -57,9 +64,14 @@ class Passage:
         if sock is None or code not in (errno.EINPROGRESS, errno.EALREADY):
             self._ended(code)
             return
+        self.limit()
         self._loop.add_writer(sock.fileno(), self._writable)
         if self.as_client:
             self._limits.append(self._loop.call_later(AS_CLIENT, self._plainly))
+
+    def limit(self) -> None:
+        """It has so long from now on, unless it is limited already."""
+        self._limits = self._limits or [self._loop.call_later(WITHIN, self.fail, errno.ETIMEDOUT)]
 
     def fail(self, code: int) -> None:
         """It ends with that errno, if it has not ended yet."""
@@ -126,14 +138,23 @@ class Passing:
         self._making: asyncio.Task[None] | None = None
         self._told = False
         self._plain = numbered(table.mark, NOBODY)
+        self._marked = Marked(in_network)
 
     def connect(self, client: Place, address: Place, done: Done) -> Passage:
         """To that address, as that client."""
         passage = Passage(self, client, address, done)
-        self.want(passage)
+        network = network_of(client) if passage.as_client else None
+        sock = self._begun(network) if network is not None else None
+        if sock is None:
+            self.want(passage)
+        else:
+            code = _begin(sock, passage, self._table.rank)
+            passage.there = not code
+            self._loop.call_soon(passage.begun, sock, code)
         return passage
 
     def want(self, passage: Passage) -> None:
+        passage.limit()
         self._wanted.append(passage)
         if self._making is None:
             self._making = self._loop.create_task(self._make())
@@ -150,8 +171,12 @@ class Passing:
         """Nothing more is connected."""
         if self._making is not None:
             self._making.cancel()
+        self._marked.close()
         for passage in self._wanted:
             passage.cancel()
+
+    def _begun(self, network: int) -> socket.socket | None:
+        return self._marked.take(numbered(self._table.mark, network)) if self._table.knows(network) else None
 
     async def _make(self) -> None:
         """One job after the other: the first packets have left when the table forgets them at the next."""
@@ -177,7 +202,7 @@ class Passing:
 
     def _connects(self, batch: list[Passage]) -> Batch:
         """In a thread in there."""
-        marks = [numbered(self._table.mark, number) for number in range(len(batch))]
+        marks = [numbered(self._table.mark, _number(passage, at)) for at, passage in enumerate(batch)]
         seen: dict[int, list[tuple[int, Place]]] = {4: [], 6: []}
         for mark, passage in zip(marks, batch, strict=True):
             if passage.as_client:
@@ -188,42 +213,38 @@ class Passing:
         except OSError as error:
             made.refusal = error.strerror or str(error)
         for mark, passage in zip(marks, batch, strict=True):
-            bound = passage.as_client and not made.refusal
+            passage.as_client = passage.as_client and not made.refusal
+            family = socket.AF_INET6 if passage.address.version == 6 else socket.AF_INET
             try:
-                sock = _socket(passage, mark if bound else self._plain, self._table.rank if bound else 0)
+                sock = marked(family, mark if passage.as_client else self._plain)
             except OSError as error:
                 made.append((None, error.errno or errno.EIO))
             else:
-                made.append((sock, _connect(sock, passage.address)))
+                made.append((sock, _begin(sock, passage, self._table.rank)))
         return made
 
 
-def _connect(sock: socket.socket, address: Place) -> int:
-    """Here and not in the loop: on `lo` the other side's part of it is done before this returns."""
-    code = sock.connect_ex(address.address())
-    return sock.connect_ex(address.address()) if code == errno.EINPROGRESS else code  # it may be over already
+def _number(passage: Passage, at: int) -> int:
+    """Of the mark; at: its place in the transaction."""
+    network = network_of(passage.client) if passage.same_port else None
+    return APART + at if network is None else network
 
 
-def _socket(passage: Passage, mark: int, rank: int) -> socket.socket:
-    """rank: of the agent, for one that stands for its client; 0: it does not."""
-    family = socket.AF_INET6 if passage.address.version == 6 else socket.AF_INET
-    made = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+def _begin(sock: socket.socket, passage: Passage, rank: int) -> int:
+    """Here and not when the loop is told: on `lo` the other side's part of it is done before this returns."""
+    address = passage.address.address()
     try:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, struct.pack("=I", mark))
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if rank:
-            _bind(made, source_of(passage.client, rank), passage.same_port)
-        return made
-    except BaseException:
-        made.close()
-        raise
+        if passage.as_client:
+            _bind(sock, source_of(passage.client, rank), passage.same_port)
+    except OSError:
+        return errno.EADDRNOTAVAIL
+    code = sock.connect_ex(address)
+    return sock.connect_ex(address) if code == errno.EINPROGRESS else code  # it may be over already
 
 
 def _bind(sock: socket.socket, source: Place, same_port: bool) -> None:
     if same_port:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        with suppress(OSError):  # a listener's, or one for root alone
-            sock.bind((source.host, source.port))
-            return
-    sock.setsockopt(socket.IPPROTO_IP, _NO_PORT, 1)
-    sock.bind((source.host, 0))
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, _NO_PORT, 1)
+    sock.bind((source.host, source.port if same_port else 0))

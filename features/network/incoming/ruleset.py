@@ -17,10 +17,11 @@ LEASE, RENEW = 8, 2
 """Seconds until a port is the application's again when nobody renews it, and between two renewals."""
 CLIENT = 30
 """Seconds that a client's address is kept for its connection's first packet, which leaves at once."""
-AT_ONCE = 255
-"""Connections that the table knows clients of at a time."""
-NOBODY = AT_ONCE
-"""The number of those that come as what they are."""
+APART, NOBODY = 224, 255
+"""The first number of a connection that the table knows by itself, not by its network; and that of those
+that come as what they are."""
+AT_ONCE = NOBODY - APART
+"""Connections that the table knows by themselves at a time."""
 MASK = 0x00FFFFFF
 SIGN, SIGN_MASK = 0xA7C, 0x00000FFF
 """What all our marks end with, and none that a mesh's rules look for."""
@@ -69,6 +70,15 @@ def source_of(client: Place, rank: int) -> Place:
     return Place(f"127.{second ^ 128 ^ low}.{third ^ high << 3}.{last}", client.port)
 
 
+def network_of(client: Place) -> int | None:
+    """The number of connections that one rule is enough for: the first byte of the client's address, as the
+    source that stands for it has the others. None: IPv6, or what is hardly a client's address."""
+    if client.version == 6:
+        return None
+    first = int(client.host.partition(".")[0])
+    return first if 0 < first < APART else None
+
+
 def table_of(rank: int) -> str:
     """The name of an agent's table. No two can have one, so none can have another's rank."""
     return f"{PREFIX}{rank}"
@@ -97,7 +107,7 @@ def mark_of(rank: int) -> int:
 
 
 def numbered(mark: int, number: int) -> int:
-    """The mark of one connection; number: below `AT_ONCE`, or `NOBODY`."""
+    """The mark of one connection; number: a network's, or from `APART` to `NOBODY`."""
     return number << 24 | mark
 
 
@@ -164,6 +174,17 @@ def clients(table: str, seen: Mapping[int, Sequence[tuple[int, Place]]]) -> str:
             elements = ", ".join(f"{mark:#x} timeout {CLIENT}s : {to.host} . {to.port}" for mark, to in each)
             lines.append(f"add element inet {table} client{version} {{ {elements} }}")
     return "\n".join(lines)
+
+
+def network(rank: int, first: int) -> str:
+    """Connections of that number look like a client whose address begins so, with the port that they have.
+
+    The rest of the address is in their source: see `source_of`.
+    """
+    mark = f"meta mark == {numbered(mark_of(rank), first):#x} meta nfproto ipv4 meta l4proto tcp"
+    _, second, third, _ = source_of(Place("0.0.0.0", 0), rank).host.split(".")
+    to = f"ip saddr & 0.255.255.255 ^ {first}.{second}.{third}.0 : tcp sport"
+    return f'insert rule inet {table_of(rank)} postrouting oifname "lo" {mark} snat ip to {to}'
 
 
 def holders(listed: Iterable[Mapping[str, Any]], rank: int) -> dict[int, dict[int, str]]:

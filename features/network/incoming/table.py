@@ -37,6 +37,7 @@ class Table:
         self.ports: dict[int, Claim] = {}
         self._one = asyncio.Lock()  # the threads would do a renewal and a release in any order
         self._renewed = time.monotonic()
+        self._networks: set[int] = set()
         self._before: dict[int, set[int]] = {}  # port → ranks that are known to be asked first
 
     @classmethod
@@ -109,9 +110,23 @@ class Table:
         return found
 
     def clients(self, seen: Mapping[int, Sequence[tuple[int, Place]]]) -> None:
-        """See `ruleset.clients`; call it from a thread in there. NftError."""
-        both = {version: seen.get(version, ()) for version in self._versions}
-        self._nft.run(ruleset.clients(self.name, both))
+        """Connections of these marks look like these clients; call it from a thread in there. NftError.
+
+        What `ruleset.network_of` numbers is told once for each network, and stays.
+        """
+        four = seen.get(4, ())
+        apart = {4: [each for each in four if each[0] >> 24 >= ruleset.APART], 6: seen.get(6, ())}
+        new = {mark >> 24 for mark, _ in four if mark >> 24 < ruleset.APART} - self._networks
+        commands = [ruleset.network(self.rank, first) for first in sorted(new)]
+        if any(apart.values()):
+            commands.append(ruleset.clients(self.name, {each: apart[each] for each in self._versions}))
+        if commands:
+            self._nft.run("\n".join(commands))
+            self._networks |= new
+
+    def knows(self, network: int) -> bool:
+        """Has the number of that network its rule?"""
+        return network in self._networks
 
     async def aclose(self) -> None:
         """The table is gone when this returns, and with it the names of connections that go on."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import re
 import socket
 import struct
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
@@ -55,9 +57,34 @@ def test_marks_are_a_ranks_own_grow_with_it_and_are_no_meshs() -> None:
     for mark in marks:
         assert mark & ~ruleset.MASK == 0 and mark & ruleset.SIGN_MASK == ruleset.SIGN
         assert mark & 0xFFF not in (0x539, 0x111, 0)
-        numbered = [ruleset.numbered(mark, n) for n in (*range(ruleset.AT_ONCE), ruleset.NOBODY)]
+        numbered = [ruleset.numbered(mark, n) for n in range(256)]
         assert len(set(numbered)) == 256 and {each & ruleset.MASK for each in numbered} == {mark}
         assert max(numbered) < 1 << 32
+
+
+@pytest.mark.parametrize("rank", [1, 2, 127, 128, 300, ruleset.LAST_RANK])
+@pytest.mark.parametrize(
+    ("host", "number"),
+    [
+        ("10.1.2.3", 10),
+        ("127.0.0.1", 127),
+        ("223.255.0.9", 223),
+        ("0.0.0.1", None),
+        ("240.0.0.1", None),
+        ("fd00::1", None),
+    ],
+)
+def test_a_networks_rule_tells_its_clients_by_their_source(rank: int, host: str, number: int | None) -> None:
+    assert ruleset.network_of(Place(host, 5)) == number
+    if number is None:
+        return
+    words = ruleset.network(rank, number)
+    found = re.search(r"meta mark == (\S+) .* snat ip to ip saddr & (\S+) \^ (\S+) : tcp sport$", words)
+    assert found is not None and int(found[1], 16) == ruleset.numbered(ruleset.mark_of(rank), number)
+    source, mask, flips = (
+        int(ip_address(each)) for each in (ruleset.source_of(Place(host, 5), rank).host, found[2], found[3])
+    )
+    assert source & mask ^ flips == int(ip_address(host))
 
 
 CLIENTS = ["10.0.0.1", "10.255.7.9", "127.0.0.1", "127.128.0.1", "fd00::1", "::1"]
