@@ -100,6 +100,17 @@ class Stream(Protocol):
     def read_now(self, size: int = 65536) -> bytes:
         """Up to `size` bytes; b"" at the end, BlockingIOError while there are none."""
 
+    def carry(self, fd: int, look: Callable[[], object], broken: Callable[[], object]) -> None:
+        """Read that non-blocking socket into the stream as there is room, until `uncarry`. look(): there is
+        none, or the socket's end was read; broken(): it was reset. The socket stays the caller's."""
+
+    def uncarry(self, fd: int) -> None:
+        """No more of it; always before it is closed."""
+
+    def straight(self, fd: int) -> None:
+        """Send to that socket what comes, past `read_now`, until it does not take all: then, or for
+        anything else than bytes, `came` is called as ever. Only while there is nothing to read."""
+
     def end(self) -> None:
         """As `close_write`, which does not wait either."""
 

@@ -15,7 +15,9 @@ from collections import Counter
 from functools import partial
 from typing import Any
 
+from pymirror.core import _batch as batch
 from pymirror.core import arrivals
+from pymirror.core.carrier import Carrier
 from pymirror.core.errors import ChannelLost, Overslept, PeerError
 from pymirror.core.feature import ANSWER_WITHIN
 from pymirror.core.limit import timeout
@@ -68,6 +70,7 @@ class Link:
         self._pongs = 0
         self._turn = False
         self._unsent: list[Any] = []
+        self.carrier = Carrier(self.mux, self._depart)
 
     # For the halves -------------------------------------------------------------------------
 
@@ -108,6 +111,7 @@ class Link:
             try:
                 await self._unwind()
             finally:
+                self.carrier.close()
                 self._close()
                 self._ended.set_result(None)
 
@@ -126,7 +130,7 @@ class Link:
         self._heard = self._clock.now()
         self._sign.set()
         try:
-            for event in self.mux.receive(parts):
+            for event in self.mux.receive(parts, batch.give):
                 self._event(event)
         except PeerError as error:
             log.error("the peer broke the protocol: %s", error)
@@ -174,12 +178,17 @@ class Link:
     def _depart(self) -> None:
         if self._lost.done():
             return
-        while parts := self._unsent or self.mux.take():
+        while parts := self._unsent or self._next():
             self._unsent = []
             if not self._transmit(parts):
                 self._unsent = parts
                 break
             self.counters["messages"] += 1
+
+    def _next(self) -> list[Any]:
+        """What was queued, and behind it what sockets have that are joined to streams."""
+        parts = self.mux.take()
+        return self.carrier.fill(parts) if self.carrier.due else parts
 
     # Coming in ------------------------------------------------------------------------------
 

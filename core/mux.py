@@ -10,7 +10,8 @@ message. What a peer may make us keep is bounded: an answer counts as open until
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from attrs import define, field
@@ -18,47 +19,35 @@ from attrs import define, field
 from pymirror.core import arrivals, room, wire
 from pymirror.core.arrivals import Event
 from pymirror.core.errors import PeerError
-from pymirror.core.lanes import CHUNK, Lanes
+from pymirror.core.flows import MUCH, Flows
 from pymirror.core.message import feature_of
 from pymirror.core.room import Inbox, Outbox, Requests
-from pymirror.core.windows import TERMS, Pool, Stream, Terms, pools
+from pymirror.core.windows import TERMS, Stream, Terms, pools
 from pymirror.core.wire import Frame
 
-BLOB_FROM = 4096
-"""Bytes of a stream from which on a ZeroMQ part of their own costs less than two copies."""
 BULK_PER_TURN = 1 << 20
 """Bytes of bulk put into one ZeroMQ message, so that a small request waits for no more than that."""
 CONTROL_PER_TURN = 2 << 20
 BULK_FROM = 32 << 10
 MAX_PARTS = wire.MAX_BLOBS // 2
-MUCH = 16 << 20
-"""Bytes waiting to leave from which on nobody should add more (see `Mux.congested`)."""
-BULK_MUCH = MUCH // 4
-"""The same for streams: it keeps ZeroMQ busy."""
 ANSWERS = 0
 """The lane of large requests and replies; the others are named by their stream."""
+Give = Callable[[bytes, int, int, dict[int, int]], tuple[int, int, int, list[tuple[int, int, int]]]]
 
 
 @define
-class Mux:
+class Mux(Flows):
     """One side. `initiator`: the layer; its streams are odd, the agent's even."""
 
     initiator: bool
-    queued: int = field(default=0, init=False)  # bytes that wait to leave
     _sent: int = field(default=0, init=False)
     _received: int = field(default=0, init=False)
     _acknowledged: int = field(default=0, init=False)
     _told: int = field(default=0, init=False)
     _next_stream: int = field(init=False)
-    _out: Pool = field(init=False)
-    _into: Pool = field(init=False)
-    _credits: dict[int, int] = field(factory=dict, init=False)  # what is to be credited, by stream
     _requests: Requests = field(factory=Requests, init=False)
     _asked: dict[int, bool] = field(factory=dict, init=False)  # True: its answer is queued
-    _streams: dict[int, Stream] = field(factory=dict, init=False)
-    _theirs: set[int] = field(factory=set, init=False)  # opened by the peer, not wholly gone
     _control: deque[Frame] = field(factory=deque, init=False)
-    _lanes: Lanes = field(factory=Lanes, init=False)
     _outbox: Outbox = field(factory=Outbox, init=False)
     _inbox: Inbox = field(factory=Inbox, init=False)
     _ping: bool = field(default=False, init=False)
@@ -133,83 +122,6 @@ class Mux:
         self._streams[number] = Stream()
         return number
 
-    def room(self, number: int) -> int:
-        """Bytes that may be written to a stream now; 0 also when its writing half is closed.
-
-        0: look again when it is credited, when `freed` names it, or, `crowded`, when something has left.
-        """
-        stream = self._streams.get(number)
-        if stream is None or not stream.ours_open:
-            return 0
-        credit = self._out.room(stream.out)
-        if not credit:
-            self._out.wait(stream.out, number)
-        return min(credit, self._lanes.room(number, self.queued > BULK_MUCH))
-
-    def crowded(self, number: int) -> bool:
-        """As much of the stream waits to leave as may."""
-        return not self._lanes.room(number, self.queued > BULK_MUCH)
-
-    def freed(self) -> list[int]:
-        """Streams that had no room because of others, and have some now; each is named once."""
-        return self._out.freed()
-
-    def write(self, number: int, data: bytes) -> None:
-        """Queue bytes of a stream; no more than `room` allows. BrokenPipeError when closed."""
-        stream = self._streams.get(number)
-        if stream is None or not stream.ours_open:
-            raise BrokenPipeError(f"stream {number} is closed for writing")
-        credit = self._out.room(stream.out)
-        if len(data) > credit:
-            raise ValueError(f"stream {number}: {len(data)} bytes with a credit of {credit}")
-        self._out.wrote(stream.out, len(data))
-        if 0 < len(data) < BLOB_FROM:
-            self._put(Frame(wire.DATA, number, body=data))
-            return
-        for at in range(0, len(data), CHUNK):
-            self._put(Frame(wire.DATA, number, blobs=(data[at : at + CHUNK],)))
-
-    def consumed(self, number: int, size: int) -> None:
-        """The reader took `size` bytes; credit goes back in large pieces, not byte by byte."""
-        stream = self._streams.get(number)
-        if stream is not None:
-            stream.into.taken += size
-            self._credit(number, stream)
-
-    def _credit(self, number: int, stream: Stream) -> None:
-        due = self._into.due(stream.into, not stream.theirs_open)
-        if due:
-            self._credits[number] = self._credits.get(number, 0) + due
-            self._forget(number)
-
-    def end(self, number: int) -> None:
-        """Close our writing half of a stream, behind what is queued."""
-        stream = self._streams.get(number)
-        if stream and stream.ours_open:
-            stream.ours_open = False
-            self._put(Frame(wire.END, number))
-
-    def reset(self, number: int, error: BaseException | None = None, feature: str = "") -> None:
-        """End both halves now; what is queued of it is dropped."""
-        if not self._gone(number):
-            return
-        if wire.OPEN not in (frame.kind for frame in self._drop(number)):
-            self._put(Frame(wire.RESET, number, "", wire.encode_error(error, feature) if error else b""))
-
-    def _gone(self, number: int) -> bool:
-        """Both halves of a stream are over, here at least. False: it is not there."""
-        stream = self._streams.pop(number, None)
-        if stream is None:
-            return False
-        self._out.forget(stream.out, number)
-        self._into.forget(stream.into, number)
-        return True
-
-    def _drop(self, number: int) -> deque[Frame]:
-        dropped = self._lanes.drop(number)
-        self.queued -= sum(frame.weight for frame in dropped)
-        return dropped
-
     # Leaving --------------------------------------------------------------------------------
 
     @property
@@ -255,6 +167,17 @@ class Mux:
         self._inbox.told()
         return [b"".join(batch), *blobs]
 
+    @property
+    def numbers(self) -> tuple[int, int]:
+        """The next frame's sequence, and the last one that arrived."""
+        return self._sent + 1, self._received
+
+    def joined(self, sequence: int) -> None:
+        """Frames up to that sequence, not included, leave with what was taken last."""
+        self._sent = sequence - 1
+        self._told = self._received
+        self._inbox.told()
+
     def _leave(self, frame: Frame, batch: list[bytes], blobs: list[Any]) -> int:
         """Number a frame and put it into the message."""
         self._sent += 1
@@ -287,14 +210,15 @@ class Mux:
 
     # Coming in ------------------------------------------------------------------------------
 
-    def receive(self, parts: Sequence[bytes]) -> list[Event]:
-        """What a ZeroMQ message means. PeerError ends the connection: the peer broke the protocol."""
+    def receive(self, parts: Sequence[bytes], give: Give | None = None) -> list[Event]:
+        """What a ZeroMQ message means. PeerError ends the connection: the peer broke the protocol.
+
+        give(batch, at, received, sockets) moves what may go straight to sockets: see `batch.c`.
+        """
         events: list[Event] = []
-        for frame, sequence, acknowledged in wire.unpack(parts):
-            if acknowledged > self._sent:
-                raise PeerError(f"frame {acknowledged} is acknowledged and was never sent")
-            self._acknowledged = max(self._acknowledged, acknowledged)
-            self._outbox.acknowledged(self._acknowledged)
+        passed = None if give is None else partial(self._passed, give, events)
+        for frame, sequence, acknowledged in wire.unpack(parts, passed):
+            self._acknowledge(acknowledged)
             event: Event | None = None
             if frame.kind == wire.PING:
                 self._pong = True
@@ -310,6 +234,27 @@ class Mux:
             if event is not None:
                 events.append(event)
         return events
+
+    def _acknowledge(self, acknowledged: int) -> None:
+        if acknowledged > self._sent:
+            raise PeerError(f"frame {acknowledged} is acknowledged and was never sent")
+        if acknowledged > self._acknowledged:
+            self._acknowledged = acknowledged
+            self._outbox.acknowledged(acknowledged)
+
+    def _passed(self, give: Give, events: list[Event], batch: bytes, at: int) -> int:
+        """Where the first frame is that no socket has taken; the rest of one goes the usual way."""
+        while self.sockets:
+            at, self._received, acknowledged, went = give(batch, at, self._received, self.sockets)
+            if not went:
+                break
+            self._acknowledge(acknowledged)
+            for number, size, sent in went:
+                self._went(number, size, sent)
+            if sent < size:
+                self.sockets.pop(number, None)
+                events.append(arrivals.Received(number, batch[at - size + sent : at]))
+        return at
 
     def _one(self, frame: Frame) -> Event | None:
         if frame.kind == wire.EVENT:
@@ -383,17 +328,3 @@ class Mux:
         self._theirs.discard(number)
         self._drop(number)
         return arrivals.Broken(number, wire.decode_error(frame.body) if frame.body else None)
-
-    def _data(self, number: int, stream: Stream, data: bytes) -> Event:
-        if not stream.theirs_open or not self._into.arrived(stream.into, len(data), len(self._streams)):
-            raise PeerError(f"stream {number}: bytes after its end, or beyond its window")
-        if self._into.tightened():
-            for other in list(self._streams):
-                self._credit(other, self._streams[other])
-        return arrivals.Received(number, data)
-
-    def _forget(self, number: int) -> None:
-        stream = self._streams.get(number)
-        if stream is not None and stream.over:
-            self._gone(number)
-            self._theirs.discard(number)

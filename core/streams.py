@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from pymirror.core import arrivals
+from pymirror.core.carrier import Carrier
 from pymirror.core.errors import ChannelLost
 from pymirror.core.lanes import CHUNK
 from pymirror.core.mux import Mux
@@ -30,6 +31,7 @@ class Pump(Protocol):
     streams: dict[int, ChannelStream]
     writers: set[ChannelStream]
     """Streams whose writers wait until something has left."""
+    carrier: Carrier
 
     def soon(self) -> None: ...
 
@@ -146,6 +148,18 @@ class ChannelStream:
         """End both halves; the other side's reads and writes raise `error`."""
         self._mux.reset(self.id, error, feature)
         self._break(error)
+
+    # For a socket -----------------------------------------------------------------------------
+
+    def carry(self, fd: int, look: Callable[[], object], broken: Callable[[], object]) -> None:
+        """See `core.feature.Stream`."""
+        self._pump.carrier.watch(self.id, fd, look, broken)
+
+    def uncarry(self, fd: int) -> None:
+        self._pump.carrier.leave(fd)
+
+    def straight(self, fd: int) -> None:
+        self._pump.carrier.straight(self.id, fd)
 
     # For the channel ------------------------------------------------------------------------
 

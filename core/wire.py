@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import attrs
@@ -77,14 +77,21 @@ def pack(frame: Frame, sequence: int, acknowledged: int) -> bytes:
     return header + tag + frame.body
 
 
-def unpack(parts: Sequence[bytes]) -> Iterator[tuple[Frame, int, int]]:
-    """(frame, sequence, acknowledged) of one ZeroMQ message. PeerError for whatever does not fit."""
+def unpack(
+    parts: Sequence[bytes], passed: Callable[[bytes, int], int] | None = None
+) -> Iterator[tuple[Frame, int, int]]:
+    """(frame, sequence, acknowledged) of one ZeroMQ message. PeerError for whatever does not fit.
+
+    passed(batch, at): asked before each frame where the next one begins that is not dealt with already.
+    """
     if not parts or len(parts[0]) > MAX_BATCH or len(parts) > MAX_BLOBS:
         raise PeerError(f"a message of {len(parts)} parts does not fit the wire's limits")
     if len(parts) > 1 and sum(map(len, parts)) > MAX_MESSAGE:
         raise PeerError(f"a message larger than {MAX_MESSAGE} bytes does not fit the wire's limits")
     batch, blobs, at = parts[0], iter(parts[1:]), 0
     while at < len(batch):
+        if passed is not None and (at := passed(batch, at)) >= len(batch):
+            break
         if len(batch) - at < HEADER.size:
             raise PeerError("a frame ends inside its header")
         kind, count, number, sequence, acknowledged, tag_size, body_size = HEADER.unpack_from(batch, at)

@@ -20,9 +20,13 @@ PYPROJECT = """[build-system]
 requires = ["setuptools==84.2.1", "cffi==2.1.1"]
 build-backend = "setuptools.build_meta"
 """
-SETUP = """from setuptools import setup
+SETUP = """from setuptools import Extension, setup
 
-setup(cffi_modules=["features/network/incoming/relay/build.py:ffibuilder"])
+options = dict(extra_compile_args=["-O2", "-g0"], extra_link_args=["-s"], py_limited_api=True)
+setup(
+    cffi_modules=["features/network/incoming/relay/build.py:ffibuilder"],
+    ext_modules=[Extension("pymirror.core._batch", ["core/batch.c"], **options)],
+)
 """
 
 
@@ -69,7 +73,10 @@ def copied(package: Path, source: Path) -> Path:
 
 
 def own(source: Path) -> Path:
-    """What the agent's pymirror is built from: this checkout's Python and the agent's one native part."""
+    """What the agent's pymirror is built from: this checkout, less the native parts of the layer's engine.
+
+    What is compiled is the same wherever it is: no path and no debugger's words are in it.
+    """
     source.mkdir()
     ignored = shutil.ignore_patterns("__pycache__", "*.so", "*.o", "image")
     for name in SOURCES:

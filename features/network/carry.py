@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from pymirror.core.errors import PeerError
+from pymirror.core.feature import Stream
 from pymirror.features.network.stalled import stalled
 
 CHUNK = 128 << 10
@@ -128,9 +129,13 @@ class Join:
                     return
                 self._keep(data)
         except BlockingIOError:
-            return
+            if not self._unsent:
+                self._drained()
         except (OSError, PeerError):
             self._close()
+
+    def _drained(self) -> None:
+        """All that came by the stream is in the socket."""
 
     def _sent(self) -> bool:
         """Nothing waits for the socket; else the loop tells when it takes more."""
@@ -161,10 +166,16 @@ class Join:
             self._reads = wanted
             if wanted:
                 self._stalled.leave(self._number)
-                self._loop.add_reader(self._number, self._out_of_socket)
+                self._watch()
             else:
-                self._loop.remove_reader(self._number)
+                self._unwatch()
                 self._stalled.watch(self._number, self._close)
+
+    def _watch(self) -> None:
+        self._loop.add_reader(self._number, self._out_of_socket)
+
+    def _unwatch(self) -> None:
+        self._loop.remove_reader(self._number)
 
     def _write(self, wanted: bool) -> None:
         if wanted is not self._writes and not self.closed:
@@ -183,7 +194,7 @@ class Join:
             return
         end_by_reset(self._sock, reset)
         if self._reads:
-            self._loop.remove_reader(self._number)
+            self._unwatch()
         self._write(False)
         self._stalled.leave(self._number)
         self.closed = True
@@ -192,6 +203,22 @@ class Join:
         self.taken.set()
         self.given.set()
         self._over()
+
+
+class Straight(Join):
+    """Of a stream of the channel: bytes go between socket and messages many connections at once, where
+    nothing waits. See `core.feature.Stream.carry`."""
+
+    _stream: Stream
+
+    def _drained(self) -> None:
+        self._stream.straight(self._number)
+
+    def _watch(self) -> None:
+        self._stream.carry(self._number, self._out_of_socket, self._close)
+
+    def _unwatch(self) -> None:
+        self._stream.uncarry(self._number)
 
 
 class PacketJoin(Join):
@@ -224,8 +251,10 @@ class PacketJoin(Join):
 
 
 def join(sock: socket.socket, stream: Bytes, over: Callable[[], None]) -> Join:
-    """The one that fits the socket."""
-    return (PacketJoin if sock.type == socket.SOCK_SEQPACKET else Join)(sock, stream, over)
+    """The one that fits the two."""
+    if sock.type == socket.SOCK_SEQPACKET:
+        return PacketJoin(sock, stream, over)
+    return (Straight if hasattr(stream, "carry") else Join)(sock, stream, over)
 
 
 def end_by_reset(sock: socket.socket, wanted: bool) -> None:

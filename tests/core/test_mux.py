@@ -64,7 +64,7 @@ def write_all(talk: Transcript, number: int, size: int) -> int:
 def filled(talk: Transcript, number: int) -> int:
     """Write to a stream until there is no more room: the bytes."""
     sent = 0
-    while size := write_all(talk, number, mux.CHUNK):
+    while size := write_all(talk, number, lanes.CHUNK):
         sent += size
         talk.exchange()
     return sent
@@ -242,7 +242,7 @@ def test_credit_bounds_the_writer_and_comes_back() -> None:
     assert talk.exchange() == [("layer", arrivals.Credited(number))]
     assert filled(talk, number) == 3 * windows.CREDIT_FROM  # the window was too small: it grows
     with pytest.raises(ValueError, match="credit"):
-        talk.layer.write(number, bytes(mux.CHUNK))
+        talk.layer.write(number, bytes(lanes.CHUNK))
 
 
 def test_a_stream_that_ended_unread_counts_until_it_is_read() -> None:
@@ -292,21 +292,21 @@ def test_a_stalled_stream_does_not_delay_its_sibling() -> None:
     stalled, moving = opened(talk), opened(talk)
     filled(talk, stalled)
     for _ in range(8):
-        assert write_all(talk, moving, mux.CHUNK) == mux.CHUNK
+        assert write_all(talk, moving, lanes.CHUNK) == lanes.CHUNK
         talk.exchange()
-        talk.agent.consumed(moving, mux.CHUNK)
+        talk.agent.consumed(moving, lanes.CHUNK)
         talk.exchange()
 
 
 def test_lanes_take_turns_and_control_goes_first() -> None:
     talk = Transcript()
     one, two = opened(talk), opened(talk)
-    write_all(talk, one, 2 * mux.CHUNK)
-    write_all(talk, two, 2 * mux.CHUNK)
+    write_all(talk, one, 2 * lanes.CHUNK)
+    write_all(talk, two, 2 * lanes.CHUNK)
     talk.layer.request(Data(bytes(mux.BULK_FROM)))
     talk.layer.event(Ask(1))
     talk.carry("layer")
-    data = [f"layer: data {number} {mux.CHUNK} bytes" for number in (one, two)]
+    data = [f"layer: data {number} {lanes.CHUNK} bytes" for number in (one, two)]
     assert talk.lines == [
         "layer: event 0 test-mux/Ask",
         *data,
@@ -320,7 +320,7 @@ def test_a_message_holds_a_bounded_amount_of_bulk() -> None:
     for number in [opened(talk) for _ in range(8)]:
         write_all(talk, number, lanes.LANE_ROOM)
     while parts := talk.layer.take():
-        assert sum(map(len, parts)) <= mux.BULK_PER_TURN + mux.CHUNK + 1000
+        assert sum(map(len, parts)) <= mux.BULK_PER_TURN + lanes.CHUNK + 1000
         talk.agent.receive([bytes(part) for part in parts])
     assert talk.layer.queued == 0
 

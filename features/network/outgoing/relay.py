@@ -162,6 +162,7 @@ class Relay:
             return
         timer.cancel()
         self._strangers.pop(sock).cancel()
+        self._loop.remove_reader(sock.fileno())
         joined(sock)
 
     def _turn_away(self, sock: socket.socket) -> None:

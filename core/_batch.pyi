@@ -1,0 +1,6 @@
+def fill(
+    wanted: list[tuple[int, int, int]], sequence: int, acknowledged: int, /
+) -> tuple[bytes, int, list[tuple[int, int]]]: ...
+def give(
+    batch: bytes, at: int, received: int, sockets: dict[int, int], /
+) -> tuple[int, int, int, list[tuple[int, int, int]]]: ...
