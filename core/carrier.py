@@ -74,6 +74,10 @@ class Carrier:
             else:
                 self._loop.remove_reader(self._epoll.fileno())
 
+    def look(self) -> None:
+        """Before a message is made anyway: it may take along what sockets have by now."""
+        self.due = self.due or self._watches
+
     def _ready(self) -> None:
         self.due = True
         self._depart()

@@ -141,8 +141,8 @@ class Peer(Protocol):
     async def stream(self, message: Any) -> Stream:
         """Open a stream; the other side's `@handles(type(message))` gets (message, stream)."""
 
-    def stream_now(self, message: Any) -> Stream:
-        """The same for who cannot await; neither waits."""
+    def stream_now(self, message: Any, alone: bool = True) -> Stream:
+        """The same for who cannot await; neither waits. Not alone: it leaves with all else of this turn."""
 
 
 class Target(Protocol):

@@ -68,7 +68,7 @@ class Link:
         self._ended: asyncio.Future[None] | None = None
         self._beat: asyncio.Task[None] | None = None
         self._pongs = 0
-        self._turn = False
+        self._turn = self._rests = False
         self._unsent: list[Any] = []
         self.carrier = Carrier(self.mux, self._depart)
 
@@ -152,11 +152,13 @@ class Link:
 
     def later(self) -> None:
         """The same for what nobody waits for: it goes with the next message, or alone at the turn's end."""
-        if self.mux.pending and not self._turn and not self._lost.done():
+        if self.mux.pending and not self._turn and not self._rests and not self._lost.done():
+            self._rests = True
             self._loop.call_soon(self._rest)
 
     def _rest(self) -> None:
-        self._turn = False
+        self._turn = self._rests = False
+        self.carrier.look()
         self._flush()
 
     def _flush(self) -> None:
@@ -386,11 +388,14 @@ class LinkPeer:
         """Open a stream; the other side's handler of the message gets (message, stream)."""
         return self.stream_now(message)
 
-    def stream_now(self, message: Any) -> ChannelStream:
+    def stream_now(self, message: Any, alone: bool = True) -> ChannelStream:
         """The same; neither waits."""
         link = self._link
         self._own(message)
         number = link.mux.open(message)
         stream = link.streams[number] = ChannelStream(link, number, self._feature)
-        link.soon()
+        if alone:
+            link.soon()
+        else:
+            link.later()
         return stream

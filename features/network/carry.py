@@ -25,6 +25,7 @@ CHUNK = 128 << 10
 PER_TURN = 4
 """Times a socket is read before the loop's turn is somebody else's."""
 SIZE = struct.Struct("!I")
+BY_RESET, BY_END = struct.pack("ii", True, 0), struct.pack("ii", False, 0)
 LARGEST = 1 << 20
 """Bytes of one packet of a seqpacket socket; the kernel's buffer allows no more by default."""
 SENDER = socket.CMSG_LEN(struct.calcsize("3i"))
@@ -258,6 +259,5 @@ def join(sock: socket.socket, stream: Bytes, over: Callable[[], None]) -> Join:
 
 
 def end_by_reset(sock: socket.socket, wanted: bool) -> None:
-    """Have its close send RST, by whomever it is closed, or else FIN. A unix socket has no such thing."""
-    if sock.family != socket.AF_UNIX:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", wanted, 0))
+    """Have its close send RST, by whomever it is closed, or else FIN. Of no meaning to a unix socket."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, BY_RESET if wanted else BY_END)

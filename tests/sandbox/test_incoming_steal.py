@@ -294,7 +294,7 @@ class NoStreams:
     def __init__(self, error: Exception) -> None:
         self.error = error
 
-    def stream_now(self, message: Any) -> Any:
+    def stream_now(self, message: Any, alone: bool = True) -> Any:
         raise self.error
 
 

@@ -141,7 +141,7 @@ class Steal:
         """All of that connection to the program. first: what was read of it, up to windows.LEAST."""
         arrived = m.Arrived(port, client.host, client.port, address.host, address.port)
         try:
-            stream = self._peer.stream_now(arrived)
+            stream = self._peer.stream_now(arrived, alone=False)
             if first:
                 stream.write_now(first)
         except ChannelLost:
