@@ -12,10 +12,11 @@
 #include <sys/socket.h>
 
 enum { HEADER = 28, DATA = 7, MOST = 256 };
-#define CHUNK ((size_t)128 << 10) /* bytes of one frame, as core/lanes.py has it */
+#define PIECE ((size_t)16 << 10)  /* bytes of one socket: more is better off in large parts, as it waits for nobody */
 #define ROOM ((size_t)1 << 20)    /* bytes of one call: a small request waits for no more than that */
 #define MAX_BODY ((uint32_t)4 << 20)
 #define ENDED (-1)
+#define MORE (-2)
 
 static void put(unsigned char *at, uint64_t value, int size)
 {
@@ -35,7 +36,7 @@ static uint64_t get(const unsigned char *at, int size)
 /* From sockets into frames ------------------------------------------------------------------------- */
 
 struct source {
-    int fd, state; /* 0, ENDED or an errno */
+    int fd, state; /* 0, ENDED, MORE or an errno */
     unsigned int number;
     Py_ssize_t room, taken;
 };
@@ -61,23 +62,20 @@ static void frame(struct filling *to, unsigned int number, size_t size)
 
 static void drain(struct filling *to, struct source *from)
 {
-    while (from->taken < from->room && to->used + HEADER < ROOM) {
-        size_t asked = ROOM - to->used - HEADER;
-        ssize_t size;
+    size_t asked = (size_t)from->room < PIECE ? (size_t)from->room : PIECE;
+    ssize_t size;
 
-        asked = asked > CHUNK ? CHUNK : asked;
-        if (asked > (size_t)(from->room - from->taken))
-            asked = (size_t)(from->room - from->taken);
-        size = recv(from->fd, to->data + to->used + HEADER, asked, MSG_DONTWAIT);
-        if (size <= 0) {
-            from->state = size ? errno : ENDED;
-            return;
-        }
-        frame(to, from->number, (size_t)size);
-        from->taken += size;
-        if ((size_t)size < asked)
-            return;
+    if (to->used + HEADER + asked > ROOM)
+        return;
+    size = recv(from->fd, to->data + to->used + HEADER, asked, MSG_DONTWAIT);
+    if (size <= 0) {
+        from->state = size ? errno : ENDED;
+        return;
     }
+    frame(to, from->number, (size_t)size);
+    from->taken = size;
+    if ((size_t)size == PIECE)
+        from->state = MORE;
 }
 
 static unsigned char *room(void)
@@ -105,7 +103,8 @@ static PyObject *results(const struct source *sources, Py_ssize_t count)
 }
 
 PyDoc_STRVAR(fill_doc, "fill([(fd, stream, room), ...], sequence, acknowledged) -> (frames, next sequence, [(taken, state), ...])\n\n"
-                       "Reads each socket, at most 256, up to its room. state: 0, -1 at the end, or an errno.");
+                       "Reads each socket, at most 256, up to its room and 16 KiB. state: 0, -1 at the end, -2 where that was\n"
+                       "too little, or an errno.");
 
 static PyObject *fill(PyObject *module, PyObject *args)
 {

@@ -38,11 +38,12 @@ class Carrier:
         self._mux, self._depart = mux, depart
         self._epoll: select.epoll | None = None
         self._joined: dict[int, _Joined] = {}
-        self._watches = False
+        self._watches = self._tells = False
+        self._over: list[tuple[int, int, bool]] = []  # (socket, stream, reset): whom to tell
         self.due = False
 
     def watch(self, number: int, fd: int, look: Callable[[], object], broken: Callable[[], object]) -> None:
-        """Read that socket into the stream. look(): no room, or no more to come. broken(): it was reset."""
+        """Read that socket into the stream. look(): no room, much, or no more to come. broken(): reset."""
         if self._epoll is None:
             self._epoll = select.epoll()
         self._joined[fd] = _Joined(number, look, broken)
@@ -79,8 +80,9 @@ class Carrier:
         self.due = self.due or self._watches
 
     def _ready(self) -> None:
-        self.due = True
+        self.due = self._tells = True
         self._depart()
+        self._tell()
         if self.due:  # nothing can leave: whoever makes the next message reads them
             self._wake(False)
 
@@ -89,15 +91,16 @@ class Carrier:
         self.due = False
         self._wake(True)
         wanted = self._wanted()
-        if not wanted:
-            return parts
         sequence, received = self._mux.numbers
-        data, after, found = batch.fill(wanted, sequence, received)
+        data, after, found = batch.fill(wanted, sequence, received) if wanted else (b"", sequence, [])
         for (fd, number, room), (taken, state) in zip(wanted, found, strict=True):
             if taken < room:
                 self._mux.spared(number, room - taken)
             if state not in AGAIN:
-                self._tell(fd, state)
+                self._over.append((fd, number, state > 0))
+        if self._over and not self._tells:
+            self._tells = True
+            self._loop.call_soon(self._tell)  # never from within a call of theirs
         if after == sequence:
             return parts
         self._mux.joined(after)
@@ -115,13 +118,13 @@ class Carrier:
             if room:
                 wanted.append((fd, number, room))
             else:
-                self._loop.call_soon(self._look, fd, number)
+                self._over.append((fd, number, False))
         return wanted
 
-    def _tell(self, fd: int, state: int) -> None:
-        self._loop.call_soon(self._look, fd, self._joined[fd].number, state > 0)
-
-    def _look(self, fd: int, number: int, broken: bool = False) -> None:
-        joined = self._joined.get(fd)
-        if joined is not None and joined.number == number:  # else it is another's meanwhile
-            (joined.broken if broken else joined.look)()
+    def _tell(self) -> None:
+        self._tells = False
+        over, self._over = self._over, []
+        for fd, number, reset in over:
+            joined = self._joined.get(fd)
+            if joined is not None and joined.number == number:  # else it is another's meanwhile
+                (joined.broken if reset else joined.look)()

@@ -102,7 +102,7 @@ class Stream(Protocol):
 
     def carry(self, fd: int, look: Callable[[], object], broken: Callable[[], object]) -> None:
         """Read that non-blocking socket into the stream as there is room, until `uncarry`. look(): there is
-        none, or the socket's end was read; broken(): it was reset. The socket stays the caller's."""
+        none, the end was read, or there is much; broken(): it was reset. The socket stays the caller's."""
 
     def uncarry(self, fd: int) -> None:
         """No more of it; always before it is closed."""

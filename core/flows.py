@@ -13,7 +13,7 @@ from attrs import define, field
 from pymirror.core import arrivals, wire
 from pymirror.core.arrivals import Event
 from pymirror.core.errors import PeerError
-from pymirror.core.lanes import CHUNK, LANE_ROOM, Lanes
+from pymirror.core.lanes import CHUNK, Lanes
 from pymirror.core.windows import CREDIT_FROM_TIGHT, Pool, Stream
 from pymirror.core.wire import Frame
 
@@ -21,6 +21,8 @@ BLOB_FROM = 4096
 """Bytes of a stream from which on a ZeroMQ part of their own costs less than two copies."""
 MUCH = 16 << 20
 """Bytes waiting to leave from which on nobody should add more (see `Mux.congested`)."""
+PIECE = 16 << 10
+"""Bytes of one socket read straight into a message, as `batch.c` has it; more goes in large pieces."""
 BULK_MUCH = MUCH // 4
 """The same for streams: it keeps ZeroMQ busy."""
 
@@ -127,7 +129,7 @@ class Flows:
         stream = self._streams.get(number)
         if stream is None or not stream.ours_open:
             return 0
-        size = min(self._out.room(stream.out), LANE_ROOM)
+        size = min(self._out.room(stream.out), PIECE)
         self._out.wrote(stream.out, size)
         return size
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
 from pymirror.core import wire
 from pymirror.core._batch import fill, give
-from pymirror.core.lanes import CHUNK
+from pymirror.core.flows import PIECE
 from pymirror.core.wire import Frame
 
 Pair = tuple[socket.socket, socket.socket]
@@ -54,30 +55,20 @@ def test_nothing_an_end_and_a_reset_make_no_frames(pair: Pair) -> None:
             assert fill([(there.fileno(), 1, 9)], 5, 0) == (b"", 5, [(0, errno.ECONNRESET)])
 
 
-def test_much_is_cut_and_one_message_holds_a_mebibyte() -> None:
-    sources = []
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        for _ in range(2):
-            client = socket.create_connection(listener.getsockname())
-            client.setblocking(False)
-            there, _ = listener.accept()
-            sources.append((client, there))
-    try:
-        for client, _ in sources:
-            while True:
-                try:
-                    client.send(bytes(1 << 20))
-                except BlockingIOError:
-                    break
-        wanted = [(there.fileno(), n, 8 << 20) for n, (_, there) in enumerate(sources)]
+def test_of_one_socket_little_is_read_and_of_all_a_mebibyte() -> None:
+    with ExitStack() as stack:
+        wanted = []
+        for number in range(70):
+            one, two = socket.socketpair()
+            stack.enter_context(one)
+            stack.enter_context(two)
+            one.send(bytes(PIECE + 1))
+            wanted.append((two.fileno(), number, 8 << 20))
         frames, after, found = fill(wanted, 1, 0)
-        bodies = [frame.body for frame, _, _ in wire.unpack([frames])]
-        assert max(map(len, bodies)) <= CHUNK and len(frames) <= 1 << 20
-        assert sum(map(len, bodies)) == sum(taken for taken, _ in found) and after == 1 + len(bodies)
-    finally:
-        for each in sources:
-            each[0].close()
-            each[1].close()
+        read = (1 << 20) // (PIECE + wire.HEADER.size)
+        assert found == [(PIECE, -2)] * read + [(0, 0)] * (70 - read) and after == 1 + read
+        assert [len(frame.body) for frame, _, _ in wire.unpack([frames])] == [PIECE] * read
+        assert fill(wanted[:1], 1, 0)[2] == [(1, 0)]
 
 
 def test_frames_go_to_their_sockets_in_their_order(pair: Pair) -> None:
