@@ -38,13 +38,17 @@ class Marked:
     def take(self, mark: int) -> socket.socket | None:
         """One that is there."""
         kept = self._kept.get(mark)
-        if kept is None:
-            if len(self._kept) >= KINDS:
-                return None
-            kept = self._kept[mark] = Batch()
+        sock = kept.pop() if kept else None
+        self.keep(mark)
+        return sock
+
+    def keep(self, mark: int) -> None:
+        """Have some ready, if there are few, and it is not one mark too many."""
+        if mark not in self._kept and len(self._kept) >= KINDS:
+            return
+        kept = self._kept.setdefault(mark, Batch())
         if len(kept) <= KEPT // 2 and mark not in self._filling:
             self._filling[mark] = asyncio.ensure_future(self._fill(mark, kept))
-        return kept.pop() if kept else None
 
     def close(self) -> None:
         for task in self._filling.values():

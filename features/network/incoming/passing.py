@@ -198,6 +198,9 @@ class Passing:
         if made.refusal:
             self.plainly(made.refusal, batch[0].client)
         for passage, how in zip(batch, made, strict=True):
+            network = network_of(passage.client)
+            if network is not None and self._table.knows(network):
+                self._marked.keep(numbered(self._table.mark, network))
             passage.begun(*how)
 
     def _connects(self, batch: list[Passage]) -> Batch:
