@@ -1,6 +1,8 @@
 /* Which messages of HTTP/1.1 are plain: those that nobody reads in two ways. All others are Python's, where llhttp
    decides. Plain is stricter than llhttp everywhere: known methods and letters, no folded lines, no bare CR or LF, a body
    by one Content-Length or none, no header that changes what follows. */
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include "relay.h"
@@ -209,4 +211,28 @@ size_t plain_answer(const char *data, size_t size, int head_only, unsigned long 
         *left = form.length;
     }
     return (size_t)(cursor.at - data);
+}
+
+int filter_needle(struct filter *filter, int kind, const char *text, size_t size)
+{
+    struct needle *more = realloc(filter->needles, (filter->count + 1) * sizeof *more);
+    char *copy = malloc(size + 1);
+
+    if (more)
+        filter->needles = more;
+    if (!more || !copy) {
+        free(copy);
+        return ENOMEM;
+    }
+    memcpy(copy, text, size);
+    copy[size] = 0;
+    more[filter->count++] = (struct needle){kind, copy, size};
+    return 0;
+}
+
+void filter_free(struct filter *filter)
+{
+    for (size_t i = 0; i < filter->count; i++)
+        free(filter->needles[i].text);
+    free(filter->needles);
 }

@@ -256,20 +256,7 @@ int relay_event(relay *relay)
 
 int relay_needle(relay *relay, int kind, const char *text, size_t size)
 {
-    struct filter *filter = &relay->filter;
-    struct needle *more = realloc(filter->needles, (filter->count + 1) * sizeof *more);
-    char *copy = malloc(size + 1);
-
-    if (more)
-        filter->needles = more;
-    if (!more || !copy) {
-        free(copy);
-        return ENOMEM;
-    }
-    memcpy(copy, text, size);
-    copy[size] = 0;
-    more[filter->count++] = (struct needle){kind, copy, size};
-    return 0;
+    return filter_needle(&relay->filter, kind, text, size);
 }
 
 /* One that is free, or one more. */
@@ -396,9 +383,7 @@ void relay_free(relay *relay)
         empty(relay->pairs[i]);
         free(relay->pairs[i]);
     }
-    for (size_t i = 0; i < relay->filter.count; i++)
-        free(relay->filter.needles[i].text);
-    free(relay->filter.needles);
+    filter_free(&relay->filter);
     free(relay->pairs);
     for (int i = 0; i < 3; i++)
         if ((&relay->epoll)[i] >= 0)

@@ -37,7 +37,10 @@ struct filter {
     size_t size;
 };
 
-/* http.c: how many bytes at `data` are one plain message; 0: not plain, not whole, or asked for by a needle. */
+/* http.c: 0 or an errno. */
+int filter_needle(struct filter *, int kind, const char *text, size_t size);
+void filter_free(struct filter *);
+/* How many bytes at `data` are one plain message; 0: not plain, not whole, or asked for by a needle. */
 size_t plain_request(struct filter *, const char *data, size_t size, int *head_only);
 /* The head alone; left: bytes of the body that follow it. */
 size_t plain_answer(const char *data, size_t size, int head_only, unsigned long long *left);
