@@ -239,8 +239,9 @@ class Exchange:
     def _unanswered(self, client: Flow, why: str) -> None:
         assert client.other is not None and client.other.asked is not None
         head, body = unanswered(client.other.asked, why)
-        client.other = None  # what is sent now came from no side
         side = self._front.side
+        side.drop(client)
+        client.other = None  # what is sent now came from no side
         side.put(client, head, not body)
         if body:
             side.put(client, body, True)

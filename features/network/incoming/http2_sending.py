@@ -194,12 +194,16 @@ class Sending:
         self._blocked.pop(flow, None)
         if not flow.number and flow in self._waiting:
             self._waiting.remove(flow)
+        self.drop(flow)
+        self._start()
+
+    def drop(self, flow: Flow) -> None:
+        """What waits to be sent on it is not."""
         queue, flow.queue = flow.queue, deque()
         self.queued -= sum(len(item) for item in queue if not isinstance(item, Head))
         if flow.other is not None:
             for item in queue:
                 flow.other.side.received_left(flow.other, item)
-        self._start()
 
     def _owe(self, flow: Flow, size: int) -> None:
         flow.owed += size

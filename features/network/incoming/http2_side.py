@@ -179,9 +179,11 @@ class Side(Sending):
         self._credit.arrived(size, len(data) if flow is not None else 0)
         if flow is not None:
             flow.allowed -= size
-            if flow.got_end or flow.allowed < 0:
+            early = not (self._serves or flow.answered)
+            if flow.got_end or early or flow.allowed < 0:
                 self._credit.left(len(data))
-                self._fault(flow, h2.STREAM_CLOSED if flow.got_end else h2.FLOW_CONTROL_ERROR)
+                code = h2.STREAM_CLOSED if flow.got_end else h2.FLOW_CONTROL_ERROR
+                self._fault(flow, h2.PROTOCOL_ERROR if early else code)
             else:
                 flow.owed += size - len(data)
                 flow.got_end = ends
