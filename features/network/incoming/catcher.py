@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import socket
 import struct
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from pymirror.features.network.incoming.ruleset import Place
 PER_TURN = 64
 """Connections accepted before the loop's turn is somebody else's."""
 BACKLOG = 4096
+HIGH = 256
+"""Of a listener's descriptor: above the table's."""
 PAUSE = 0.05
 """Seconds until the next look for room, where there was none for one connection more."""
 _ORIGINAL_DST = 80
@@ -58,10 +61,11 @@ def _listener(family: socket.AddressFamily, host: str) -> socket.socket:
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         made.bind((host, 0))
         made.listen(BACKLOG)
-    except BaseException:
+        # A killed process closes its highest descriptors first: clients that wait here are to be reset while
+        # the table still translates for them.
+        return socket.socket(fileno=fcntl.fcntl(made, fcntl.F_DUPFD_CLOEXEC, HIGH))
+    finally:
         made.close()
-        raise
-    return made
 
 
 class Catcher:
