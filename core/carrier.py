@@ -60,6 +60,10 @@ class Carrier:
         """Nothing waits for that socket: what arrives for it may go there at once."""
         self._mux.sockets[number] = fd
 
+    def bend(self, number: int) -> None:
+        """Something may wait for its socket from now on."""
+        self._mux.sockets.pop(number, None)
+
     def close(self) -> None:
         self._wake(False)
         self._joined.clear()

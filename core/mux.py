@@ -321,6 +321,7 @@ class Mux(Flows):
             return arrivals.Credited(number)
         if frame.kind == wire.END:
             stream.theirs_open = False
+            self.sockets.pop(number, None)  # it may be closed now; what came would be another's
             self._credit(number, stream)
             self._forget(number)
             return arrivals.Ended(number)

@@ -166,6 +166,7 @@ class ChannelStream:
     def happened(self, event: arrivals.Event) -> None:
         """The mux says: bytes, credit, end, or broken."""
         if isinstance(event, arrivals.Received):
+            self._pump.carrier.bend(self.id)  # an earlier one of this message may have found nothing waiting
             self._keep(event.data)
             self._tell(self._came)
         elif isinstance(event, arrivals.Credited):

@@ -171,6 +171,18 @@ async def test_nothing_goes_straight_past_what_its_reader_was_not_told_of(ends: 
     assert [len(event.data) for event in events if isinstance(event, arrivals.Received)] == [BLOB_FROM, 6]
 
 
+async def test_nothing_goes_to_the_socket_of_a_stream_that_ended(ends: Ends) -> None:
+    ends.depart()
+    ends.arrived()
+    ends.carrier.straight(ends.number, ends.ours.fileno())
+    ends.far.write(ends.number, b"all")
+    ends.far.end(ends.number)
+    ended, behind = ends.far.take(), wire.pack(wire.Frame(wire.DATA, ends.number, body=b"x"), 3, 0)
+    with pytest.raises(PeerError, match="after its end"):
+        ends.near.receive([ended[0] + behind], give)
+    assert ends.theirs.recv(9) == b"all"
+
+
 @pytest.mark.parametrize(
     ("frame", "acknowledged", "words"),
     [(wire.Frame(wire.DATA, 1, body=b"x"), 9, "never sent"), (wire.Frame(wire.END, 1), 0, "after its end")],

@@ -9,11 +9,14 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import pytest
 from attrs import define, field, frozen
 
+from pymirror.core import _batch as batch
+from pymirror.core import link
 from pymirror.core.feature import Stream, handles
 from pymirror.core.message import message
 from pymirror.core.testing import MemoryLink
@@ -203,6 +206,42 @@ async def test_what_a_socket_takes_in_parts_arrives_whole() -> None:
         while more := await loop.sock_recv(both.program, 1000):
             got += more
         assert got == data
+
+
+async def test_what_a_socket_takes_while_its_rest_is_told_stays_in_order(monkeypatch: Any) -> None:
+    """A program reads on another processor: its socket is full when a message comes, not when the rest of a
+    frame is told, and full again before all of the message is."""
+    got = bytearray()
+    ours, theirs = socket.socketpair()
+    for sock in (ours, theirs):
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+
+    def read() -> None:
+        with suppress(BlockingIOError):
+            while data := ours.recv(1 << 16):
+                got.extend(data)
+
+    def give(*args: Any) -> Any:
+        done = batch.give(*args)
+        read()
+        return done
+
+    monkeypatch.setattr(link, "batch", SimpleNamespace(give=give))
+    asyncio.get_running_loop().add_reader(ours, read)
+    async with joined((ours, theirs)) as there:
+        sent = b""
+        for at in range(60):
+            pieces = [b"%8d" % (10 * at + one) * 400 for one in range(1 + at % 4)]
+            for piece in pieces:
+                await there.far.write(piece)
+            sent += b"".join(pieces)
+            for _ in range(at % 3):
+                await asyncio.sleep(0)
+        while len(got) < len(sent):
+            await asyncio.sleep(0)
+        asyncio.get_running_loop().remove_reader(ours)
+        assert got == sent
 
 
 async def test_empty_packets_are_packets_and_no_end() -> None:
