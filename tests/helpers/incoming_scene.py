@@ -89,7 +89,7 @@ class Scene:
         self.told: list[str] = []
         self.over = asyncio.Event()
         self.exchange = Exchange(
-            Pipe(inner),
+            Pipe(inner, waits=True),
             self.application.opener,
             self.program.opener,
             matcher or ByPath(),

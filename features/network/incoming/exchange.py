@@ -101,7 +101,12 @@ class Exchange(Ends):
     def _from_client(self) -> None:
         try:
             for _ in range(PER_TURN):
-                if self.closed or self._ended or not self._hungry():
+                if self.closed or self._ended:
+                    return
+                if self._stream.broken is not None:
+                    self.cancel()
+                    return
+                if not self._hungry():
                     return
                 data = self._stream.read_now(READ)
                 if data:

@@ -285,7 +285,7 @@ class Front:
         matcher = self._while() if filtered.rest is None else filtered.matcher
         application = stand_in(two) if filtered.answered else self._to_application
         openers = application, self._to_program
-        parts = Pipe(self._sock, self._share), *openers, matcher, filtered.limits, filtered.told
+        parts = Pipe(self._sock, self._share, waits=True), *openers, matcher, filtered.limits, filtered.told
         first, self._first = self._first, b""
         more = self._over, first, filtered.marks, self._share
         if two:

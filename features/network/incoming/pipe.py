@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from collections.abc import Callable
 
 from pymirror.features.network.carry import end_by_reset
 from pymirror.features.network.incoming.budget import Share
+from pymirror.features.network.stalled import stalled
 
 READ = 64 << 10
 
@@ -26,23 +28,26 @@ class Pipe:
 
     Closed by `close` alone, or when both directions have ended; a process that is killed resets it. What
     was written is held here until the kernel takes it: at most `MOST` bytes, which count to `share`; `LITTLE`
-    where many hold much.
+    where many hold much. waits: its peer waits for answers, so that its reset ends all, also while nobody has
+    read what came before it.
     """
 
     MOST, LITTLE = 256 << 10, 16 << 10
 
-    def __init__(self, sock: socket.socket, share: Share | None = None) -> None:
+    def __init__(self, sock: socket.socket, share: Share | None = None, waits: bool = False) -> None:
         self._loop = asyncio.get_running_loop()
         self._sock, self._number = sock, sock.fileno()
         self._came: Callable[[], object] = _nothing
         self._freed: Callable[[], object] = _nothing
         self._held, self._share = bytearray(), share or Share()
+        self._stalled = stalled() if waits else None
         self._reads = self._writes = False  # what the loop watches the socket for
         self._told = False  # and nobody has read since
         self._dry = False  # all was read that there was: asking the kernel would cost a call
         self._ended = self._theirs_ended = self._shut = False
         self.broken: Exception | None = None
         end_by_reset(sock, True)
+        self._stall()
 
     def attach(self, came: Callable[[], object], room: Callable[[], object]) -> None:
         """See `core.feature.Stream`."""
@@ -112,6 +117,7 @@ class Pipe:
         """The socket, which is the caller's from then on, with what is in it."""
         self._read(False)
         self._write(False)
+        self._unstall()
         self.broken = BrokenPipeError("it is somebody else's")
         return self._sock
 
@@ -158,6 +164,7 @@ class Pipe:
             self.broken = _fresh(error)
             self._read(False)
             self._write(False)
+            self._unstall()
             self._share.add(-len(self._held))
             self._held.clear()
             self._sock.close()
@@ -166,6 +173,7 @@ class Pipe:
         if wanted is not self._reads:
             self._reads = wanted
             if wanted:
+                self._unstall()
                 self._loop.add_reader(self._number, self._readable)
             else:
                 self._loop.remove_reader(self._number)
@@ -173,9 +181,22 @@ class Pipe:
     def _readable(self) -> None:
         if self._told:
             self._read(False)  # who has no room for it; reading watches the socket again
+            self._stall()
             return
         self._told, self._dry = True, False
         self._came()
+
+    def _was_reset(self) -> None:
+        self._break(ConnectionResetError(errno.ECONNRESET, "reset by the peer"))
+        self._came()
+
+    def _stall(self) -> None:
+        if self._stalled is not None:
+            self._stalled.watch(self._number, self._was_reset)
+
+    def _unstall(self) -> None:
+        if self._stalled is not None:
+            self._stalled.leave(self._number)
 
     def _write(self, wanted: bool) -> None:
         if wanted is not self._writes:

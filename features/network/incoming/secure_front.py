@@ -141,7 +141,8 @@ class SecureFront:
         self._alpn = there.tls.selected_alpn_protocol()
         serving = self._credential.serving[self._alpn]
         more = self._first, self._application_cut, self._how.share
-        self._client = Secured(Pipe(self._sock, self._how.share), serving, self._shook, None, *more)
+        below = Pipe(self._sock, self._how.share, waits=True)
+        self._client = Secured(below, serving, self._shook, None, *more)
         self._first = b""
         self._client.begin()
 

@@ -364,6 +364,27 @@ async def test_an_application_that_cannot_be_reached_resets_the_client(made: Mad
     await over(scene)
 
 
+@pytest.mark.parametrize("first", [b"", A], ids=["from the start", "later"])
+async def test_a_client_that_resets_while_it_is_not_read_ends_all(made: Made, first: bytes) -> None:
+    """The application takes nothing, so the client is not read: what it sent is unread when it resets."""
+    scene = made(first=first)
+    upload = first and b"GET /a2 HTTP/1.1\r\n" or b"POST / HTTP/1.1\r\n"
+    await send(scene.client, upload + b"Content-Length: 99999999\r\n\r\n")
+    silent = 0
+    while silent < 50:
+        try:
+            scene.client.send(bytes(1 << 20))
+            silent = 0
+        except BlockingIOError:
+            silent += 1
+        await asyncio.sleep(0)
+    application = await scene.application.next()
+    scene.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    scene.client.close()
+    await over(scene)
+    assert await reset(application)
+
+
 async def test_a_client_that_resets_resets_both(made: Made) -> None:
     scene = made(first=A)
     application = await scene.application.next()
