@@ -14,6 +14,7 @@ from attrs import evolve, frozen
 
 from pymirror.core.feature import Stream
 from pymirror.features.network.incoming import copies, copy_http1, http2_mirror
+from pymirror.features.network.incoming.budget import Share
 from pymirror.features.network.incoming.copies import LINGER
 from pymirror.features.network.incoming.front import Filtered
 from pymirror.features.network.incoming.outlet import Given
@@ -33,6 +34,9 @@ class Copied(Protocol):
     def end(self) -> None: ...
 
     def reset(self) -> None: ...
+
+
+HOLDS = "the agent holds too much"
 
 
 @frozen
@@ -91,9 +95,52 @@ class Http:
             if self._first.startswith(PREFACE):
                 self._speaks = _Http2(self._filtered, self._ways)
             else:
-                one = copy_http1.Copy(self._filtered.matcher, self._filtered.limits.body)
-                self._speaks = passed(one.feed, self._ways)
+                self._speaks = _Http1(self._filtered, self._ways)
         return self._speaks
+
+
+class _Http1:
+    """What its filter holds counts for the agent's bound of all connections that it looks into."""
+
+    def __init__(self, filtered: Filtered, ways: Ways) -> None:
+        self._share, self._lost = Share(self._give_back), ways.lost
+        self._requests = copy_http1.Copy(filtered.matcher, filtered.limits.body)
+        self._copy = passed(self._feed, evolve(ways, over=lambda _: self._is_over(ways)))
+
+    @property
+    def unsent(self) -> int:
+        return self._copy.unsent
+
+    def open(self) -> None:
+        """It begins with the first request that matches."""
+
+    def take(self, data: bytes) -> None:
+        self._copy.take(data)
+
+    def end(self) -> None:
+        """What is not whole is nothing for the program."""
+        self._hold(0)
+        self._copy.end()
+
+    def reset(self) -> None:
+        self._hold(0)
+        self._copy.reset()
+
+    def _feed(self, data: bytes) -> bytes:
+        out = self._requests.feed(data)
+        self._hold(self._requests.held)
+        return out
+
+    def _hold(self, size: int) -> None:
+        self._share.add(size - self._share.size)
+
+    def _is_over(self, ways: Ways) -> None:
+        self._hold(0)
+        ways.over(self)
+
+    def _give_back(self) -> None:
+        self.reset()
+        self._lost(self, HOLDS)
 
 
 class _Http2:

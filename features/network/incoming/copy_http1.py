@@ -14,30 +14,27 @@ from pymirror.features.network.incoming.http_filter import Deciding
 
 
 class Copy:
-    """over: nothing of this connection will match any more."""
+    """most: bytes of a body that are held for the filter."""
 
     def __init__(self, matcher: Deciding, most: int) -> None:
-        """most: bytes of a body that are held for the filter."""
-        self.over = False
         self._matcher, self._most = matcher, most
         self._requests = Requests(content=matcher.needs_body)
         self._pieces: deque[Piece] = deque()  # of a request that waits for its body
+        self._waiting = 0  # bytes of these
         self._body: Body | None = None
         self._taken = self._upgrades = self._inside = False  # the last request
 
     def feed(self, data: bytes) -> bytes:
         """What of it, and of what was held, goes to the program."""
-        self._pieces.extend(self._requests.feed(data))
+        for piece in self._requests.feed(data):
+            self._pieces.append(piece)
+            self._waiting += len(piece.raw)
         return self._go_on()
 
-    def end(self) -> bytes:
-        """The client has ended: the same of what was held."""
-        self._requests.give_up("the client's end")
-        if self._body is not None:
-            self._body.given_up = "its body did not come to its end"
-        out = self._go_on()
-        self.over = True
-        return out
+    @property
+    def held(self) -> int:
+        """Bytes: of a head that is not whole, and of a request that waits for its body."""
+        return self._requests.held + self._waiting
 
     def _go_on(self) -> bytes:
         out = []
@@ -46,9 +43,9 @@ class Copy:
             if piece.head is not None and not self._begins(piece.head):
                 break
             self._pieces.popleft()
+            self._waiting -= len(piece.raw)
             if piece.lost and not (self._inside or self._upgrades):
                 self._taken = False
-            self.over = self.over or (piece.lost and not self._taken)
             self._inside = not piece.ends
             if self._taken:
                 out.append(piece.raw)

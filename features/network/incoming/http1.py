@@ -85,6 +85,11 @@ class Cutter:
         return bool(self._held)
 
     @property
+    def held(self) -> int:
+        """Bytes of it."""
+        return len(self._held)
+
+    @property
     def between(self) -> bool:
         """Is no message begun?"""
         return self._state is _State.HEAD and not self._held

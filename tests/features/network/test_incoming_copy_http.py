@@ -77,6 +77,27 @@ async def test_http1_goes_on_as_it_is() -> None:
     assert bytes(stream.written) == MINE and copy.unsent == 0 and place.answers is False
 
 
+@pytest.mark.parametrize("how", ["end", "reset", "over", "full"])
+async def test_what_http1_holds_counts_for_all(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    stream = Memory(1 << 20)
+    place = Place([stream])
+    copy = place.copy()
+    copy.take(MINE + YOURS[:9])
+    assert BUDGET.held == 9
+    if how == "full":
+        monkeypatch.setattr(BUDGET, "_full", 12)
+        copy.take(YOURS[9:16])
+        await until(lambda: place.heard)
+        assert place.heard == [(copy_http.HOLDS, copy)] and stream.closed
+    elif how == "over":
+        stream.closed = True  # so that to read is to see a reset
+        stream.feed(b"")
+        assert place.heard == [("over", copy)]
+    else:
+        getattr(copy, how)()
+    assert BUDGET.held == 0
+
+
 async def test_a_client_that_said_nothing_is_over() -> None:
     place = Place()
     copy = place.copy()
