@@ -196,6 +196,7 @@ class Config:
         ]
         if self.ports == []:
             found.append(f"{place}.ports is empty: no port of the target is taken")
+        found += self._left_out(place)
         found += self.http_filter.warnings(f"{place}.http_filter")
         if self.mode == "mirror":
             found += [f"{each} has no effect: the mode is mirror" for each in self._stealing()]
@@ -205,6 +206,20 @@ class Config:
         found += idle(self.tls, self.http_filter.concerns)
         if self.delivery is not None and not self.tls:
             found.append(f"{place}.tls_delivery has no effect: agent.tls names no port")
+        return found
+
+    def _left_out(self, place: str) -> list[str]:
+        """Ports that one key names and another leaves out."""
+        found, ports = [], self.ports
+        for local, remote in self.port_mapping:
+            pair = f"{place}.port_mapping: [{local}, {remote}] has no effect"
+            if local in self.ignore_ports:
+                found.append(f"{pair}: ignore_ports has {local}")
+            if ports and remote not in ports:
+                found.append(f"{pair}: ports is without {remote}")
+        for port in self.http_filter.ports or ():
+            if ports and port not in ports:
+                found.append(f"{place}.http_filter.ports: {port} has no effect: ports is without it")
         return found
 
     def _set(self, place: str) -> list[str]:

@@ -297,6 +297,8 @@ class Maker:
         if not text:
             raise ValueError(f"{place}: is empty")
         if kind == "method":
+            if not (text.isascii() and text.replace("-", "").isalpha()):
+                raise ValueError(f"{place}: {text!r} is no method", "one, such as GET; any_of has several")
             return _Method(place, text)
         if kind == "jq":
             return _Jq(place, text, self._asking(Question(JQ, text), place))

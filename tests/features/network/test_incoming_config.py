@@ -210,6 +210,21 @@ def test_a_value_that_only_agrees_is_accepted(settle: Settle) -> None:
         ("steal", None, []),
         ({"port_mapping": [[80, 80]]}, None, ["feature.network.incoming.port_mapping: [80, 80] has no effect"]),
         ({"listen_ports": [[80, 80]]}, None, ["feature.network.incoming.listen_ports: [80, 80] has no effect"]),
+        (
+            {"port_mapping": [[8080, 80], [9090, 90]], "ports": [80]},
+            None,
+            ["feature.network.incoming.port_mapping: [9090, 90] has no effect: ports is without 90"],
+        ),
+        (
+            {"port_mapping": [[8080, 80]], "ignore_ports": [8080]},
+            None,
+            ["feature.network.incoming.port_mapping: [8080, 80] has no effect: ignore_ports has 8080"],
+        ),
+        (
+            {**STEAL, "ports": [80], "http_filter": {**MINE, "ports": [80, 81]}},
+            None,
+            ["feature.network.incoming.http_filter.ports: 81 has no effect: ports is without it"],
+        ),
         ({"ports": []}, None, ["feature.network.incoming.ports is empty: no port of the target is taken"]),
         (
             {"mode": "off", "ports": [80], "ignore_localhost": True},

@@ -189,6 +189,8 @@ def test_what_is_remembered_is_bounded() -> None:
         ({"header_filter": ""}, "header_filter", "is empty"),
         ({"path_filter": "*"}, "path_filter", "is not a regular expression"),
         ({"method_filter": ""}, "method_filter", "is empty"),
+        ({"method_filter": "GET|POST"}, "method_filter", "is no method"),
+        ({"any_of": [{"method": "GET, POST"}]}, "any_of[0].method", "is no method"),
         ({"header_filter_jq": "bad("}, "header_filter_jq", "is not a jq program"),
         ({"all_of": []}, "all_of", "is empty"),
         ({"any_of": []}, "any_of", "is empty"),
