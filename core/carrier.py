@@ -58,7 +58,7 @@ class Carrier:
 
     def straight(self, number: int, fd: int) -> None:
         """Nothing waits for that socket: what arrives for it may go there at once."""
-        self._mux.sockets[number] = fd
+        self._mux.straight(number, fd)
 
     def bend(self, number: int) -> None:
         """Something may wait for its socket from now on."""

@@ -141,6 +141,12 @@ class Flows:
         """Frames of the stream wait to leave: nothing may pass them by."""
         return self._lanes.waiting(number) > 0
 
+    def straight(self, number: int, fd: int) -> None:
+        """Its bytes may go there, if any may still come: its owner may not have been told of the end yet."""
+        stream = self._streams.get(number)
+        if stream is not None and stream.theirs_open:
+            self.sockets[number] = fd
+
     def _went(self, number: int, size: int, sent: int) -> None:
         """A frame of `size` bytes came and its socket took so many."""
         stream = self._streams[number]

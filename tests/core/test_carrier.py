@@ -181,6 +181,8 @@ async def test_nothing_goes_to_the_socket_of_a_stream_that_ended(ends: Ends) -> 
     with pytest.raises(PeerError, match="after its end"):
         ends.near.receive([ended[0] + behind], give)
     assert ends.theirs.recv(9) == b"all"
+    ends.carrier.straight(ends.number, ends.ours.fileno())
+    assert ends.near.sockets == {}, "its owner is told only now"
 
 
 @pytest.mark.parametrize(
