@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import pytest
 from attrs import define, field, frozen
+from incoming_agent import until
 
 from pymirror.core import _batch as batch
 from pymirror.core import link
@@ -238,8 +239,7 @@ async def test_what_a_socket_takes_while_its_rest_is_told_stays_in_order(monkeyp
             sent += b"".join(pieces)
             for _ in range(at % 3):
                 await asyncio.sleep(0)
-        while len(got) < len(sent):
-            await asyncio.sleep(0)
+        await until(lambda: len(got) >= len(sent))
         asyncio.get_running_loop().remove_reader(ours)
         assert got == sent
 

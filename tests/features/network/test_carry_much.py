@@ -3,7 +3,6 @@ at any moment, and the link is refused now and then."""
 
 from __future__ import annotations
 
-import asyncio
 import random
 import socket
 import struct
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 from attrs import define, field
+from incoming_agent import until
 
 from pymirror.core.feature import Stream, handles
 from pymirror.core.message import message
@@ -126,8 +126,7 @@ async def test_nothing_is_lost_doubled_or_out_of_order(seed: int) -> None:
     for at in range(CONNECTIONS):
         far, near = pair(chance)
         join(near, links[0].peer("test-much").stream_now(Open()), lambda: None)
-        while len(half.ends) <= at:
-            await asyncio.sleep(0)
+        await until(lambda count=at + 1: len(half.ends) == count)
         one, other = (
             End(sock, random.Random(chance.random()), chance.randrange(1, 1 << 21), at % 4 == number)
             for number, sock in enumerate((far, half.ends[at]))
@@ -136,8 +135,7 @@ async def test_nothing_is_lost_doubled_or_out_of_order(seed: int) -> None:
     for end in (end for each in both for end in each):
         end.start()
     threads = [thread for each in both for end in each for thread in end.threads]
-    while any(thread.is_alive() for thread in threads):
-        await asyncio.sleep(0.01)
+    await until(lambda: not any(thread.is_alive() for thread in threads))
     for one, other in both:
         for sender, taker in ((one, other), (other, one)):
             assert sender.sent.startswith(taker.got)
@@ -145,8 +143,7 @@ async def test_nothing_is_lost_doubled_or_out_of_order(seed: int) -> None:
                 assert sender.sent == taker.got and not sender.broken
         one.sock.close()
         other.sock.close()
-    while any(link.streams for link in links):
-        await asyncio.sleep(0.01)
+    await until(lambda: not any(link.streams for link in links))
     assert [link.mux.sockets for link in links] == [{}, {}]
     assert [link.mux._out.used + link.mux._into.used for link in links] == [0, 0]
     for link in links:

@@ -368,8 +368,8 @@ async def test_an_application_that_cannot_be_reached_resets_the_client(made: Mad
 async def test_a_client_that_resets_while_it_is_not_read_ends_all(made: Made, first: bytes) -> None:
     """The application takes nothing, so the client is not read: what it sent is unread when it resets."""
     scene = made(first=first)
-    upload = first and b"GET /a2 HTTP/1.1\r\n" or b"POST / HTTP/1.1\r\n"
-    await send(scene.client, upload + b"Content-Length: 99999999\r\n\r\n")
+    begins = b"GET /a2" if first else b"POST /"
+    await send(scene.client, begins + b" HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n")
     silent = 0
     while silent < 50:
         try:

@@ -82,6 +82,7 @@ pieces = ["a", "B", "1", ".", "*", "+", "?", "(", ")", "|", "[", "]", "^", "$", 
 patterns = st.lists(st.sampled_from(pieces), min_size=1, max_size=10).map("".join)
 
 
+@pytest.mark.filterwarnings("ignore:Possible:FutureWarning")  # of `re`, which makes the texts
 @given(patterns, st.data())
 def test_who_matches_has_it(pattern: str, data: st.DataObject) -> None:
     try:
