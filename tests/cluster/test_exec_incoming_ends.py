@@ -194,7 +194,7 @@ def test_a_port_that_another_session_has_is_refused_by_name(there: Scene, rules:
             assert second.process.wait(60) == 1
         assert "address already in use" in second.errors()
         whose = re.sub(r"[^\w.@-]", "_", f"{getpass.getuser()}@{socket.gethostname()}")
-        assert f"port {PORT} of the target is not to be had: {whose} has it\n" in second.errors()
+        assert f"port {PORT} of the target is not to be had: {whose} has it whole\n" in second.errors()
         with steal(there, tmp_path / "three", port=PORT + 1):
             assert there.ask("get", "/", there.at(PORT)).startswith("local GET")
     comes_back(there, rules, polls=2)
