@@ -92,7 +92,7 @@ CONFIGS = [
     ),
     (
         "pymirror.json",
-        '{"agent": {"tls": {"ports": 443, "certificate": "tls.crt", "key": "/tls.key"}}}',
+        '{"agent": {"tls": [{"ports": 443, "certificate": "tls.crt", "key": "/tls.key"}]}}',
         ["agent.tls[0].certificate", "no absolute path"],
     ),
     ("pymirror.json", '{"feature": {"copy_target": true}}', ["feature.copy_target", "paid operator"]),
