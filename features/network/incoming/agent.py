@@ -22,7 +22,7 @@ from pymirror.core.probe import Probe
 from pymirror.features.network import sockdiag
 from pymirror.features.network.incoming import config as keys
 from pymirror.features.network.incoming import messages as m
-from pymirror.features.network.incoming.copy_http import Copied, Http, Ways
+from pymirror.features.network.incoming.copy_http import Copied, Everything, Http, Ways
 from pymirror.features.network.incoming.credentials import Credentials
 from pymirror.features.network.incoming.front import Filtered, Front
 from pymirror.features.network.incoming.health import Probed, on_port
@@ -54,6 +54,7 @@ class Agent(AgentFeature):
         self._credentials = Credentials(target.root, self.config.tls, self.log)
         self._filtered: Filtered | None = None
         self._probes: list[Probe] = []
+        self._exact: set[int] = set()
 
     @handles(m.Begin)
     async def begin(self, asked: m.Begin) -> m.Begun:
@@ -102,6 +103,7 @@ class Agent(AgentFeature):
                 shared = await self._steal.take(asked.port, decides, self.config.flush_connections, claim)
             elif self._mirror is not None:
                 self._mirror.take(asked.port)
+                (self._exact.add if asked.exact else self._exact.discard)(asked.port)
                 return m.Subscribed(note=await self._unheard(asked.port))
         except OSError as error:
             code = error.errno or errno.EIO
@@ -179,6 +181,8 @@ class Agent(AgentFeature):
         Front(sock, client, address, port, self._steal, self.peer, filtered)
 
     def _copied(self, port: int) -> Callable[[Ways], Copied] | None:
-        if self._filtered is None or not self._is_filtered(port):
+        if self._filtered is not None and self._is_filtered(port):
+            return partial(Http, self._filtered)
+        if port in self._exact:
             return None
-        return partial(Http, self._filtered)
+        return partial(Http, Filtered(Everything(), Limits(), 0.0, partial(self.log.debug, "%s")), whole=True)

@@ -1,6 +1,7 @@
-"""One copied connection of which some requests are the program's: its first bytes tell which HTTP it is.
+"""One copied connection, or those requests of it that match: its first bytes tell which HTTP it is.
 
-With HTTP/1 what matches goes on as it is. HTTP/2 is spoken anew: its copy opens connections of its own.
+With HTTP/1 what matches goes on as it is. HTTP/2 is spoken anew, without a filter too: the program has
+windows and a table of its own, and what a client sent by those of the application may not fit them.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from attrs import evolve, frozen
 
@@ -17,6 +18,7 @@ from pymirror.features.network.incoming import copies, copy_http1, http2_mirror
 from pymirror.features.network.incoming.budget import Share
 from pymirror.features.network.incoming.copies import LINGER
 from pymirror.features.network.incoming.front import Filtered
+from pymirror.features.network.incoming.http_rules import Decision, Headers
 from pymirror.features.network.incoming.outlet import Given
 from pymirror.features.network.incoming.sniff import PREFACE
 
@@ -56,11 +58,23 @@ def passed(chosen: copies.Filter | None, ways: Ways) -> Copied:
     return copies.Copy(partial(ways.begin, False), chosen, ways.waiting, ways.over, ways.answered)
 
 
-class Http:
-    """The copy of what matches."""
+class Everything:
+    """What matches without a filter."""
 
-    def __init__(self, filtered: Filtered, ways: Ways) -> None:
-        self._filtered = filtered
+    needs_body = False
+
+    def decide(self, method: bytes, target: bytes, headers: Headers, body: bytes | None = None) -> Decision:
+        return Decision(True, "no filter")
+
+    def soon(self, *request: Any) -> Decision:
+        return Decision(True, "no filter")
+
+
+class Http:
+    """The copy of what matches. whole: what is no HTTP/2 goes on as it comes."""
+
+    def __init__(self, filtered: Filtered, ways: Ways, whole: bool = False) -> None:
+        self._filtered, self._whole = filtered, whole
         self._ways = evolve(
             ways,
             over=lambda _: ways.over(self),
@@ -85,17 +99,25 @@ class Http:
         self._known().take(data)
 
     def end(self) -> None:
-        self._known().end()
+        held = self._first if self._speaks is None else b""
+        known = self._known()
+        if held:
+            known.take(held)
+        known.end()
 
     def reset(self) -> None:
-        self._known().reset()
+        if self._speaks is not None:
+            self._speaks.reset()
 
     def _known(self) -> Copied:
         if self._speaks is None:
             if self._first.startswith(PREFACE):
                 self._speaks = _Http2(self._filtered, self._ways)
+            elif self._whole:
+                self._speaks = passed(None, self._ways)
             else:
                 self._speaks = _Http1(self._filtered, self._ways)
+            self._speaks.open()
         return self._speaks
 
 

@@ -64,7 +64,7 @@ class Dump(LayerFeature):
             seen.close()
 
     async def _subscribe(self, port: int, launch: Launch) -> None:
-        answer: m.Subscribed = await self.peer.request(m.Subscribe(port))
+        answer: m.Subscribed = await self.peer.request(m.Subscribe(port, exact=True))
         if answer.code:
             raise UserError(f"port {port} of the target: {answer.reason or os.strerror(answer.code)}")
         if answer.note:

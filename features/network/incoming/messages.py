@@ -26,9 +26,14 @@ class Begun:
 
 @message(NAME)
 class Subscribe:
-    """Take, or copy, what comes to that port of the target. Which of the two, the configuration says."""
+    """Take, or copy, what comes to that port of the target. Which of the two, the configuration says.
+
+    exact: a copy without a filter is the client's bytes, whatever they are. A program has windows and tables
+    of its own: for it HTTP/2 is spoken anew.
+    """
 
     port: int
+    exact: bool = False
 
 
 @message(NAME)

@@ -19,7 +19,7 @@ from pymirror.features.network.incoming import copy_http
 from pymirror.features.network.incoming import http2_frames as h2
 from pymirror.features.network.incoming.budget import BUDGET
 from pymirror.features.network.incoming.copies import Waiting
-from pymirror.features.network.incoming.copy_http import Http, Ways
+from pymirror.features.network.incoming.copy_http import Everything, Http, Ways
 from pymirror.features.network.incoming.front import Filtered
 from pymirror.features.network.incoming.http2_mirror import BROKEN
 from pymirror.features.network.incoming.limits import Limits
@@ -42,10 +42,11 @@ class Place:
         self.answers = answers
         return self.streams.pop(0) if self.streams else None
 
-    def copy(self) -> Http:
-        filtered = Filtered(Filter(b""), Limits(), 1.0, lambda words: None)
+    def copy(self, whole: bool = False) -> Http:
+        matcher = Everything() if whole else Filter(b"")
+        filtered = Filtered(matcher, Limits(), 1.0, lambda words: None)
         ways = Ways(self.begin, Waiting(), self._one("over"), self._one("answered"), self._lost)
-        return Http(filtered, ways)
+        return Http(filtered, ways, whole)
 
     def _one(self, what: str) -> Any:
         return lambda copy: self.heard.append((what, copy))
@@ -60,6 +61,12 @@ def asking(number: int = 1, *more: Any, ends: bool = True) -> bytes:
 
 MINE = b"GET / HTTP/1.1\r\n%s: %s\r\n\r\n" % (TAKE[0].encode(), TAKE[1].encode())
 YOURS = b"GET / HTTP/1.1\r\n\r\n"
+
+
+@pytest.fixture(name="program")
+async def program_fixture() -> AsyncIterator[Server]:
+    async with server() as program:
+        yield program
 
 
 async def test_http1_goes_on_as_it_is() -> None:
@@ -96,6 +103,35 @@ async def test_what_http1_holds_counts_for_all(monkeypatch: pytest.MonkeyPatch, 
     else:
         getattr(copy, how)()
     assert BUDGET.held == 0
+
+
+@pytest.mark.parametrize("data", [b"P", b"PRI * HTTP/1", YOURS + MINE, b"\0\1", b""])
+async def test_without_a_filter_all_but_http2_goes_on_as_it_is(data: bytes) -> None:
+    stream = Memory()
+    place = Place([stream])
+    copy = place.copy(whole=True)
+    copy.open()
+    for at in range(len(data)):
+        copy.take(data[at : at + 1])
+    copy.end()
+    assert bytes(stream.written) == data and stream.ended and place.answers is False
+
+
+async def test_without_a_filter_http2_waits_for_the_programs_windows(program: Server) -> None:
+    """The application gave the client more than the program does."""
+    sock = socket.create_connection(("127.0.0.1", program.port))
+    sock.setblocking(False)
+    place = Place([Pipe(sock)])
+    copy = place.copy(whole=True)
+    copy.take(BEGINS + asking(1, ends=False))
+    body = bytes(range(256)) * 1024
+    for at in range(0, len(body), 16384):
+        copy.take(h2.frame(h2.DATA, 0, 1, body[at : at + 16384]))
+    copy.take(h2.frame(h2.DATA, h2.END_STREAM, 1, b""))
+    far = await program.accepted()
+    came = await far.next(RequestReceived)
+    assert await far.body(came.stream_id) == body
+    copy.reset()
 
 
 async def test_a_client_that_said_nothing_is_over() -> None:
@@ -142,12 +178,6 @@ async def test_a_program_that_says_nothing_is_not_waited_for(monkeypatch: pytest
     assert place.heard == []
     await until(lambda: place.heard)
     assert place.heard == [("over", copy)] and stream.closed
-
-
-@pytest.fixture(name="program")
-async def program_fixture() -> AsyncIterator[Server]:
-    async with server() as program:
-        yield program
 
 
 async def test_what_is_answered_is_over(program: Server) -> None:
