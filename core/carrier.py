@@ -60,6 +60,10 @@ class Carrier:
         """Nothing waits for that socket: what arrives for it may go there at once."""
         self._mux.straight(number, fd)
 
+    def was_reset(self, fd: int) -> bool:
+        """Its reset was read for a message and is not told yet: who reads it now sees an end."""
+        return any(reset and fd == other for other, _, reset in self._over)
+
     def bend(self, number: int) -> None:
         """Something may wait for its socket from now on."""
         self._mux.sockets.pop(number, None)
@@ -128,6 +132,7 @@ class Carrier:
     def _tell(self) -> None:
         self._tells = False
         over, self._over = self._over, []
+        over.sort(key=lambda each: not each[2])  # who looks at a socket that was reset sees an end
         for fd, number, reset in over:
             joined = self._joined.get(fd)
             if joined is not None and joined.number == number:  # else it is another's meanwhile

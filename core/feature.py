@@ -107,6 +107,9 @@ class Stream(Protocol):
     def uncarry(self, fd: int) -> None:
         """No more of it; always before it is closed."""
 
+    def was_reset(self, fd: int) -> bool:
+        """Of a socket that is carried, whose end was read otherwise: it was none, and `broken` is to come."""
+
     def straight(self, fd: int) -> None:
         """Send to that socket what comes, past `read_now`, until it does not take all: then, or for
         anything else than bytes, `came` is called as ever. Only while there is nothing to read."""

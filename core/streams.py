@@ -158,6 +158,9 @@ class ChannelStream:
     def uncarry(self, fd: int) -> None:
         self._pump.carrier.leave(fd)
 
+    def was_reset(self, fd: int) -> bool:
+        return self._pump.carrier.was_reset(fd)
+
     def straight(self, fd: int) -> None:
         self._pump.carrier.straight(self.id, fd)
 

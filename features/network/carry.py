@@ -212,6 +212,12 @@ class Straight(Join):
 
     _stream: Stream
 
+    def _receive(self, room: int) -> bytes:
+        data = super()._receive(room)
+        if not data and self._stream.was_reset(self._number):
+            raise ConnectionResetError
+        return data
+
     def _drained(self) -> None:
         self._stream.straight(self._number)
 

@@ -140,7 +140,7 @@ class Exchange:
             self._slow.cancel()
         self._front.close()
         for back in self._backs:
-            if abruptly:
+            if abruptly or back.side.active:  # what is queued of an upload would stay counted
                 back.close()
             else:
                 back.end()
@@ -203,12 +203,11 @@ class Exchange:
         whose = "the local program" if back.taken else "the target's application"
         if flows or not (back.taken or self._begun):
             self._told(f"{whose} and HTTP/2: {why}")
-        if not back.taken and self._parted(back):
-            return
+        parted = not back.taken and self._parted(back)
         for flow in flows:
-            back.side.reset(flow, h2.CANCEL)
+            back.side.reset(flow, h2.CANCEL)  # what is queued of it is counted no longer
             client = flow.other
-            if client is None or client.closed:
+            if parted or client is None or client.closed:
                 continue
             if not flow.got_end and not flow.answered and back.taken:
                 self._unanswered(client, f"{whose} took this request, and {why}")

@@ -141,12 +141,17 @@ class Judge:
     def _is_ready(self) -> bool:
         if self._worker is None:
             self._renew()
-        elif not self._started and select.select([self._sock], [], [], 0)[0]:
+        elif not self._started and self._has_said():
             try:
                 self._started = receive(self._sock, bool)
             except (OSError, EOFError):
                 self._renew()
         return self._started
+
+    def _has_said(self) -> bool:
+        waits = select.poll()  # select() knows no descriptor from 1024 on
+        waits.register(self._sock, select.POLLIN)
+        return bool(waits.poll(0))
 
     def _too_much(self, question: Question) -> TooSlow:
         return self._slow(question, f"it takes more than {CPU[question.kind == JQ]:g} s, or too much memory")

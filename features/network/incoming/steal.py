@@ -142,8 +142,9 @@ class Steal:
         arrived = m.Arrived(port, client.host, client.port, address.host, address.port)
         try:
             stream = self._peer.stream_now(arrived, alone=False)
-            if first:
-                stream.write_now(first)
+            if first and stream.write_now(first) < len(first):
+                stream.close()  # sooner than without its middle
+                raise PeerError("the channel has no room for its first bytes")
         except ChannelLost:
             self.pass_on(sock, client, address, first)
             return

@@ -54,6 +54,10 @@ class End:
     got: bytearray = field(factory=bytearray)
     broken: bool = False
     threads: list[threading.Thread] = field(factory=list)
+    sock_is_tcp: bool = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.sock_is_tcp = self.sock.family == socket.AF_INET
 
     def start(self) -> None:
         self.threads = [threading.Thread(target=each) for each in (self.send, self.receive)]
@@ -139,6 +143,8 @@ async def test_nothing_is_lost_doubled_or_out_of_order(seed: int) -> None:
     for one, other in both:
         for sender, taker in ((one, other), (other, one)):
             assert sender.sent.startswith(taker.got)
+            if sender.resets and not sender.broken and one.sock_is_tcp and other.sock_is_tcp:
+                assert taker.broken, "a reset is no end"
             if not (one.resets or other.resets):
                 assert sender.sent == taker.got and not sender.broken
         one.sock.close()

@@ -23,6 +23,7 @@ from h2.exceptions import StreamClosedError
 from h2.settings import SettingCodes
 from http2_peer import GET, POST, TAKE, Peer, Server, client, server
 from http2_place import Place, place
+from incoming_agent import until
 from incoming_asking import Asks
 
 from pymirror.features.network.incoming import http2_frames as frames
@@ -375,3 +376,23 @@ async def test_new_sizes_of_windows_without_end(there: Place, application: Serve
     assert found[-1][0] == frames.GOAWAY and frames.left(found[-1][3])[1] == frames.ENHANCE_YOUR_CALM
     await there.until_over()
     assert there.said == ["a client's HTTP/2 connection was ended: too many new sizes of windows"]
+
+
+@pytest.mark.parametrize("how", ["refused early", "lost"])
+async def test_of_an_upload_that_nobody_took_nothing_stays_counted(
+    there: Place, application: Server, how: str
+) -> None:
+    """Its last bytes wait for the application's window when it answers, or goes."""
+    async with client(there.port) as near:
+        far = await application.accepted()
+        far.manual = True
+        number, came = await opened(near, far)
+        await pour(near, number, 100_000, False)
+        await until(lambda: BUDGET.held >= 100_000 - 65535)
+        if how == "lost":
+            far.close()
+            with pytest.raises(EOFError):
+                await near.next(StreamReset)
+        else:
+            far.answer(came, status="413")
+            await near.next(ResponseReceived)
