@@ -6,6 +6,7 @@
 #define Py_LIMITED_API 0x030A0000
 #include <Python.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -78,12 +79,18 @@ static void drain(struct filling *to, struct source *from)
         from->state = MORE;
 }
 
+static pthread_key_t of_thread;
+
 static unsigned char *room(void)
 {
     /* A thread of a loop has one for its life; pages that nobody touched cost nothing. */
-    static _Thread_local unsigned char *mine;
+    unsigned char *mine = pthread_getspecific(of_thread);
 
-    return mine ? mine : (mine = malloc(ROOM));
+    if (!mine && (mine = malloc(ROOM)) && pthread_setspecific(of_thread, mine)) {
+        free(mine);
+        mine = NULL;
+    }
+    return mine;
 }
 
 static PyObject *results(const struct source *sources, Py_ssize_t count)
@@ -259,5 +266,7 @@ static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "_batch
 
 PyMODINIT_FUNC PyInit__batch(void)
 {
+    if (pthread_key_create(&of_thread, free))
+        return PyErr_NoMemory();
     return PyModule_Create(&definition);
 }

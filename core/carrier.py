@@ -20,6 +20,8 @@ from pymirror.core.mux import Mux
 
 AT_ONCE = 128
 """Sockets read for one message."""
+LARGE = 1 << 20
+"""Bytes of a message that is on its way sooner without theirs, and might grow larger than one may be."""
 AGAIN = {0, errno.EAGAIN, errno.EINTR}
 
 
@@ -95,10 +97,10 @@ class Carrier:
             self._wake(False)
 
     def fill(self, parts: list[Any]) -> list[Any]:
-        """A message's parts, and behind them what the sockets have."""
+        """A message's parts, and behind them what the sockets have; if it is large, the next one's."""
         self.due = False
         self._wake(True)
-        wanted = self._wanted()
+        wanted = self._wanted() if not parts or len(parts[0]) <= LARGE else []
         sequence, received = self._mux.numbers
         data, after, found = batch.fill(wanted, sequence, received) if wanted else (b"", sequence, [])
         for (fd, number, room), (taken, state) in zip(wanted, found, strict=True):

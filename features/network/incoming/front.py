@@ -112,7 +112,7 @@ class Front:
         self._loop = asyncio.get_running_loop()
         self._sock, self._client, self._address, self._port = sock, client, address, port
         self._steal, self._peer, self._filtered = steal, peer, filtered
-        self._first = b""
+        self._first, self._held = b"", 0
         self._application: socket.socket | None = None
         self._wanted: Given | None = None  # who waits for the application's connection, once it is decided
         self._raw = self._decided = False
@@ -155,6 +155,15 @@ class Front:
     def _relieve(self) -> None:
         if self._exchange is not None:
             self._exchange.relieve()
+        elif self._raw:
+            self.cancel()
+        else:
+            self._passed_on()
+
+    def _hold(self, size: int) -> None:
+        """So much came that is not decided, or waits for the application: it counts."""
+        self._share.add(size - self._held)
+        self._held = size
 
     def _readable(self) -> None:
         try:
@@ -174,7 +183,13 @@ class Front:
             self._speaks_http(speech is Speech.HTTP2)
         elif speech is not Speech.MORE:
             self._passed_on()
-        elif self._timer is None:
+        else:
+            self._wait()
+
+    def _wait(self) -> None:
+        """For more."""
+        self._hold(len(self._first))
+        if self._timer is None:
             self._timer = self._loop.call_later(self._filtered.within, self._passed_on)
 
     def _is_cut(self, two: bool) -> bool:
@@ -232,17 +247,14 @@ class Front:
             return
         self._raw = True
         if self._passage is not None:
+            self._hold(len(self._first))
             return
-        there = self._pipe()
+        there, self._application = self._application, None
         if there is None:
             self.cancel()
             return
         self._steal.over(self._steal.to_application, self)
-        try:
-            there.write_now(self._first)
-        except OSError:  # then the other side is told so, too
-            pass
-        self._steal.carry(self._steal.to_application, self._sock, there)
+        self._steal.put_through(self._sock, there, self._first)
 
     def _speaks_tls(self) -> bool:
         """Is it opened, or will be seen to be once its first message is whole? Else it is left as it is."""
@@ -254,8 +266,7 @@ class Front:
         except NoHello:
             return False
         if hello is None:
-            if self._timer is None:
-                self._timer = self._loop.call_later(self._filtered.within, self._passed_on)
+            self._wait()
             return True
         if hello.modern:
             self._opens(credential, hello)
@@ -377,6 +388,7 @@ class Front:
     def _quiet(self) -> None:
         """It is decided: nobody looks any more."""
         self._decided = True
+        self._hold(0)
         if self._timer is not None:
             self._timer.cancel()
         self._loop.remove_reader(self._sock.fileno())

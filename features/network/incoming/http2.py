@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 from pymirror.features.network.carry import Bytes
 from pymirror.features.network.incoming import http2_frames as h2
-from pymirror.features.network.incoming.budget import Share
+from pymirror.features.network.incoming.budget import LITTLE, Share
 from pymirror.features.network.incoming.http2_answers import unanswered
 from pymirror.features.network.incoming.http2_back import Back
 from pymirror.features.network.incoming.http2_flow import Flow
@@ -66,10 +66,14 @@ class Exchange:
         self._backs: list[Back] = [self._application]
         self._begun = self._draining = self._ended = self._turning = self._said = False
         self._slow: asyncio.TimerHandle | None = None
+        self._whole = 0
         self._application.begin(application)
 
     def relieve(self) -> None:
-        """End it: the agent holds too much, and what this holds does not move."""
+        """The agent holds too much, and what this holds does not move: know less, or end it."""
+        sides = [self._front.side, *(back.side for back in self._backs)]
+        if sum([side.unlearn() for side in sides]) and self._share.size <= LITTLE:
+            return
         self._refuse(Wrong(h2.ENHANCE_YOUR_CALM, "the agent holds too much that does not move"))
 
     def cancel(self) -> None:
@@ -118,14 +122,19 @@ class Exchange:
             self._watch()
 
     def _watch(self) -> None:
-        """A head, or the client's SETTINGS, must come whole within a time."""
+        """A head, any frame but data, and the client's SETTINGS must come whole within a time."""
         if self._slow is not None:
             self._slow.cancel()
             self._slow = None
         elif self._begun:
+            self._whole = self._front.side.whole
             self._slow = self._loop.call_later(self._limits.head, self._too_slow)
 
     def _too_slow(self) -> None:
+        self._slow = None
+        if self._front.side.whole != self._whole:  # it is another one
+            self._watch()
+            return
         self._refuse(Wrong(h2.ENHANCE_YOUR_CALM, f"a head took more than {self._limits.head:g} s"))
 
     def _refuse(self, why: Wrong) -> None:

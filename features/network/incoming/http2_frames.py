@@ -50,6 +50,16 @@ class Cutter:
         self._largest, self._preface = largest, preface
         self._rest = b""
 
+    @property
+    def held(self) -> int:
+        """Bytes of a frame that is not whole."""
+        return len(self._rest)
+
+    @property
+    def waits(self) -> bool:
+        """Has a frame begun that cannot be worth its wait? Data is sent as there is some."""
+        return len(self._rest) >= HEADER and self._rest[3] != DATA
+
     def feed(self, data: bytes) -> list[Frame]:
         """The frames that are whole. Wrong."""
         data = self._rest + data if self._rest else data

@@ -7,6 +7,8 @@ connection that makes the same calls again and again, nearly always.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from hpack import Decoder, Encoder, HeaderTuple, HPACKError, NeverIndexedHeaderTuple
 from hpack.hpack import encode_integer
 
@@ -17,8 +19,13 @@ MOST = 64 << 10
 beyond ends the connection: its table would not be known any more."""
 TABLE = 4096
 """Bytes of a table, at most; more saves no bytes that anybody would notice."""
-KNOWN = 256
+KNOWN = 32 << 10
+"""Bytes of blocks, and of the heads that they are, that are known again on one connection, each way."""
 NEVER_INDEXED = 0x10
+
+
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 
 
 class Head:
@@ -45,6 +52,24 @@ class Head:
         return self.get(b":status").startswith(b"1")
 
 
+class _Known(dict[_Key, _Value]):
+    """What was coded before, while no table changes. size: bytes, about."""
+
+    size = 0
+
+    def learn(self, key: _Key, value: _Value, block: bytes, head: Head) -> None:
+        size = len(block) + 2 * head.size  # objects cost about as much as what is in them
+        if self.size + size > KNOWN:
+            self.clear()
+        if size <= KNOWN:
+            self[key] = value
+            self.size += size
+
+    def clear(self) -> None:
+        super().clear()
+        self.size = 0
+
+
 class Reader:
     """What a peer says."""
 
@@ -52,11 +77,16 @@ class Reader:
         """table: bytes that its table may have, however it came to know."""
         self._decoder = Decoder(MOST)
         self._decoder.max_allowed_table_size = table
-        self._known: dict[bytes, Head] = {}
+        self.known: _Known[bytes, Head] = _Known()
+
+    @property
+    def held(self) -> int:
+        """Bytes that are not there for each connection: what is known, and a table that was made larger."""
+        return self.known.size + max(0, self._decoder.header_table.maxsize - TABLE)
 
     def read(self, block: bytes) -> Head:
         """Wrong."""
-        head = self._known.get(block)
+        head = self.known.get(block)
         if head is not None:
             return head
         before = _state(self._decoder)
@@ -65,10 +95,10 @@ class Reader:
         except HPACKError as error:
             too_long = "OversizedHeaderList" in type(error).__name__
             raise Wrong(ENHANCE_YOUR_CALM if too_long else COMPRESSION_ERROR, str(error)) from error
-        if not _same(_state(self._decoder), before) or len(self._known) >= KNOWN:
-            self._known.clear()
-        elif len(block) <= TABLE:
-            self._known[block] = head
+        if _same(_state(self._decoder), before):
+            self.known.learn(block, head, block, head)
+        else:
+            self.known.clear()
         return head
 
 
@@ -77,24 +107,24 @@ class Writer:
 
     def __init__(self) -> None:
         self._encoder = Encoder()
-        self._known: dict[Head, bytes] = {}
+        self.known: _Known[Head, bytes] = _Known()
 
     def resize(self, size: int) -> None:
         """The peer allows a table of so many bytes."""
         if min(size, TABLE) != self._encoder.header_table_size:
             self._encoder.header_table_size = min(size, TABLE)
-            self._known.clear()
+            self.known.clear()
 
     def write(self, head: Head) -> bytes:
-        block = self._known.get(head)
+        block = self.known.get(head)
         if block is not None:
             return block
         before, resized = _state(self._encoder), self._encoder.header_table.resized
         block = self._encode(head)
-        if resized or not _same(_state(self._encoder), before) or len(self._known) >= KNOWN:
-            self._known.clear()
-        elif len(block) <= TABLE:
-            self._known[head] = block
+        if resized or not _same(_state(self._encoder), before):
+            self.known.clear()
+        else:
+            self.known.learn(head, block, block, head)
         return block
 
     def _encode(self, head: Head) -> bytes:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pymirror.features.network.incoming import http2_frames as h2
-from pymirror.features.network.incoming.budget import Share
+from pymirror.features.network.incoming.budget import LITTLE, Share
 from pymirror.features.network.incoming.http2_back import Back
 from pymirror.features.network.incoming.http2_flow import Flow
 from pymirror.features.network.incoming.http2_frames import Wrong
@@ -38,7 +38,7 @@ class Copy:
         over: Callable[[str], object],
     ) -> None:
         self._opener, self._told, self._over = program, told, over
-        self._share = Share(lambda: self.close("the agent holds too much"))
+        self._share = Share(self._relieve)
         self._front = Front(self, matcher, limits, told, self._share, copy=True)
         self._backs: list[_Deaf] = []
         self._ended = self._said = self._turning = False
@@ -75,6 +75,11 @@ class Copy:
             for back in self._backs:
                 back.close()
             self.turn()
+
+    def _relieve(self) -> None:
+        known = sum([side.unlearn() for side in (self._front.side, *(back.side for back in self._backs))])
+        if not known or self._share.size > LITTLE:
+            self.close("the agent holds too much")
 
     def turn(self) -> None:
         if self._turning:

@@ -54,7 +54,7 @@ class Calm:
 
 
 class Side(Sending):
-    """Whom it tells, and what it knows of the peer."""
+    """Whom it tells, and what it knows of the peer. whole: what has come whole, counted."""
 
     def __init__(
         self,
@@ -75,9 +75,19 @@ class Side(Sending):
         self._reader = reader or Reader()
         self._acts = {kind: act for kind, act in _ACTS.items() if kind not in ignored}
         self._block: tuple[int, int, list[bytes]] | None = None  # a head that is not whole
+        self._kept, self._keeps = 0, True
+        self.whole = 0
 
     def receive(self, data: bytes) -> None:
         """Wrong: the connection is to be ended."""
+        try:
+            self._receive(data)
+        finally:
+            self._weigh()
+        if len(self.out) > MOST_CONTROL:
+            raise Wrong(h2.ENHANCE_YOUR_CALM, "answers are not read")
+
+    def _receive(self, data: bytes) -> None:
         for kind, flags, number, payload in self._cutter.feed(data):
             block = self._block
             if (block is not None) is not (kind == h2.CONTINUATION) or (block and block[0] != number):
@@ -87,18 +97,50 @@ class Side(Sending):
             act = self._acts.get(kind)
             if act is not None:
                 act(self, flags, number, payload)
-        if len(self.out) > MOST_CONTROL:
-            raise Wrong(h2.ENHANCE_YOUR_CALM, "answers are not read")
+            if self._block is None:
+                self.whole += 1
 
     @property
     def slow(self) -> bool:
-        """Is there a head that is not whole, or are there no SETTINGS yet?"""
-        return self._block is not None or not self.settled
+        """Is there a head, or another frame but data, that is not whole, or are there no SETTINGS yet?"""
+        return self._block is not None or not self.settled or self._cutter.waits
 
     @property
     def crowded(self) -> bool:
         """Too many heads of it wait: it is to be read no more until some have left."""
         return self.heads > MOST_HEADS
+
+    def fill(self, size: int) -> None:
+        super().fill(size)
+        self._weigh()
+
+    def unlearn(self) -> int:
+        """Know no head again. Bytes that this gives back."""
+        size = self._reader.known.size + self._writer.known.size
+        self._reader.known.clear()
+        self._writer.known.clear()
+        self._weigh()
+        return size
+
+    def forget(self) -> None:
+        """Nothing more comes, and no head leaves: nothing is kept for it."""
+        self._keeps = False
+        self.unlearn()
+
+    def abandon(self) -> None:
+        super().abandon()
+        self.forget()
+
+    def _weigh(self) -> None:
+        """What is kept of the connection, but for what waits to leave, counts too."""
+        if self._credit.share.budget.tight:
+            self._reader.known.clear()
+            self._writer.known.clear()
+        kept = self._reader.held + self._writer.known.size + self._cutter.held
+        kept += sum(map(len, self._block[2])) if self._block is not None else 0
+        kept = kept if self._keeps else 0
+        self._credit.share.add(kept - self._kept)
+        self._kept = kept
 
     def begin(self, mine: Settings | None = None) -> None:
         """Say what is asked. mine: if it was not known before; nothing has been received yet."""

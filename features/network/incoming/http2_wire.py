@@ -86,6 +86,7 @@ class Wire:
 
     def _forget(self) -> None:
         self.closed = True
+        self.side.forget()
         if self._linger is not None:
             self._linger.cancel()
 

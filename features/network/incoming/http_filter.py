@@ -199,19 +199,19 @@ class Matcher:
         assert self._judge is not None
         return await self._judge.answer(wanted.number, wanted.texts)
 
-    def not_in_time(self, error: TooSlow) -> Decision:
+    def undecided(self, why: str) -> Decision:
         """What becomes of a request then, told once."""
-        if error.strerror not in self._said:
-            self._said.add(error.strerror)
-            self._told(f"{error.strerror}: such requests do not match")
-        return Decision(False, error.strerror)
+        if why not in self._said:
+            self._said.add(why)
+            self._told(f"{why}: such requests do not match")
+        return Decision(False, why)
 
     def _look(self, request: Request) -> Decision | None:
         until = self._clock() + LIMIT
         try:
             return self._rule.look(evolve(request, late=lambda: self._clock() > until))
         except TooSlow as error:
-            return self.not_in_time(error)
+            return self.undecided(error.strerror)
 
     @property
     def needs_body(self) -> bool:
@@ -280,7 +280,10 @@ class Asked:
                 self._answers[wanted.number, tuple(wanted.texts)] = found
                 wanted = self._look()
         except TooSlow as error:
-            self.decision, self.done = self._matcher.not_in_time(error), True
+            self.decision, self.done = self._matcher.undecided(error.strerror), True
+        except Exception as error:  # a request that nobody decides would wait for ever
+            words = f"the judge cannot be asked: {type(error).__name__}: {error}"
+            self.decision, self.done = self._matcher.undecided(words), True
         self._again()
 
 

@@ -43,6 +43,9 @@ class Speaking(Protocol):
     def feed(self, data: bytes) -> bytes:
         """What is said to that. Wrong."""
 
+    def close(self) -> None:
+        """Nothing more is heard."""
+
 
 class Http1:
     def __init__(self) -> None:
@@ -62,6 +65,8 @@ class Http1:
             self.over = self.over or piece.lost or (piece.ends and self._closes)
         return out
 
+    def close(self) -> None: ...
+
 
 class Http2:
     """Hears what its side of the connection tells (http2_flow)."""
@@ -79,6 +84,9 @@ class Http2:
         out = bytes(self._side.out)
         self._side.out.clear()
         return out
+
+    def close(self) -> None:
+        self._side.abandon()
 
     def came(self, flow: Flow, head: Head, ends: bool) -> None:
         flow.asked = head
@@ -135,6 +143,7 @@ class StandIn:
             self._out += self._speaking.feed(bytes(data))
         except Wrong as error:
             self.broken = BrokenPipeError(str(error))
+            self._speaking.close()
         self._loop.call_soon(self._came)
         return len(data)
 
@@ -151,10 +160,12 @@ class StandIn:
 
     def end(self) -> None:
         self._theirs_ended = True
+        self._speaking.close()
         self._loop.call_soon(self._came)
 
     def close(self) -> None:
         self.broken = self.broken or BrokenPipeError("closed on this side")
+        self._speaking.close()
 
 
 def stand_in(two: bool) -> Opener:

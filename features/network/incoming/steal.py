@@ -15,13 +15,13 @@ from contextlib import suppress
 from typing import Protocol
 
 from pymirror.core.errors import ChannelLost, PeerError
-from pymirror.core.feature import Peer, Target
-from pymirror.features.network.carry import Bytes, Join, end_by_reset, join
+from pymirror.core.feature import Peer, Stream, Target
+from pymirror.features.network.carry import Join, end_by_reset, join
 from pymirror.features.network.incoming import messages as m
 from pymirror.features.network.incoming.catcher import Catcher, Listeners, listeners
 from pymirror.features.network.incoming.flush import flush
+from pymirror.features.network.incoming.passed import Passed
 from pymirror.features.network.incoming.passing import Passing
-from pymirror.features.network.incoming.pipe import Pipe
 from pymirror.features.network.incoming.ruleset import RENEW, Place
 from pymirror.features.network.incoming.sharing import ALONE, Claim
 from pymirror.features.network.incoming.table import Table
@@ -138,7 +138,8 @@ class Steal:
             await self._table.aclose()
 
     def give(self, sock: socket.socket, client: Place, address: Place, port: int, first: bytes = b"") -> None:
-        """All of that connection to the program. first: what was read of it, up to windows.LEAST."""
+        """All of that connection to the program. first: what was read of it, which goes before all else or,
+        where the channel has no room for it, is a reset."""
         arrived = m.Arrived(port, client.host, client.port, address.host, address.port)
         try:
             stream = self._peer.stream_now(arrived, alone=False)
@@ -151,7 +152,7 @@ class Steal:
         except PeerError as error:  # as many as a session carries
             self._refuse(sock, port, error)
             return
-        self.carry(self.to_program, sock, stream)
+        self._carry(sock, stream)
 
     def pass_on(self, sock: socket.socket, client: Place, address: Place, first: bytes = b"") -> None:
         """All of that connection to the application. first: what was read of it."""
@@ -163,10 +164,7 @@ class Steal:
             if there is None:
                 reset(sock)
                 return
-            pipe = Pipe(there)
-            with suppress(OSError):  # then the other side is told so, too
-                pipe.write_now(first)
-            self.carry(self.to_application, sock, pipe)
+            self.put_through(sock, there, first)
 
     async def _flush(self, port: int) -> None:
         try:
@@ -196,16 +194,29 @@ class Steal:
     def _room(self) -> bool:
         return len(self.to_program) + len(self.to_application) < self._most
 
-    def carry(self, where: set[Ends], sock: socket.socket, stream: Bytes) -> None:
+    def _carry(self, sock: socket.socket, stream: Stream) -> None:
+        """The client's and the program's."""
         joined: Join | None = None
 
         def over() -> None:
             if joined is not None:
-                self.over(where, joined)
+                self.over(self.to_program, joined)
 
         joined = join(sock, stream, over)
         if not joined.closed:
-            where.add(joined)
+            self.to_program.add(joined)
+
+    def put_through(self, sock: socket.socket, there: socket.socket, first: bytes) -> None:
+        """The client's and the application's, as bytes. first: what was read of it."""
+        passed: Passed | None = None
+
+        def over() -> None:
+            if passed is not None:
+                self.over(self.to_application, passed)
+
+        passed = Passed(sock, there, first, over)
+        if not passed.closed:
+            self.to_application.add(passed)
 
     def over(self, where: set[Ends], each: Ends) -> None:
         where.discard(each)

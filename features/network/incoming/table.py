@@ -21,6 +21,8 @@ from pymirror.features.network.incoming.sharing import Claim, Holder
 
 TRIES, PAUSE = 6, 0.05
 """Of those who take a port in the same moment; seconds at most between two."""
+SPARE = 0.5
+"""Seconds before a lease ends in which it is not sure that a renewal comes in time."""
 SETS = "list sets inet"
 """Tells of the other sessions' tables too, and those are not to be listed: agent/nft.py."""
 InNetwork = Callable[[Callable[[], Any]], Awaitable[Any]]
@@ -82,7 +84,8 @@ class Table:
         """Keep the ports. After a pause that cost them: the ports that others took meanwhile, and why not."""
         lost = []
         async with self._one:
-            late = time.monotonic() - self._renewed > ruleset.LEASE
+            now = time.monotonic()  # the kernel counts from then, or from a little later
+            late = now - self._renewed > ruleset.LEASE - SPARE
             for port, claim in list(self.ports.items()) if late else ():
                 try:
                     await self._free(port, claim)
@@ -92,7 +95,7 @@ class Table:
             if self.ports:
                 held = {port: claim.words(self._whose) for port, claim in self.ports.items()}
                 await self._run(ruleset.taken(self.name, held))
-            self._renewed = time.monotonic()
+            self._renewed = now
         return lost
 
     async def joined(self) -> list[tuple[int, str]]:

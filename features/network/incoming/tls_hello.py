@@ -10,6 +10,8 @@ NAME = re.compile(r"[\w-][\w.-]{0,254}", re.ASCII)
 """Of a server (RFC 6066: 3), as TLS implementations take it."""
 MOST = 32 << 10
 """Bytes that one may have: keys of lattices and tickets are some kilobytes."""
+RECORDS = 64
+"""Pieces in which it may come: all are looked at each time that some more has come."""
 _HANDSHAKE, _HELLO = 22, 1
 _NAME, _ALPN, _VERSIONS = 0, 16, 43
 _TLS12 = 0x0303
@@ -58,8 +60,11 @@ class _Reader:
 def hello_of(data: bytes) -> Hello | None:
     """data: all that came, which begins with a TLS record. None: more must come. NoHello."""
     message = b""
-    at = 0
+    at = records = 0
     while len(data) - at >= 5:
+        records += 1
+        if records > RECORDS:
+            raise NoHello("it is in too many pieces")
         if data[at] != _HANDSHAKE:
             raise NoHello("another record is in it")
         size = int.from_bytes(data[at + 3 : at + 5], "big")

@@ -12,11 +12,11 @@ import pytest_asyncio
 from incoming_scene import ByPath, ended, got, pair, quiet, reset, send
 
 from pymirror.core.limit import timeout
-from pymirror.features.network.carry import join
 from pymirror.features.network.incoming import front as module
 from pymirror.features.network.incoming.front import Filtered, Front
 from pymirror.features.network.incoming.limits import Limits
 from pymirror.features.network.incoming.needles import Kind, Needle
+from pymirror.features.network.incoming.passed import Passed
 from pymirror.features.network.incoming.pipe import Pipe
 from pymirror.features.network.incoming.relay.native import Relay
 from pymirror.features.network.incoming.ruleset import Place
@@ -68,9 +68,9 @@ class Around:
     def takes(self, port: int) -> bool:
         return self.taken
 
-    def carry(self, where: set[Any], sock: socket.socket, stream: Any) -> None:
-        joined = join(sock, stream, lambda: self.over(where, joined))
-        where.add(joined)
+    def put_through(self, sock: socket.socket, there: socket.socket, first: bytes) -> None:
+        passed = Passed(sock, there, first, lambda: self.over(self.to_application, passed))
+        self.to_application.add(passed)
 
     def stream_now(self, message: Any) -> Pipe:
         inner, self.program = pair()

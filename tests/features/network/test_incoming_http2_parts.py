@@ -8,6 +8,7 @@ from typing import Any
 import hpack
 import pytest
 from h2_memory import Memory
+from hpack import NeverIndexedHeaderTuple
 from http2_place import Filter
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,7 +19,7 @@ from pymirror.features.network.incoming.http2 import Exchange
 from pymirror.features.network.incoming.http2_flow import Flow, append
 from pymirror.features.network.incoming.http2_frames import Cutter, Wrong
 from pymirror.features.network.incoming.http2_front import request
-from pymirror.features.network.incoming.http2_headers import Head, Reader, Writer, plain
+from pymirror.features.network.incoming.http2_headers import KNOWN, Head, Reader, Writer, plain
 from pymirror.features.network.incoming.http2_mirror import Copy
 from pymirror.features.network.incoming.http2_settings import Settings, announced
 from pymirror.features.network.incoming.http2_windows import (
@@ -177,12 +178,26 @@ async def test_an_agent_that_is_full_has_back_first_what_did_not_move_for_longes
     assert given == [2, 4] and budget.held == 0
 
 
-def test_no_long_head_is_remembered() -> None:
-    writer = Writer()
-    for number in range(20):
-        writer.write(plain([(b"x", b"%05d" % number * 2000)]))
-        writer.write(plain([(b":status", b"200")]))
-    assert [len(block) for block in writer._known.values()] == [1] * len(writer._known)
+def test_heads_are_known_again_up_to_a_size() -> None:
+    writer, reader = Writer(), Reader()
+    most = [0, 0]
+    for size in (12000, 10, 1000, 5000):
+        for number in range(60):
+            head = Head([NeverIndexedHeaderTuple(b"x", b"%05d" % number * (size // 5))])
+            block = writer.write(head)
+            assert reader.read(block).fields == head.fields
+            most = [max(most[0], writer.known.size), max(most[1], reader.held)]
+    assert all(KNOWN // 2 < each <= KNOWN for each in most)
+    assert reader.known and len(reader.known) < 60
+    assert reader.read(block) is reader.read(block)
+
+
+def test_a_table_that_was_made_larger_counts() -> None:
+    reader, encoder = Reader(1 << 20), hpack.Encoder()
+    reader.read(encoder.encode([(b"a", b"b")]))
+    encoder.header_table_size = 1 << 19
+    reader.read(encoder.encode([(b"c", b"d")]))
+    assert reader.held == (1 << 19) - 4096
 
 
 def test_small_pieces_are_joined() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Coroutine
 from typing import Any
 
 import msgspec
@@ -9,7 +11,7 @@ import pytest
 
 from pymirror.core.errors import ConfigError
 from pymirror.core.structure import structure
-from pymirror.features.network.incoming.http_filter import HttpFilter, Matcher
+from pymirror.features.network.incoming.http_filter import Asked, HttpFilter, Matcher
 from pymirror.features.network.incoming.http_rules import KNOWN
 from pymirror.features.network.incoming.questions import Question, made
 
@@ -162,6 +164,29 @@ def test_a_pattern_that_takes_for_ever_does_not_match_and_is_told_once() -> None
             pytest.skip("this version of regex knows a short cut")
         assert not decision.matches
     assert len(told) == 1
+
+
+@pytest.mark.asyncio
+async def test_a_judge_that_cannot_be_asked_decides_nothing_and_that_is_told_once() -> None:
+    class Broken:
+        async def answer(self, number: int, texts: list[bytes]) -> list[bool]:
+            raise ValueError("out of range")
+
+    told, tasks = list[str](), list[asyncio.Task[None]]()
+
+    def spawn(work: Coroutine[Any, Any, None]) -> Any:
+        tasks.append(asyncio.ensure_future(work))
+        return tasks[-1]
+
+    value = config({"header_filter_jq": 'test("1")'})
+    ready = Matcher(value, judge=lambda _: Broken(), told=told.append, spawn=spawn)  # type: ignore[arg-type,return-value]
+    for _ in range(2):
+        again = asyncio.Event()
+        asked = ready.soon(b"GET", b"/", [(b"A", b"1")], None, again.set)
+        await again.wait()
+        assert isinstance(asked, Asked) and asked.done and asked.decision is not None
+        assert not asked.decision.matches and "ValueError: out of range" in asked.decision.reason
+    assert len(told) == 1 and told[0].endswith("such requests do not match")
 
 
 def test_many_searches_of_one_request_are_limited_together() -> None:

@@ -9,7 +9,8 @@ from contextlib import suppress
 
 import pytest
 
-from pymirror.features.network.carry import join
+from pymirror.features.network.incoming.budget import BUDGET
+from pymirror.features.network.incoming.passed import Passed
 from pymirror.features.network.incoming.pipe import Pipe
 
 pytestmark = pytest.mark.asyncio
@@ -29,7 +30,7 @@ async def joined() -> tuple[socket.socket, socket.socket, asyncio.Event]:
     near, inner = pair()
     outer, far = pair()
     over = asyncio.Event()
-    join(inner, Pipe(outer), over.set)
+    Passed(inner, outer, b"", over.set)
     return near, far, over
 
 
@@ -82,6 +83,62 @@ async def test_a_stalled_reader_stops_the_writer_and_nothing_is_lost() -> None:
     sending = asyncio.ensure_future(loop.sock_sendall(near, data[sent:]))
     assert await received(far, len(data)) == data
     await sending
+    near.close()
+    far.close()
+
+
+async def test_what_is_held_for_who_does_not_read_counts_and_still_leaves_at_the_end() -> None:
+    """The application answers, ends, and reads what the client has sent long before."""
+    near, far, over = await joined()
+    far.shutdown(socket.SHUT_WR)
+    assert await received(near, 1) == b""
+    sent, quiet = 0, 0
+    while quiet < 50:
+        await asyncio.sleep(0)
+        try:
+            sent += near.send(b"x" * (1 << 16))
+            quiet = 0
+        except BlockingIOError:
+            quiet += 1
+    near.close()
+    assert BUDGET.held > 0 and not over.is_set()
+    assert len(await received(far, sent + 1)) == sent
+    await asyncio.wait_for(over.wait(), 5)
+    assert BUDGET.held == 0
+    far.close()
+
+
+async def test_first_bytes_that_are_not_taken_whole_are_a_reset() -> None:
+    near, inner = pair()
+    outer, far = pair()
+    over = asyncio.Event()
+    far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    Passed(inner, outer, b"x" * (16 << 20), over.set)
+    assert over.is_set()
+    for sock in (near, far):
+        with pytest.raises(ConnectionResetError):
+            while await asyncio.get_running_loop().sock_recv(sock, 1 << 20):
+                pass
+        sock.close()
+    assert BUDGET.held == 0
+
+
+async def test_who_holds_much_that_does_not_move_is_reset() -> None:
+    near, inner = pair()
+    outer, far = pair()
+    over = asyncio.Event()
+    passed = Passed(inner, outer, b"", over.set)
+    with pytest.raises(BlockingIOError):
+        while True:
+            near.send(b"x" * (1 << 16))
+            await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    (share,) = BUDGET._shares
+    share.give_back()
+    assert passed.closed and over.is_set() and BUDGET.held == 0
+    with pytest.raises(ConnectionResetError):
+        while await asyncio.get_running_loop().sock_recv(far, 1 << 20):
+            pass
     near.close()
     far.close()
 

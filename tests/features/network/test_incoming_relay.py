@@ -224,6 +224,22 @@ async def test_pipelined_requests_beyond_the_limit_come_back(both: Pair) -> None
     assert (back.served, len(back.asked), back.from_client) == (100, 100, GET * 20)
 
 
+async def test_a_callback_that_fails_fails_alone(relay: Relay) -> None:
+    loop = asyncio.get_running_loop()
+    said: asyncio.Future[dict[str, object]] = loop.create_future()
+    loop.set_exception_handler(lambda _, context: said.set_result(context))
+    first, second = Pair(relay), Pair(relay)
+    first.back.cancel()  # so that its callback fails
+    for each in (first, second):
+        each.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        each.client.close()
+    assert await second.over()
+    assert isinstance((await said)["exception"], asyncio.InvalidStateError)
+    loop.set_exception_handler(None)
+    for each in (first, second):
+        each.application.close()
+
+
 @pytest.mark.parametrize("by", ["client", "application", "us"])
 async def test_a_reset_is_a_reset(relay: Relay, both: Pair, by: str) -> None:
     await send(both.client, GET)

@@ -127,6 +127,7 @@ async def test_http2_is_answered_stream_by_stream(size: int) -> None:
     served = [each for each in events if isinstance(each, h2.events.DataReceived)]
     assert all(each.data == SERVING and each.stream_id % 3 for each in served) and len(served) == 666
     assert any(isinstance(each, h2.events.PingAckReceived) for each in events)
+    speaks.close()
     assert BUDGET.held == 0
 
 

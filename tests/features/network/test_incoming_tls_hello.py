@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tls_things import asking
 
-from pymirror.features.network.incoming.tls_hello import MOST, Hello, NoHello, hello_of
+from pymirror.features.network.incoming.tls_hello import MOST, RECORDS, Hello, NoHello, hello_of
 
 
 def said(name: str | None = "web.example", *protocols: str, most: str = "TLSv1_3") -> bytes:
@@ -44,6 +44,16 @@ def test_one_in_several_records() -> None:
     head, body = data[:3], data[5:]
     cut = b"".join(head + len(part).to_bytes(2, "big") + part for part in (body[:2], body[2:90], body[90:]))
     assert hello_of(cut) == hello_of(data)
+
+
+def test_one_in_very_many_records_is_none() -> None:
+    data = said("web.example", "h2")
+    head, body = data[:3], data[5:]
+    tiny = [head + b"\0\1" + body[at : at + 1] for at in range(len(body))]
+    assert hello_of(b"".join(tiny[:RECORDS])) is None
+    for many in (tiny[: RECORDS + 1], [head + b"\0\0"] * (RECORDS + 1)):
+        with pytest.raises(NoHello, match="too many pieces"):
+            hello_of(b"".join(many))
 
 
 def made(body: bytes, kind: int = 1, record: int = 22) -> bytes:

@@ -52,16 +52,19 @@ class Relay:
         self._relay = lib.relay_new()
         if self._relay == ffi.NULL:
             raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
-        for needle in needles:
-            if code := lib.relay_needle(self._relay, _KINDS[needle.kind], needle.text, len(needle.text)):
-                raise OSError(code, os.strerror(code))
         self._done: dict[int, Done | None] = {}  # None: cancelled
         self._event, self._back = lib.relay_event(self._relay), ffi.new("relay_back *")
         self._number = ffi.new("unsigned *")
         self._thread = threading.Thread(target=lib.relay_run, args=(self._relay,), daemon=True, name="relay")
         try:
+            for needle in needles:
+                if code := lib.relay_needle(self._relay, _KINDS[needle.kind], needle.text, len(needle.text)):
+                    raise OSError(code, os.strerror(code))
             self._thread.start()
-        except RuntimeError as error:
+        except (OSError, RuntimeError) as error:
+            lib.relay_free(self._relay)
+            if isinstance(error, OSError):
+                raise
             raise OSError(errno.EAGAIN, f"a thread for the relay: {error}") from error
         self._loop.add_reader(self._event, self._came_back)
 
@@ -105,10 +108,16 @@ class Relay:
             told = _taken(back)
             lib.relay_done(self._relay, back.number)
             if done is not None:
-                done(told)
+                self._tell(done, told)
             elif told is not None:
                 told.client.close()
                 told.application.close()
+
+    def _tell(self, done: Done, told: Back | None) -> None:
+        try:
+            done(told)
+        except Exception as error:  # one connection's; those that came back with it go on
+            self._loop.call_exception_handler({"message": "a connection of the relay", "exception": error})
 
 
 def _taken(back: Any) -> Back | None:
