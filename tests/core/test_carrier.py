@@ -12,7 +12,7 @@ from attrs import define, field
 
 from pymirror.core import arrivals, windows, wire
 from pymirror.core._batch import give
-from pymirror.core.carrier import Carrier
+from pymirror.core.carrier import LARGE, Carrier
 from pymirror.core.errors import PeerError
 from pymirror.core.flows import BLOB_FROM
 from pymirror.core.message import message
@@ -110,6 +110,19 @@ async def test_bytes_do_not_overtake_frames_that_wait(ends: Ends) -> None:
     ends.depart()
     await turns()
     assert b"".join(ends.arrived()) == b"beforeafter"
+
+
+async def test_a_large_message_goes_alone_and_the_next_takes_them_along(ends: Ends) -> None:
+    ends.depart()
+    ends.open = False
+    ends.watch()
+    ends.theirs.send(b"later")
+    large = [bytes(LARGE + 1)]
+    ends.carrier.due = True
+    assert ends.carrier.fill(large) is large
+    ends.open = True
+    await turns()
+    assert ends.arrived() == [b"later"]
 
 
 async def test_who_has_no_room_looks_himself(ends: Ends) -> None:

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from incoming_agent import until
 from incoming_scene import ByPath, ended, got, pair, quiet, reset, send
 
 from pymirror.core.limit import timeout
 from pymirror.features.network.incoming import front as module
+from pymirror.features.network.incoming.budget import BUDGET
 from pymirror.features.network.incoming.front import Filtered, Front
 from pymirror.features.network.incoming.limits import Limits
 from pymirror.features.network.incoming.needles import Kind, Needle
@@ -242,6 +244,36 @@ async def test_a_slow_application_keeps_no_request_from_the_program(
     assert around.later is not None
     around.later()
     await got(around.application, A)
+
+
+@pytest.mark.parametrize("relay", [False], indirect=True)
+async def test_first_bytes_count_until_it_is_known_whose_they_are(
+    around: Around, relay: Relay | None
+) -> None:
+    around.waits = True
+    client = front(around, relay)
+    await send(client, b"GE")
+    await until(lambda: BUDGET.held == 2)
+    (share,) = BUDGET._shares
+    share.give_back()  # to the application, which is not there yet
+    assert BUDGET.held == 2 and around.later is not None
+    around.later()
+    await got(around.application, b"GE")
+    assert BUDGET.held == 0
+
+
+@pytest.mark.parametrize("relay", [False], indirect=True)
+async def test_first_bytes_that_wait_for_the_application_are_reset_if_they_are_too_much(
+    around: Around, relay: Relay | None
+) -> None:
+    around.waits = True
+    client = front(around, relay)
+    await send(client, b"EHLO x")
+    await until(lambda: BUDGET.held == 6)
+    (share,) = BUDGET._shares
+    share.give_back()
+    assert await reset(client) and BUDGET.held == 0
+    await around.ends()
 
 
 @pytest.mark.parametrize("when", ["before", "idle", "asked"])
