@@ -11,6 +11,7 @@ import asyncio
 import errno
 import logging
 import socket
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from attrs import define
@@ -31,6 +32,9 @@ WITHIN = 5.0
 AT_ONCE, SLOW, LOOK = 1.0, 30.0, 0.02
 """Seconds after the program's end for its last words; for what its clients are slow to take; between looks. A
 client that keeps its connection is not waited for longer."""
+PER_TURN = 4
+"""Doors that are knocked at before what others' programs have answered goes its way: many come in one message,
+and the agent would have nothing to do until all are served. A sixth to a third more new connections."""
 SOURCES, TURN = 250, 2000
 """Addresses of loopback that doors come from, and how many do from one before it is the next one's turn: the
 kernel keeps the port of a connection that its client ended first for a minute, and looks long for a free one
@@ -95,6 +99,7 @@ class Doors:
         self._ports: set[tuple[int, int]] = set()  # IP version and port of each door
         self._made = 0
         self._told: set[str] = set()
+        self._waiting: deque[_Door] = deque()
 
     def arrived(self, arrived: Arrived, stream: Stream) -> None:
         if len(self._open) >= self.most:
@@ -103,7 +108,15 @@ class Doors:
             return
         door = _Door(arrived, stream, asyncio.get_running_loop().time() + WITHIN)
         self._open.add(door)
-        self._knock(door)
+        self._waiting.append(door)
+        if len(self._waiting) == 1:
+            asyncio.get_running_loop().call_soon(self._knock_at_some)
+
+    def _knock_at_some(self) -> None:
+        for _ in range(min(PER_TURN, len(self._waiting))):
+            self._knock(self._waiting.popleft())
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self._knock_at_some)
 
     async def settle(self) -> None:
         """Until all are over, which a program's end brings about once its clients have its last words."""
