@@ -33,8 +33,8 @@ AT_ONCE, SLOW, LOOK = 1.0, 30.0, 0.02
 """Seconds after the program's end for its last words; for what its clients are slow to take; between looks. A
 client that keeps its connection is not waited for longer."""
 PER_TURN = 4
-"""Doors that are knocked at before what others' programs have answered goes its way: many come in one message,
-and the agent would have nothing to do until all are served. A sixth to a third more new connections."""
+"""Doors that are knocked at before what the program has answered to others goes its way: many come in one
+message, and the agent has nothing to do until then. A sixth to a third more new connections."""
 SOURCES, TURN = 250, 2000
 """Addresses of loopback that doors come from, and how many do from one before it is the next one's turn: the
 kernel keeps the port of a connection that its client ended first for a minute, and looks long for a free one

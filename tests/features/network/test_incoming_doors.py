@@ -23,7 +23,7 @@ from pymirror.core.testing import FakeGuests
 from pymirror.features.network.incoming import doors as module
 from pymirror.features.network.incoming import messages as m
 from pymirror.features.network.incoming.config import Config
-from pymirror.features.network.incoming.doors import Doors
+from pymirror.features.network.incoming.doors import PER_TURN, Doors
 
 STEAL = Config(mode="steal")
 
@@ -85,6 +85,29 @@ async def test_a_reset_of_either_is_the_others(tmp_path: Any) -> None:
                 second.close()
                 with pytest.raises(ConnectionResetError):
                     await loop.sock_recv(sock, 1)
+
+
+async def test_many_at_once_are_served_in_several_turns(tmp_path: Any) -> None:
+    """So that what the program says to some leaves before all are."""
+    async with session(tmp_path, STEAL) as it:
+        with listening() as server:
+            await verdict_of(it.layer.listen, listen(server, 80))
+            before, grown = 0, list[int]()
+
+            def look() -> None:
+                nonlocal before
+                now = len(it.guests.known)
+                grown.append(now - before)
+                before = now
+                if now < 30:
+                    loop.call_soon(look)
+
+            loop = asyncio.get_running_loop()
+            loop.call_soon(look)
+            streams = [it.agent.arrive(80) for _ in range(30)]
+            for _ in streams:
+                (await accepted(server)).close()
+            assert sum(grown) == 30 and max(grown) <= 2 * PER_TURN
 
 
 async def test_answers_to_a_copy_stay_here(tmp_path: Any) -> None:
