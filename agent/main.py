@@ -80,7 +80,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     where.add_argument("--none", action="store_true", help="no target: the agent's own surroundings")
     parser.add_argument("--lease", type=float, default=30.0, help="seconds of silence it outlives")
-    parser.add_argument("--drain", type=float, default=30.0, help="seconds for what goes on without a layer")
+    parser.add_argument("--drain", type=float, default=0.0, help="seconds for what goes on without a layer")
     parser.add_argument("--features", default="", help="names of the features to serve, with commas")
     parser.add_argument("--rights", default="", help="capabilities to keep if it has them, with commas")
     parser.add_argument("--parent", type=int, help="end with this process, which started the agent")
@@ -128,7 +128,7 @@ async def serve(order: argparse.Namespace, target: ProcessTarget | OwnTarget) ->
         print(ready_line(keys.public, channel.port), flush=True)
         how = await ended
         log.info("ending: %s", how.reason)
-        if how.drains:
+        if how.drains and order.drain > 0:
             await desk.drain(order.drain)
         return how.exit_status
 

@@ -295,7 +295,7 @@ def _overlaid(cls: type, value: Any, said: Given, place: str) -> Any:
 
 def _strict(cls: type, value: Mapping[str, Any], outside: Mapping[str, Any], said: Given, place: str) -> Any:
     """`_section` of a mapping in which every key must be known. outside: its keys of other sections."""
-    fields, faults = [a.name for a in attrs.fields(cls) if not a.metadata.get("at")], Faults()
+    fields, faults = keys_of(cls), Faults()
     for name in value:
         if name not in fields:
             faults.add(ConfigError(f"{place}.{name}", "unknown key", nearest(str(name), fields)))

@@ -284,6 +284,11 @@ class LayerFeature(_Half):
         """
         return frozenset({"SYS_PTRACE"})
 
+    @classmethod
+    def lasting(cls, config: Any) -> float:
+        """Seconds that what its agent half has begun for others than this session may go on at its end."""
+        return 0.0
+
     async def prepare(self, launch: Launch) -> None:
         """Before the program starts: ask the agent, change argv and environ."""
 
@@ -319,7 +324,8 @@ class AgentFeature(_Half):
     async def drain(self) -> None:
         """The layer is gone, the target is not: return when nothing is left that goes on without the layer.
 
-        Cancelled after the time that the agent has for it. Not called when the target has ended.
+        Cancelled after the time that the agent has (`LayerFeature.lasting`). Not called when the target
+        has ended, or where no feature of the session lasts.
         """
 
 

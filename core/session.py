@@ -61,7 +61,8 @@ class AgentOrder:
     layer_key: the layer's CURVE public key, Z85 text. features: entry-point names in order.
     lease: seconds without a sign of life from the layer after which the agent ends. rights: the
     capabilities these features need of it (core/capability.py), sorted. within: seconds the runtime may
-    take; the session itself ends a little later, so that the runtime's own words are heard.
+    take; the session itself ends a little later, so that the runtime's own words are heard. lasting: seconds
+    that the agent may go on when the session has ended, as it does where it has begun something for others.
     """
 
     layer_key: str
@@ -69,6 +70,7 @@ class AgentOrder:
     lease: float = 30.0
     rights: tuple[str, ...] = ()
     within: float = 60.0
+    lasting: float = 0.0
 
 
 @frozen
@@ -277,6 +279,7 @@ async def start(
         lease=plan.lease,
         rights=rights_of(plan.parts),
         within=deadline.left - min(AHEAD, deadline.left / 10),
+        lasting=max((part.half.lasting(part.config) for part in plan.parts), default=0.0),
     )
     endpoint = await plan.runtime.start(found, order, undo)
     step("connecting")

@@ -307,8 +307,8 @@ def _short_form(short: Callable[..., Any]) -> Any:
 
 
 def keys_of(cls: type) -> list[str]:
-    """The keys of an attrs class."""
-    return [a.name for a in attrs.fields(cls) if a.init]
+    """The keys of an attrs class, but for those that stand in another section of the file."""
+    return [a.name for a in attrs.fields(cls) if a.init and not a.metadata.get("at")]
 
 
 def forms(kind: Any) -> list[str]:

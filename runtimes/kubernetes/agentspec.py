@@ -80,7 +80,8 @@ def arguments(settings: AgentSettings, order: AgentOrder, place: Sequence[str]) 
     One word per option: a key may begin with a dash. `$` is doubled: the kubelet expands `$(NAME)`.
     """
     level = LOG_LEVELS.get(settings.log_level.lower(), "info")
-    words = [f"--layer-key={order.layer_key}", *place, f"--lease={order.lease:g}", f"--log-level={level}"]
+    times = f"--lease={order.lease:g}", f"--drain={order.lasting:g}"
+    words = [f"--layer-key={order.layer_key}", *place, *times, f"--log-level={level}"]
     if settings.json_log:
         words.append("--json-log")
     if order.features:

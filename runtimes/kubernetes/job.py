@@ -7,6 +7,7 @@ nothing is left when the layer was killed; the agent itself ends with its lease.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,7 +28,7 @@ from pymirror.runtimes.kubernetes.target import Chosen
 Json = dict[str, Any]
 
 HOSTNAME = "kubernetes.io/hostname"
-GRACE = 3  # seconds to end in: the agent has nothing to save
+GRACE = 3  # seconds to end in, beside what the agent goes on with for others
 MESH_LABELS = {"kuma.io/sidecar-injection": "disabled", "sidecar.istio.io/inject": "false"}
 MESH_ANNOTATIONS = {"sidecar.istio.io/inject": "false", "linkerd.io/inject": "disabled"}
 
@@ -61,7 +62,7 @@ def _pod(settings: AgentSettings, order: AgentOrder, target: Chosen | None, node
     spec: Json = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
-        "terminationGracePeriodSeconds": GRACE,
+        "terminationGracePeriodSeconds": GRACE + math.ceil(order.lasting),
         "containers": [_container(settings, order, target)],
         **_placement(settings, target, node_label),
     }

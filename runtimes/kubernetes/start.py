@@ -29,7 +29,7 @@ from pymirror.runtimes.kubernetes.undo import Undo
 
 log = logging.getLogger("pymirror.kubernetes.start")
 
-POD_GRACE = 0  # seconds: the agent was told goodbye before, and the node ends what is not there any more
+AT_ONCE = {"gracePeriodSeconds": 0}  # the agent was told goodbye before, and has nothing to go on with
 LOG_PAUSE = 0.2  # seconds before a log that ended early is asked for again
 SEEN = 64  # news waiting to be read; the streams stop reading beyond
 
@@ -220,7 +220,8 @@ class Starter:
         """The garbage collector would do it some seconds later, and has to where this user may not."""
         if self._pod:
             try:
-                await self._api.delete(PODS.at(namespace, self._pod), gracePeriodSeconds=POD_GRACE)
+                how = {} if self._order.lasting else AT_ONCE
+                await self._api.delete(PODS.at(namespace, self._pod), **how)
             except Forbidden as error:
                 log.debug("the pod is left to the garbage collector: %s", error.message)
 

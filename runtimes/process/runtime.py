@@ -30,8 +30,8 @@ log = logging.getLogger("pymirror.runtimes.process")
 
 READY_WITHIN = 20.0
 """Seconds an agent may take to its ready line: 0.3 s here; a cold disk and a busy machine take longer."""
-END_WITHIN = 3.0
-"""Seconds from TERM to KILL."""
+END_WITHIN, LASTING = 3.0, 2.0
+"""Seconds from TERM to KILL, and of those for what the agent goes on with for others, which is waited for."""
 
 
 class Ready(msgspec.Struct):
@@ -155,6 +155,7 @@ def agent_command(pid: int | None, order: AgentOrder, parent: int) -> list[str]:
         f"--features={','.join(order.features)}",
         f"--rights={','.join(order.rights)}",
         f"--lease={order.lease:g}",
+        f"--drain={min(order.lasting, LASTING):g}",
         f"--parent={parent}",
     ]
 

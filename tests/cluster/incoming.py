@@ -75,12 +75,12 @@ class Scene:
         return done.stdout.decode()
 
     @contextmanager
-    def asking(self, *words: str) -> Iterator[None]:
+    def asking(self, *words: str) -> Iterator[Any]:
         """The client pod's program goes on until the end of this."""
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         with subprocess.Popen(self._words(*words), env=self._environ, **pipes) as asking:  # type: ignore[call-overload]
             assert asking.stdout.readline() == b"held\n"
-            yield
+            yield asking
             asking.stdin.close()
             asking.wait(30)
 

@@ -120,6 +120,26 @@ def test_the_agent_is_stopped(there: Scene, rules: str, tmp_path: Path, agent: s
 
 
 @pytest.mark.parametrize("agent", AGENTS)
+def test_what_the_application_has_goes_on_after_the_session(
+    there: Scene, rules: str, tmp_path: Path, agent: str
+) -> None:
+    """Longer than a pod is given to end that has nothing to do."""
+    taken = {"mode": "steal", "ports": [PORT], "http_filter": {"header_filter": "x-user: nobody"}}
+    config = {"agent": {"ephemeral": agent == "ephemeral"}}
+    with Local(there, tmp_path, there.server, "local", str(PORT), incoming=taken, config=config) as local:
+        local.says("listens on")
+        assert there.ask("get", "/", there.at(PORT)).startswith("app GET")
+        with there.asking("across", there.at(PORT)) as half:
+            local.end()
+            time.sleep(8)
+            assert there.ask("get", "/", there.at(PORT)).startswith("app GET")
+            half.stdin.close()
+            answer = half.stdout.read().decode()
+    assert "app POST /across" in answer and "BEFORE AFTER" in answer and answer.endswith("<nil>\n"), answer
+    comes_back(there, rules)
+
+
+@pytest.mark.parametrize("agent", AGENTS)
 def test_exec_is_killed(there: Scene, rules: str, tmp_path: Path, agent: str) -> None:
     with steal(there, tmp_path / "one", agent) as local:
         local.process.kill()

@@ -45,12 +45,13 @@ def test_names_are_random_and_valid() -> None:
 
 
 def test_arguments_survive_the_kubelet() -> None:
-    order = AgentOrder("-a$(HOME)$$b", ("env",), 30.0, ("DAC_OVERRIDE", "SYS_PTRACE"))
+    order = AgentOrder("-a$(HOME)$$b", ("env",), 30.0, ("DAC_OVERRIDE", "SYS_PTRACE"), lasting=1.5)
     words = arguments(CONFIG, order, ("--pid=1",))
     assert words[0] == "--layer-key=-a$$(HOME)$$$$b"  # `$` doubled, and no word of its own begins with a dash
     assert words[1:] == [
         "--pid=1",
         "--lease=30",
+        "--drain=1.5",
         "--log-level=info",
         "--features=env",
         "--rights=DAC_OVERRIDE,SYS_PTRACE",

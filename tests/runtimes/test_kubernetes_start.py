@@ -53,6 +53,7 @@ class Server:
         self.starts = True
         self.made: set[str] = set()
         self.asked: list[str] = []
+        self.options: list[dict[str, Any]] = []
 
     async def create(self, place: Place, body: Json) -> Json:
         if self.refusal:
@@ -73,6 +74,7 @@ class Server:
 
     async def delete(self, place: Place, **options: Any) -> None:
         self.asked.append(f"delete {place.resource.plural}")
+        self.options.append(options)
         await asyncio.gather(*filter(None, [self.deleting()]))
         self.made.discard(place.name)
 
@@ -82,9 +84,9 @@ class Server:
         raise NotFound("gone")
 
 
-def starter(server: Server) -> tuple[Starter, Undo, Words]:
+def starter(server: Server, lasting: float = 0.0) -> tuple[Starter, Undo, Words]:
     words = Words()
-    order = AgentOrder("key", ("env",), 30.0)
+    order = AgentOrder("key", ("env",), 30.0, lasting=lasting)
     api: Any = server
     return Starter(api, Config(), order, words, "1"), Undo(words, within=0.2), words
 
@@ -163,6 +165,16 @@ async def test_the_pod_does_not_wait_for_the_garbage_collector() -> None:
     await start.job(None, "shop", None, undo)
     await undo.aclose()
     assert server.asked == ["delete jobs", "delete pods"]
+    assert server.options[1] == {"gracePeriodSeconds": 0}
+
+
+async def test_a_pod_that_may_have_to_go_on_has_its_own_time() -> None:
+    server = Server({})
+    start, undo, _ = starter(server, lasting=30.0)
+    await start.job(None, "shop", None, undo)
+    await undo.aclose()
+    assert server.asked == ["delete jobs", "delete pods"]
+    assert server.options[1] == {}
 
 
 async def test_without_the_right_to_delete_the_job_goes_by_itself() -> None:

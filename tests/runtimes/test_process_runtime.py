@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 from kept_report import Kept
 
 from pymirror.core.errors import UserError
 from pymirror.core.session import AgentOrder
 from pymirror.runtimes.process.runtime import (
+    LASTING,
     Process,
     Runtime,
     agent_command,
@@ -81,6 +83,14 @@ async def test_check_refuses_itself() -> None:
 def test_agent_command() -> None:
     order = AgentOrder("-KEY", ("env", "fs"), lease=2.5, rights=("SYS_PTRACE",))
     start = [sys.executable, "-m", "pymirror.agent"]
-    rest = ["--layer-key=-KEY", "--features=env,fs", "--rights=SYS_PTRACE", "--lease=2.5", "--parent=8"]
+    rest = [
+        "--layer-key=-KEY",
+        "--features=env,fs",
+        "--rights=SYS_PTRACE",
+        "--lease=2.5",
+        "--drain=0",
+        "--parent=8",
+    ]
     assert agent_command(7, order, 8) == [*start, "--pid=7", *rest]
     assert agent_command(None, order, 8) == [*start, "--none", *rest]
+    assert f"--drain={LASTING:g}" in agent_command(7, evolve(order, lasting=30.0), 8)

@@ -80,7 +80,12 @@ async def session(
     keys = Keys.generate()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, PROGRAMS / "stealing_agent.py", f"--pid={both.target.pid}"),
-        *(f"--layer-key={keys.public}", f"--rights=SYS_PTRACE,SYS_ADMIN,{RIGHTS[config.mode]}", *options),
+        *(
+            f"--layer-key={keys.public}",
+            f"--rights=SYS_PTRACE,SYS_ADMIN,{RIGHTS[config.mode]}",
+            "--drain=30",
+            *options,
+        ),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )

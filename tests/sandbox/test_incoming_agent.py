@@ -142,6 +142,37 @@ async def test_what_the_application_has_goes_on_and_what_the_program_has_ends(bo
     assert await both.target.rules() == ""
 
 
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("passed", [False, True], ids=["taken", "passed on"])
+async def test_a_client_that_was_reset_at_the_end_reaches_the_application_by_the_same_port(
+    both: Both, version: int, passed: bool
+) -> None:
+    """Which the kernel remembers as one that was redirected, for ten seconds and anew with each try: where
+    others' tables have it translate on, as a mesh's do."""
+    await both.target.nft(
+        "add table inet mesh",
+        "add chain inet mesh in { type nat hook prerouting priority -100; }",
+        "add chain inet mesh out { type nat hook output priority -100; }",
+        "add rule inet mesh in tcp dport 9 redirect to :10",
+    )
+    await both.serve("0.0.0.0" if version == 4 else "::", PASSED)
+    port = PASSED if passed else PORT
+    async with session(both, "--drain=0.2") as one:
+        await one.take()
+        await one.take(PASSED)
+        clients = [await both.client.connect(TARGET[version], port) for _ in range(5)]
+        for client in clients:
+            assert (await client.says()).startswith("app" if passed else "program")
+        one.channel.peer(NAME).send(Goodbye())
+        for client in clients:
+            with pytest.raises(ConnectionResetError):
+                await client.says()
+        assert await one.ended() == 0
+    for client in clients:
+        again = await both.client.connect(TARGET[version], port, int(client.own.split()[1]))
+        assert (await again.says()).startswith("app")
+
+
 async def test_draining_ends_after_its_time(both: Both) -> None:
     await both.serve("0.0.0.0", PASSED)
     async with session(both, "--drain=0.5") as one:

@@ -55,6 +55,7 @@ class Agent(AgentFeature):
         self._filtered: Filtered | None = None
         self._probes: list[Probe] = []
         self._exact: set[int] = set()
+        self._strayed: set[int] = set()
 
     @handles(m.Begin)
     async def begin(self, asked: m.Begin) -> m.Begun:
@@ -140,7 +141,18 @@ class Agent(AgentFeature):
         if self.config.mode == "steal" and not marks and matcher.needles is not None:
             self._relay = Relay(matcher.needles)
         credential, relay = self._credentials.get, self._relay
-        self._filtered = Filtered(matcher, limits, within, debug, marks, credential=credential, relay=relay)
+        self._filtered = Filtered(
+            matcher, limits, within, debug, self._astray, marks, credential=credential, relay=relay
+        )
+
+    def _astray(self, port: int, why: str) -> None:
+        """Told once: whose requests these were will be asked."""
+        if port not in self._strayed:
+            self._strayed.add(port)
+            self.log.warning(
+                "port %d: a client sent what is no plain HTTP/1 (%s): all that follows on such a connection "
+                "is the application's, also what the filter matches", port, why,
+            )  # fmt: skip
 
     async def _is_heard(self) -> bool:
         """Does the layer answer? Its lease is longer than the application may wait for its port."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from pymirror.features.network.incoming.body import Body
 from pymirror.features.network.incoming.http1 import Head, Piece
-from pymirror.features.network.incoming.http_rules import Asking, Deciding, Decision
+from pymirror.features.network.incoming.http_rules import Asking, Deciding, Decision, Headers
 from pymirror.features.network.incoming.limits import CONTINUE, Limits
 from pymirror.features.network.incoming.outlet import Timers
 
@@ -90,3 +90,28 @@ class Choice:
         if self._body is not None:
             self._body.given_up = f"its body took more than {self._limits.body_within:g} s"
             self._again()
+
+
+class While:
+    """A matcher's decisions as long as `taken()`: then all is the application's."""
+
+    def __init__(self, matcher: Deciding, taken: Callable[[], bool]) -> None:
+        self._matcher, self._taken = matcher, taken
+
+    @property
+    def needs_body(self) -> bool:
+        return self._matcher.needs_body
+
+    def decide(
+        self, method: bytes, target: bytes, headers: Headers, body: bytes | None = None
+    ) -> Decision | None:
+        if not self._taken():
+            return Decision(False, "the port is not taken any more")
+        return self._matcher.decide(method, target, headers, body)
+
+    def soon(
+        self, method: bytes, target: bytes, headers: Headers, body: bytes | None, again: Callable[[], object]
+    ) -> Decision | Asking | None:
+        if not self._taken():
+            return Decision(False, "the port is not taken any more")
+        return self._matcher.soon(method, target, headers, body, again)

@@ -36,7 +36,7 @@ class Exchange(Ends):
     words about what did not go as it should. marks: answers get a header that says whose they are.
     rest: is it the program's, what is no request? begun: where another has left off. rests(client,
     application): called between two requests of which none was the program's; True: it goes on elsewhere,
-    without `over`.
+    without `over`. astray: gets the reason why all that follows is no request any more.
     """
 
     def __init__(
@@ -54,10 +54,11 @@ class Exchange(Ends):
         rest: bool = False,
         begun: Begun | None = None,
         rests: Rests | None = None,
+        astray: Callable[[str], object] = lambda why: None,
     ) -> None:
         super().__init__(client, limits, told, over, marks, share or Share(self.relieve))
         self._openers = {False: application, True: program}
-        self._rest, self._rests = rest, rests
+        self._rest, self._rests, self._astray = rest, rests, astray
         self._requests = Requests(content=matcher.needs_body)
         self._taken: bool | None = None  # the decision about the first piece, which waits for its turn
         self._last = self._upgrading = False  # what the request being passed on is
@@ -197,6 +198,8 @@ class Exchange(Ends):
             if not self._inside and not self._turn(self._rest, out):
                 return False
             self._raw = True  # half a message is of use only to who has its beginning
+            if not self._ended:
+                self._astray(self._requests.refused)
             return True
         if self._taken is None:
             waits = self._active is not None and self._active.answers.pending > 0

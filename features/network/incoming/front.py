@@ -22,10 +22,11 @@ from pymirror.features.network.carry import Bytes, end_by_reset
 from pymirror.features.network.incoming import http2
 from pymirror.features.network.incoming import messages as m
 from pymirror.features.network.incoming.budget import Share
+from pymirror.features.network.incoming.choice import While
 from pymirror.features.network.incoming.credentials import Credential
 from pymirror.features.network.incoming.exchange import Exchange
 from pymirror.features.network.incoming.health import Probed
-from pymirror.features.network.incoming.http_rules import Asking, Deciding, Decision, Headers
+from pymirror.features.network.incoming.http_rules import Deciding
 from pymirror.features.network.incoming.limits import Limits
 from pymirror.features.network.incoming.outlet import Begun, Given
 from pymirror.features.network.incoming.passing import Passage
@@ -48,7 +49,8 @@ PATIENCE = 0.05
 @frozen
 class Filtered:
     """How a port is filtered. within: seconds a client may take to show what it speaks, once it has begun.
-    marks: answers get a header that says whose they are. rest: all but what this says is the program's, as if
+    astray(port, why): a client's connection is the application's from there on. marks: answers get a header
+    that says whose they are. rest: all but what this says is the program's, as if
     there were no filter. answered: that is answered here. credential: what TLS is opened with on a port.
     relay: passes on what needs no filter."""
 
@@ -56,36 +58,12 @@ class Filtered:
     limits: Limits
     within: float
     told: Callable[[str], object]
+    astray: Callable[[int, str], object] = lambda port, why: None
     marks: bool = False
     rest: Probed | None = None
     answered: bool = False
     credential: Callable[[int], Credential | None] = lambda port: None
     relay: Relay | None = None
-
-
-class While:
-    """A matcher's decisions as long as `taken()`: then all is the application's."""
-
-    def __init__(self, matcher: Deciding, taken: Callable[[], bool]) -> None:
-        self._matcher, self._taken = matcher, taken
-
-    @property
-    def needs_body(self) -> bool:
-        return self._matcher.needs_body
-
-    def decide(
-        self, method: bytes, target: bytes, headers: Headers, body: bytes | None = None
-    ) -> Decision | None:
-        if not self._taken():
-            return Decision(False, "the port is not taken any more")
-        return self._matcher.decide(method, target, headers, body)
-
-    def soon(
-        self, method: bytes, target: bytes, headers: Headers, body: bytes | None, again: Callable[[], object]
-    ) -> Decision | Asking | None:
-        if not self._taken():
-            return Decision(False, "the port is not taken any more")
-        return self._matcher.soon(method, target, headers, body, again)
 
 
 class Looks(Protocol):
@@ -275,7 +253,10 @@ class Front:
     def _opens(self, credential: Credential, hello: Hello) -> None:
         self._quiet()
         filtered = self._filtered
-        how = How(self._while(), filtered.limits, filtered.within, filtered.told, filtered.marks, self._share)
+        how = How(
+            self._while(), filtered.limits, filtered.within, filtered.told, self._astray,
+            filtered.marks, self._share,
+        )  # fmt: skip
         ways = self._to_application, self._to_program, how, partial(self._untouched, credential), self._over
         opened = self._exchange = SecureFront(hello, self._sock, self._first, credential, *ways)
         opened.begin()
@@ -302,9 +283,14 @@ class Front:
         if two:
             self._exchange = http2.Exchange(*parts, *more)
         else:
-            exchange = Exchange(*parts, *more, filtered.rest is not None, begun, self._rests)
+            rest = filtered.rest is not None
+            exchange = Exchange(*parts, *more, rest, begun, self._rests, self._astray)
             if self._exchange is None and self._relayed is None:  # or it has gone on elsewhere already
                 self._exchange = exchange
+
+    def _astray(self, why: str) -> None:
+        if self._filtered.rest is None:
+            self._filtered.astray(self._port, why)
 
     def _relay(self, client: socket.socket, application: socket.socket) -> bool:
         """To the relay, until something is not plain; False: it does not take them."""

@@ -214,6 +214,15 @@ class Cutter:
         return at + len(raw)
 
 
+def is_method(name: str) -> bool:
+    """Is it one that requests are read with? Others are no HTTP/1."""
+    try:
+        httptools.HttpRequestParser(object()).feed_data(f"{name.upper()} ".encode())
+    except httptools.HttpParserError:
+        return False
+    return True
+
+
 class Requests(Cutter):
     """content: have the pieces of chunked bodies carry their content."""
 

@@ -7,13 +7,14 @@ searched, and case counts. What cannot be decided in time does not match, also w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Literal, Protocol
 
 from attrs import evolve, frozen
 
 from pymirror.core.config import every, key
 from pymirror.core.patterns import TooSlow
+from pymirror.features.network.incoming.http1 import is_method
 from pymirror.features.network.incoming.http_rules import (
     FORMS,
     LIMIT,
@@ -139,7 +140,24 @@ class HttpFilter:
         """Allowed, but hardly meant."""
         if self.ports and not self.given:
             return [f"{place}.ports has no effect: no filter is given"]
-        return []
+        given = [getattr(self, name) for name in self.given]
+        named = [self.method_filter] if self.method_filter is not None else list(_methods(given))
+        return [
+            f"{place}: {each!r} is no method of HTTP that is known" for each in named if not is_method(each)
+        ]
+
+
+def _methods(rule: Any) -> Iterator[str]:
+    """Those that a nested filter names."""
+    if isinstance(rule, list):
+        for each in rule:
+            yield from _methods(each)
+    elif isinstance(rule, dict):
+        for kind, inner in rule.items():
+            if kind == "method" and isinstance(inner, str):
+                yield inner
+            else:
+                yield from _methods(inner)
 
 
 class Matcher:

@@ -102,6 +102,10 @@ class Layer(LayerFeature):
         return frozenset({"SYS_PTRACE", "SYS_ADMIN", taking, *reading})
 
     @classmethod
+    def lasting(cls, config: keys.Config) -> float:
+        return config.drain if config.mode == "steal" else 0.0
+
+    @classmethod
     def check(cls, config: keys.Config) -> None:
         """UserError for files that the program's certificate is to be checked by."""
         Deliveries(config.delivery, logging.getLogger(__name__))

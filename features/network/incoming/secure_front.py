@@ -47,6 +47,7 @@ class How:
     limits: Limits
     within: float
     told: Callable[[str], object]
+    astray: Callable[[str], object] = lambda why: None
     marks: bool = False
     share: Share = field(factory=Share)
 
@@ -268,7 +269,10 @@ class SecureFront:
         how = self._how
         parts = client, self._to_application, self._to_program, how.matcher, how.limits, how.told
         more = self._finish, b"", how.marks, how.share
-        self._speaks = http2.Exchange(*parts, *more) if two else Exchange(*parts, *more)
+        if two:
+            self._speaks = http2.Exchange(*parts, *more)
+        else:
+            self._speaks = Exchange(*parts, *more, astray=how.astray)
 
     def _began(self) -> tuple[Secured, Secured | None]:
         """It is known what is spoken. The two, as if nothing had been read."""

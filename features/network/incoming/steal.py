@@ -12,6 +12,7 @@ import resource
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Protocol
 
 from pymirror.core.errors import ChannelLost, PeerError
@@ -19,6 +20,7 @@ from pymirror.core.feature import Peer, Stream, Target
 from pymirror.features.network.carry import Join, end_by_reset, join
 from pymirror.features.network.incoming import messages as m
 from pymirror.features.network.incoming.catcher import Catcher, Listeners, listeners
+from pymirror.features.network.incoming.conntrack import forget
 from pymirror.features.network.incoming.flush import flush
 from pymirror.features.network.incoming.passed import Passed
 from pymirror.features.network.incoming.passing import Passing
@@ -76,6 +78,7 @@ class Steal:
         in_network = self._target.in_network
         made: Listeners = await in_network(listeners)
         try:
+            self._own = frozenset(made.ports().values())
             self._table = await Table.open(in_network, self._whose, made.ports())
         except BaseException:
             made.close()
@@ -129,11 +132,12 @@ class Steal:
         """All is gone when this returns."""
         if self._renewing is not None:
             self._renewing.cancel()
+        self._cancel_all()
         if self._catcher is not None:
+            await self._forget()  # while who comes again by the same port is still caught
             self._catcher.close()
             self.passing.close()
-        for each in [*self.to_program, *self.to_application]:
-            each.cancel()
+        self._cancel_all()
         if self._table is not None:
             await self._table.aclose()
 
@@ -165,6 +169,16 @@ class Steal:
                 reset(sock)
                 return
             self.put_through(sock, there, first)
+
+    def _cancel_all(self) -> None:
+        for each in [*self.to_program, *self.to_application]:
+            each.cancel()
+
+    async def _forget(self) -> None:
+        try:
+            await self._target.in_network(partial(forget, self._own))
+        except OSError as error:
+            self._log.info("connections that were reset are still known to the kernel: %s", error.strerror)
 
     async def _flush(self, port: int) -> None:
         try:

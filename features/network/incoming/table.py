@@ -19,8 +19,8 @@ from pymirror.features.network.incoming import ruleset, sharing
 from pymirror.features.network.incoming.ruleset import Place
 from pymirror.features.network.incoming.sharing import Claim, Holder
 
-TRIES, PAUSE = 6, 0.05
-"""Of those who take a port in the same moment; seconds at most between two."""
+TRIES, PAUSE = 8, 0.05
+"""Of those who take a port in the same moment; seconds at most before the second, twice as many each time."""
 SPARE = 0.5
 """Seconds before a lease ends in which it is not sure that a renewal comes in time."""
 SETS = "list sets inet"
@@ -62,7 +62,7 @@ class Table:
         OSError: EADDRINUSE, and whose it is.
         """
         async with self._one:
-            for _ in range(TRIES):
+            for tried in range(TRIES):
                 await self._free(port, claim)
                 await self._run(ruleset.taken(self.name, {port: claim.words(self._whose)}))
                 others = await self._others(port)
@@ -71,7 +71,7 @@ class Table:
                     self._before[port] = {rank for rank in others if rank < self.rank}
                     return sharing.earlier(self.rank, others)
                 await self._run(ruleset.released(self.name, port))  # somebody looked in the same moment
-                await asyncio.sleep(random.uniform(0, PAUSE))
+                await asyncio.sleep(random.uniform(0, PAUSE * 2**tried))
         raise OSError(errno.EADDRINUSE, "others are taking it at this moment")
 
     async def release(self, port: int) -> None:

@@ -221,6 +221,18 @@ func hold(address string, connections int) {
 	io.Copy(io.Discard, os.Stdin)
 }
 
+// A request whose second half is sent when our input ends, and what is answered.
+func across(address string) {
+	conn := dial(address)
+	conn.SetDeadline(time.Now().Add(9 * patience))
+	fmt.Fprint(conn, "POST /across HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 12\r\n\r\nbefore")
+	fmt.Println("held")
+	io.Copy(io.Discard, os.Stdin)
+	fmt.Fprint(conn, " after")
+	_, err := io.Copy(os.Stdout, conn)
+	fmt.Println(err)
+}
+
 // Connections whose request never ends, until our input does: a head of 50 KB, and one more byte a second.
 func slow(address string, connections int) {
 	conns := []net.Conn{}
@@ -282,6 +294,8 @@ func main() {
 		until(address, os.Args[3], number(4))
 	case "hold":
 		hold(address, number(3))
+	case "across":
+		across(address)
 	case "slow":
 		slow(address, number(3))
 	case "huge":

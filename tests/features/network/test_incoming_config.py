@@ -225,6 +225,17 @@ def test_a_value_that_only_agrees_is_accepted(settle: Settle) -> None:
             None,
             ["feature.network.incoming.http_filter.ports: 81 has no effect: ports is without it"],
         ),
+        (
+            {**STEAL, "http_filter": {"any_of": [{"method": "GTE"}, {"not": {"method": "propfind"}}]}},
+            None,
+            ["feature.network.incoming.http_filter: 'GTE' is no method of HTTP that is known"],
+        ),
+        (
+            {**STEAL, "http_filter": {"method_filter": "FROB"}},
+            None,
+            ["feature.network.incoming.http_filter: 'FROB' is no method of HTTP that is known"],
+        ),
+        ({**STEAL, "http_filter": {"method_filter": "m-search"}}, None, []),
         ({"ports": []}, None, ["feature.network.incoming.ports is empty: no port of the target is taken"]),
         (
             {"mode": "off", "ports": [80], "ignore_localhost": True},

@@ -112,6 +112,37 @@ def front(around: Any, relay: Relay | None) -> socket.socket:
     return client
 
 
+ODD = {
+    "a method": b"FROB / HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a path": "GET /\u00e4 HTTP/1.1\r\nHost: x\r\n\r\n".encode(),
+    "a head": b"GET / HTTP/1.1\r\nX: %s\r\n\r\n" % (b"x" * 70_000),
+    "two lengths": b"POST / HTTP/1.1\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n",
+    "a bare LF": b"GET / HTTP/1.1\nHost: x\n\n",
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+async def test_what_is_no_plain_http_is_told_and_what_follows_is_the_applications(
+    around: Around, relay: Relay | None, name: str
+) -> None:
+    told = list[tuple[int, str]]()
+    client, inner = pair()
+    around.sockets.append(client)
+
+    def astray(port: int, why: str) -> None:
+        told.append((port, why))
+
+    filtered = Filtered(ByPath(), Limits(), 20.0, lambda words: None, astray, relay=relay)
+    Front(inner, Place("10.0.0.1", 5), Place("10.0.0.2", 80), 80, around, around, filtered)
+    await asks(client, A, around.application)
+    assert told == []
+    await asks(client, ODD[name], around.application)
+    await asks(client, b"GET /p HTTP/1.1\r\nHost: x\r\n\r\n", around.application)
+    ((port, why),) = told
+    assert port == 80 and why
+    assert around.program is None
+
+
 async def asks(client: socket.socket, request: bytes, side: socket.socket | None, answer: bytes = OK) -> None:
     await send(client, request)
     assert side is not None

@@ -1,0 +1,118 @@
+"""What the kernel remembers of connections that were caught here: forgotten at the end.
+
+A connection that the agent has reset is remembered for ten seconds, with where it was redirected. A client
+that comes again by the same port would be sent there, where nobody listens any more, and be refused; and each
+try would make it last. Those that both sides have ended are no hindrance: the kernel knows them by the FINs.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Collection, Iterator
+
+_NETFILTER, _CONNTRACK = 12, 1 << 8
+_GET, _DELETE = _CONNTRACK | 1, _CONNTRACK | 2
+_REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
+_ERROR, _DONE = 2, 3
+_HEADER, _FAMILY, _ATTRIBUTE = struct.Struct("=IHHII"), struct.Struct("=BBH"), struct.Struct("=HH")
+_TYPE = 0x3FFF
+"""Of an attribute, without its flags."""
+_ORIGINAL, _REPLY, _STATE, _ZONE = 1, 2, 4, 18
+_PROTOCOL, _NUMBER, _SOURCE_PORT = 2, 1, 2
+_TCP_STATE, _TIME_WAIT = 1, 7
+ROOM = 64 << 10
+"""Bytes of one answer."""
+WITHIN = 2.0
+"""Seconds for the kernel to answer; it does at once."""
+
+
+def forget(ports: Collection[int]) -> int:
+    """Have the kernel forget TCP connections that were redirected to these ports. How many.
+
+    In the network namespace it is called in. OSError: the kernel tells nothing of them, or we may not ask.
+    """
+    forgotten = 0
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETFILTER) as link:
+        link.settimeout(WITHIN)
+        for family in (socket.AF_INET, socket.AF_INET6):
+            for key in _listed(link, family, ports):
+                link.send(_message(_DELETE, _REQUEST | _ACK, family, key))
+                code = _answer(link.recv(ROOM))
+                if code not in (0, errno.ENOENT):  # it has gone by itself
+                    raise OSError(code, os.strerror(code))
+                forgotten += not code
+    return forgotten
+
+
+def _listed(link: socket.socket, family: int, ports: Collection[int]) -> list[bytes]:
+    """What names each of them."""
+    link.send(_message(_GET, _REQUEST | _DUMP, family))
+    found: list[bytes] = []
+    while True:
+        for kind, body in messages(link.recv(ROOM)):
+            if kind == _DONE:
+                return found
+            if kind == _ERROR:
+                code = -struct.unpack_from("=i", body)[0]
+                raise OSError(code, os.strerror(code))
+            key = redirected(body[_FAMILY.size :], ports)
+            if key:
+                found.append(key)
+
+
+def _message(kind: int, flags: int, family: int, body: bytes = b"") -> bytes:
+    whole = _FAMILY.pack(family, 0, 0) + body
+    return _HEADER.pack(_HEADER.size + len(whole), kind, flags, 0, 0) + whole
+
+
+def _answer(data: bytes) -> int:
+    """The errno of an acknowledgement."""
+    for kind, body in messages(data):
+        if kind == _ERROR:
+            return -int(struct.unpack_from("=i", body)[0])
+    return errno.EPROTO
+
+
+def messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """(kind, body) of each that is whole. Pure."""
+    while len(data) >= _HEADER.size:
+        size, kind, *_ = _HEADER.unpack_from(data)
+        if not _HEADER.size <= size <= len(data):
+            return
+        yield kind, data[_HEADER.size : size]
+        data = data[size + 3 & ~3 :]
+
+
+def attributes(data: bytes) -> dict[int, bytes]:
+    """By their type. Pure."""
+    found = {}
+    while len(data) >= _ATTRIBUTE.size:
+        size, kind = _ATTRIBUTE.unpack_from(data)
+        if not _ATTRIBUTE.size <= size <= len(data):
+            break
+        found[kind & _TYPE] = data[_ATTRIBUTE.size : size]
+        data = data[size + 3 & ~3 :]
+    return found
+
+
+def redirected(told: bytes, ports: Collection[int]) -> bytes:
+    """What names a TCP connection whose answers come from one of these ports, and that has not ended by
+    both FINs; b"": it is another. Pure."""
+    found = attributes(told)
+    protocol = attributes(attributes(found.get(_REPLY, b"")).get(_PROTOCOL, b""))
+    port = int.from_bytes(protocol.get(_SOURCE_PORT, b""), "big")
+    if protocol.get(_NUMBER) != bytes((socket.IPPROTO_TCP,)) or port not in ports:
+        return b""
+    state = attributes(attributes(found.get(_STATE, b"")).get(_TCP_STATE, b"")).get(_TCP_STATE, b"")
+    if state == bytes((_TIME_WAIT,)) or _ORIGINAL not in found:
+        return b""
+    named = {kind: found[kind] for kind in (_ORIGINAL, _ZONE) if kind in found}
+    return b"".join(_attribute(kind, value) for kind, value in named.items())
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    nested = 0x8000 if kind == _ORIGINAL else 0
+    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind | nested) + value + bytes(-len(value) % 4)
