@@ -116,6 +116,15 @@ class Scene:
                 continue
         return found
 
+    def alone(self) -> list[tuple[str, str, int]]:
+        """What is in the namespace once the agents of earlier sessions have gone, which may take `agent.drain`."""
+        for _ in range(2 * SETTLE):
+            found: list[tuple[str, str, int]] = self.cluster.there(self.namespace)
+            if not any(name.startswith("pymirror-agent-") for _, name, _ in found):
+                return found
+            time.sleep(1)
+        raise AssertionError(f"agents remain: {found}")
+
     def memory(self) -> int:
         """KiB of them."""
         fields = [

@@ -231,7 +231,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_bad_configuration_has_no_effect(there: Scene, rules: str, tmp_path: Path, name: str) -> None:
     incoming, words = REFUSED[name]
-    before = there.cluster.there(there.namespace)
+    before = there.alone()
     with Local(there, tmp_path, "touch", "ran", incoming=incoming) as local:
         assert local.process.wait(40) not in (0, None)
     assert words in local.errors() and "Traceback" not in local.errors()

@@ -177,7 +177,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_bad_filter_has_no_effect(there: Scene, tmp_path: Path, name: str) -> None:
     keys, words = REFUSED[name]
-    before = there.cluster.there(there.namespace)
+    before = there.alone()
     incoming = {"mode": "steal", "http_filter": keys}
     with Local(there, tmp_path, "touch", "ran", incoming=incoming) as local:
         assert local.process.wait(40) != 0
