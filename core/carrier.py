@@ -98,9 +98,11 @@ class Carrier:
 
     def fill(self, parts: list[Any]) -> list[Any]:
         """A message's parts, and behind them what the sockets have; if it is large, the next one's."""
+        if parts and len(parts[0]) > LARGE:
+            return parts
         self.due = False
         self._wake(True)
-        wanted = self._wanted() if not parts or len(parts[0]) <= LARGE else []
+        wanted = self._wanted()
         sequence, received = self._mux.numbers
         data, after, found = batch.fill(wanted, sequence, received) if wanted else (b"", sequence, [])
         for (fd, number, room), (taken, state) in zip(wanted, found, strict=True):

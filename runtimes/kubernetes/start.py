@@ -73,7 +73,8 @@ class Starter:
         body = job.manifest(self._settings, name, self._order, target, node_label)
         creating = asyncio.ensure_future(self._api.create(JOBS.at(namespace), body))
         undo.stack.push_async_callback(self._remove, creating, namespace, name)
-        undo.remains = remains(JOBS.at(namespace, name), self._order.lease, self._settings.ttl)
+        lives = self._order.lease + self._order.lasting
+        undo.remains = remains(JOBS.at(namespace, name), lives, self._settings.ttl)
         await asyncio.shield(creating)
         self._seen = f"job/{name} was made and has no pod yet"
         self._watch(self._pods(namespace, CONTAINER, labelSelector=f"{LABEL}={name}"))
@@ -234,9 +235,9 @@ class Starter:
             await asyncio.sleep(0.1)  # a finalizer of someone else's holds it
 
 
-def remains(place: Place, lease: float, ttl: int) -> str:
+def remains(place: Place, lives: float, ttl: int) -> str:
     """What may be left of an agent whose removal was not confirmed, and how it goes. Pure."""
     return (
-        f"{place} may remain for a while: its agent ends by itself within {lease:g} s,"
+        f"{place} may remain for a while: its agent ends by itself within {lives:g} s,"
         f" and Kubernetes removes it {ttl} s later"
     )

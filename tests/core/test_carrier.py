@@ -119,7 +119,7 @@ async def test_a_large_message_goes_alone_and_the_next_takes_them_along(ends: En
     ends.theirs.send(b"later")
     large = [bytes(LARGE + 1)]
     ends.carrier.due = True
-    assert ends.carrier.fill(large) is large
+    assert ends.carrier.fill(large) is large and ends.carrier.due
     ends.open = True
     await turns()
     assert ends.arrived() == [b"later"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import signal
 from collections.abc import AsyncIterator
@@ -18,6 +19,13 @@ pytestmark = pytest.mark.sandbox
 HOST = TARGET[4]
 PASSED = 8081
 """Taken, and passed on to the application: programs/stealing_agent.py."""
+MESH = (
+    "add table inet mesh",
+    "add chain inet mesh in { type nat hook prerouting priority -100; }",
+    "add chain inet mesh out { type nat hook output priority -100; }",
+    "add rule inet mesh in tcp dport 9 redirect to :10",
+)
+"""As long as somebody's table translates, the kernel does so for connections that it remembers."""
 
 
 @pytest.fixture
@@ -149,12 +157,7 @@ async def test_a_client_that_was_reset_at_the_end_reaches_the_application_by_the
 ) -> None:
     """Which the kernel remembers as one that was redirected, for ten seconds and anew with each try: where
     others' tables have it translate on, as a mesh's do."""
-    await both.target.nft(
-        "add table inet mesh",
-        "add chain inet mesh in { type nat hook prerouting priority -100; }",
-        "add chain inet mesh out { type nat hook output priority -100; }",
-        "add rule inet mesh in tcp dport 9 redirect to :10",
-    )
+    await both.target.nft(*MESH)
     await both.serve("0.0.0.0" if version == 4 else "::", PASSED)
     port = PASSED if passed else PORT
     async with session(both, "--drain=0.2") as one:
@@ -171,6 +174,32 @@ async def test_a_client_that_was_reset_at_the_end_reaches_the_application_by_the
     for client in clients:
         again = await both.client.connect(TARGET[version], port, int(client.own.split()[1]))
         assert (await again.says()).startswith("app")
+
+
+@pytest.mark.parametrize("mesh", [False, True], ids=["alone", "beside a mesh"])
+async def test_a_slow_client_gets_the_last_of_an_answer_that_has_ended(both: Both, mesh: bool) -> None:
+    """The application and the client have said their ends: what there is left is in the kernel."""
+    size, written = 3 << 20, asyncio.Event()
+
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"x" * size)
+        await writer.drain()
+        writer.close()
+        written.set()
+
+    if mesh:
+        await both.target.nft(*MESH)
+    server = await asyncio.start_server(answer, sock=await both.target.listen("0.0.0.0", PASSED))
+    async with server, session(both) as one:
+        await one.take(PASSED)
+        client = await both.client.connect(HOST, PASSED)
+        client.writer.write_eof()
+        await asyncio.wait_for(written.wait(), WITHIN)
+        await asyncio.sleep(1)  # for the agent to be done with it
+        one.channel.peer(NAME).send(Goodbye())
+        await asyncio.sleep(1)
+        assert len(await asyncio.wait_for(client.reader.read(), WITHIN)) == size
+        assert await one.ended() == 0
 
 
 async def test_draining_ends_after_its_time(both: Both) -> None:

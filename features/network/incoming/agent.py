@@ -150,8 +150,8 @@ class Agent(AgentFeature):
         if port not in self._strayed:
             self._strayed.add(port)
             self.log.warning(
-                "port %d: a client sent what is no plain HTTP/1 (%s): all that follows on such a connection "
-                "is the application's, also what the filter matches", port, why,
+                "port %d: what a client sent is not read as HTTP/1 (%s): all that follows on such a "
+                "connection is the application's, also what the filter matches", port, why,
             )  # fmt: skip
 
     async def _is_heard(self) -> bool:

@@ -26,12 +26,12 @@ class Budget:
     def tight(self) -> bool:
         return self.held > self._tight
 
-    def count(self, share: Share, size: int) -> None:
-        """What a share does when it holds so much more, or less."""
+    def count(self, share: Share, size: int, left: bool) -> None:
+        """What a share does when it holds so much more, or less. left: what is less went where it should."""
         self.held += size
         if not share.size:
             self._shares.pop(share, None)
-        elif size < 0 or share not in self._shares:
+        elif (size < 0 and left) or share not in self._shares:
             self._shares.pop(share, None)
             self._shares[share] = None
         if self.held > self._full and not self._relieves:
@@ -45,7 +45,15 @@ class Budget:
                 if self.held <= self._full:
                     return
                 if share.size > least:
-                    share.give_back()
+                    self._ask(share)
+
+    @staticmethod
+    def _ask(share: Share) -> None:
+        try:
+            share.give_back()
+        except Exception as error:  # one connection's; others hold something, too
+            words = {"message": "a connection that was to hold less", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(words)
 
 
 BUDGET = Budget(12 << 20, 24 << 20)
@@ -60,8 +68,8 @@ class Share:
         self.size = 0
         self.give_back, self.budget = give_back, budget
 
-    def add(self, size: int) -> None:
-        """So much more; less, if it is negative."""
+    def add(self, size: int, left: bool = True) -> None:
+        """So much more; less, if it is negative. left: by what left for the other side, so that it moves."""
         if size:
             self.size += size
-            self.budget.count(self, size)
+            self.budget.count(self, size, left)

@@ -18,7 +18,7 @@ from attrs import define
 
 from pymirror.core.call import Address
 from pymirror.core.feature import Guests, Stream
-from pymirror.features.network.carry import CHUNK
+from pymirror.features.network.carry import CHUNK, end_by_reset
 from pymirror.features.network.incoming.delivery import Deliver, Joined, plainly
 from pymirror.features.network.incoming.messages import Arrived
 from pymirror.features.network.loopback import family, loopback
@@ -114,7 +114,12 @@ class Doors:
 
     def _knock_at_some(self) -> None:
         for _ in range(min(PER_TURN, len(self._waiting))):
-            self._knock(self._waiting.popleft())
+            door = self._waiting.popleft()
+            try:
+                self._knock(door)
+            except Exception as error:  # a deliverer's, say; the others are served
+                self._log.error("a connection to port %d is reset", door.arrived.port, exc_info=error)
+                self._give_up(door)
         if self._waiting:
             asyncio.get_running_loop().call_soon(self._knock_at_some)
 
@@ -220,7 +225,12 @@ class Doors:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         both_ways = self._answers or door.arrived.answers
         stream = door.stream if both_ways else OneWay(door.stream)
-        joined = self._deliver(door.arrived, sock, stream, closed)
+        try:
+            joined = self._deliver(door.arrived, sock, stream, closed)
+        except BaseException:
+            end_by_reset(sock, True)
+            sock.close()
+            raise
         if not over:
             door.joined = joined
 

@@ -140,7 +140,7 @@ class Front:
 
     def _hold(self, size: int) -> None:
         """So much came that is not decided, or waits for the application: it counts."""
-        self._share.add(size - self._held)
+        self._share.add(size - self._held, left=False)
         self._held = size
 
     def _readable(self) -> None:
@@ -258,13 +258,15 @@ class Front:
             filtered.marks, self._share,
         )  # fmt: skip
         ways = self._to_application, self._to_program, how, partial(self._untouched, credential), self._over
-        opened = self._exchange = SecureFront(hello, self._sock, self._first, credential, *ways)
+        first, self._first = self._first, b""
+        opened = self._exchange = SecureFront(hello, self._sock, first, credential, *ways)
         opened.begin()
 
-    def _untouched(self, credential: Credential, why: str) -> None:
+    def _untouched(self, credential: Credential, first: bytes, why: str) -> None:
         """The client's connection as it came, by a new one to the application."""
         credential.tell(f"port {self._port}: {why}. Such connections go to the application unopened")
-        self._exchange, self._raw = None, True
+        self._exchange, self._raw, self._first = None, True, first
+        self._hold(len(first))
         self._passage = self._steal.passing.connect(self._client, self._address, self._connected)
 
     def _while(self) -> While:

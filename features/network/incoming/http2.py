@@ -67,6 +67,8 @@ class Exchange:
         self._begun = self._draining = self._ended = self._turning = self._said = False
         self._slow: asyncio.TimerHandle | None = None
         self._whole = 0
+        self._held = len(first)
+        share.add(self._held)
         self._application.begin(application)
 
     def relieve(self) -> None:
@@ -145,6 +147,7 @@ class Exchange:
         if self._ended:
             return
         self._ended = True
+        self._drop_first()
         if self._slow is not None:
             self._slow.cancel()
         self._front.close()
@@ -227,8 +230,15 @@ class Exchange:
 
     def _begin(self) -> None:
         self._begun = True
+        first = self._drop_first()
         self._front.side.begin(announced(self._application.side.peer))
-        self._wire.begin(self._first)
+        self._wire.begin(first)
+
+    def _drop_first(self) -> bytes:
+        first, self._first = self._first, b""
+        self._share.add(-self._held)
+        self._held = 0
+        return first
 
     def _parted(self, back: Back) -> bool:
         """The application's connection is over. Is the client's too?"""

@@ -139,7 +139,7 @@ class Side(Sending):
         kept = self._reader.held + self._writer.known.size + self._cutter.held
         kept += sum(map(len, self._block[2])) if self._block is not None else 0
         kept = kept if self._keeps else 0
-        self._credit.share.add(kept - self._kept)
+        self._credit.share.add(kept - self._kept, left=False)
         self._kept = kept
 
     def begin(self, mine: Settings | None = None) -> None:

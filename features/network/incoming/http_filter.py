@@ -300,7 +300,7 @@ class Asked:
         except TooSlow as error:
             self.decision, self.done = self._matcher.undecided(error.strerror), True
         except Exception as error:  # a request that nobody decides would wait for ever
-            words = f"the judge cannot be asked: {type(error).__name__}: {error}"
+            words = f"the judge cannot be asked: {type(error).__name__}"
             self.decision, self.done = self._matcher.undecided(words), True
         self._again()
 

@@ -105,7 +105,7 @@ class Pipe:
         self._shut_if_sent()
 
     def close(self) -> None:
-        """End both directions now: a reset, unless both have ended."""
+        """End both directions now: a reset, unless all that was written has left, to its end."""
         self._break(BrokenPipeError("closed on this side"))
 
     @property
@@ -148,6 +148,7 @@ class Pipe:
         if self._ended and not self._held and not self._shut and self.broken is None:
             self._shut = True
             try:
+                end_by_reset(self._sock, False)  # what is on its way arrives, even if we are killed now
                 self._sock.shutdown(socket.SHUT_WR)
             except OSError as error:
                 self._break(error)
@@ -156,7 +157,6 @@ class Pipe:
 
     def _close_if_done(self) -> None:
         if self._shut and self._theirs_ended and self.broken is None:
-            end_by_reset(self._sock, False)
             self._break(BrokenPipeError("both directions have ended"))
 
     def _break(self, error: Exception) -> None:

@@ -63,8 +63,8 @@ class Program(Protocol):
 class SecureFront:
     """Owns `sock` from `begin` on. first: all that was read of it.
 
-    application: asks for plain streams to it. untouched(why): the connection is given back as it was; the
-    socket is nobody's then. over: nothing is left.
+    application: asks for plain streams to it. untouched(first, why): the connection is given back as it was;
+    the socket is nobody's then. over: nothing is left.
     """
 
     def __init__(
@@ -76,13 +76,14 @@ class SecureFront:
         application: Opener,
         program: Program,
         how: How,
-        untouched: Callable[[str], object],
+        untouched: Callable[[bytes, str], object],
         over: Callable[[], object],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._hello, self._sock, self._first, self._credential = hello, sock, first, credential
         self._opener, self._program, self._how = application, program, how
         self._untouched, self._over = untouched, over
+        how.share.add(len(first), left=False)  # until it is the client's TLS that holds it, or nobody
         self._alpn: str | None = None
         self._client: Secured | None = None
         self._application: Secured | None = None  # the one that was asked first, until it is used
@@ -141,10 +142,9 @@ class SecureFront:
         _listen_no_more(there)
         self._alpn = there.tls.selected_alpn_protocol()
         serving = self._credential.serving[self._alpn]
-        more = self._first, self._application_cut, self._how.share
+        more = self._take_first(), self._application_cut, self._how.share
         below = Pipe(self._sock, self._how.share, waits=True)
         self._client = Secured(below, serving, self._shook, None, *more)
-        self._first = b""
         self._client.begin()
 
     def _refusal(self, there: Secured, error: Exception | None) -> str:
@@ -166,7 +166,7 @@ class SecureFront:
 
     def _give_back(self, why: str) -> None:
         self._closed = True
-        self._untouched(why)
+        self._untouched(self._take_first(), why)
 
     def _asks(self, plain: Bytes, alpn: tuple[str, ...], done: Done) -> Secured:
         more = self._hello.server_name, b"", self._client_cut, self._how.share
@@ -291,8 +291,14 @@ class SecureFront:
     def _application_cut(self) -> bool:
         return self._newest is not None and self._newest.truncated
 
+    def _take_first(self) -> bytes:
+        first, self._first = self._first, b""
+        self._how.share.add(-len(first), left=False)
+        return first
+
     def _finish(self) -> None:
         self._closed = True
+        self._take_first()
         if self._timer is not None:
             self._timer.cancel()
         there, self._application = self._application, None

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import resource
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from functools import partial
 from typing import Protocol
@@ -23,13 +23,18 @@ from pymirror.features.network.incoming.catcher import Catcher, Listeners, liste
 from pymirror.features.network.incoming.conntrack import forget
 from pymirror.features.network.incoming.flush import flush
 from pymirror.features.network.incoming.passed import Passed
-from pymirror.features.network.incoming.passing import Passing
+from pymirror.features.network.incoming.passing import Passage, Passing
 from pymirror.features.network.incoming.ruleset import RENEW, Place
 from pymirror.features.network.incoming.sharing import ALONE, Claim
 from pymirror.features.network.incoming.table import Table
+from pymirror.features.network.sockdiag import TCP, sockets
 
 MOST = 4096
 """Connections at once; one that is looked into costs 20 KB."""
+LOOK = 0.1
+"""Seconds between two looks whether clients have all."""
+UNDELIVERED = 1 << 4 | 1 << 9 | 1 << 11
+"""States of TCP in which the end has not been acknowledged: FIN_WAIT1, LAST_ACK and CLOSING."""
 SHARE = 8
 """Connections at once: one for so many descriptors. Each may need two."""
 OnConnection = Callable[[socket.socket, Place, Place, int], None]
@@ -116,7 +121,8 @@ class Steal:
             await self._table.release(port)
 
     async def drain(self) -> None:
-        """The layer is gone: what the program has ends, and this returns when the application's has ended."""
+        """The layer is gone: what the program has ends, and this returns when the application's has ended and
+        clients have the last of it: without the table it would not be theirs any more."""
         for port in list(self._ports):
             with suppress(OSError):  # then it goes by itself
                 await self.release(port)
@@ -127,6 +133,10 @@ class Steal:
         while self.to_application:
             self._idle.clear()
             await self._idle.wait()
+        while True:
+            if not await self._target.in_network(partial(leaving, self._own)):
+                return
+            await asyncio.sleep(LOOK)
 
     async def aclose(self) -> None:
         """All is gone when this returns."""
@@ -160,15 +170,17 @@ class Steal:
 
     def pass_on(self, sock: socket.socket, client: Place, address: Place, first: bytes = b"") -> None:
         """All of that connection to the application. first: what was read of it."""
-        passage = self.passing.connect(client, address, lambda there, code: passed(there))
-        self.to_application.add(passage)
+        waits = _Waits(sock)
 
-        def passed(there: socket.socket | None) -> None:
-            self.over(self.to_application, passage)
+        def passed(there: socket.socket | None, code: int) -> None:
+            self.over(self.to_application, waits)
             if there is None:
                 reset(sock)
                 return
             self.put_through(sock, there, first)
+
+        waits.passage = self.passing.connect(client, address, passed)
+        self.to_application.add(waits)
 
     def _cancel_all(self) -> None:
         for each in [*self.to_program, *self.to_application]:
@@ -178,7 +190,7 @@ class Steal:
         try:
             await self._target.in_network(partial(forget, self._own))
         except OSError as error:
-            self._log.info("connections that were reset are still known to the kernel: %s", error.strerror)
+            self._log.info("connections that were reset are still known to the kernel: %s", error)
 
     async def _flush(self, port: int) -> None:
         try:
@@ -261,6 +273,25 @@ class Steal:
             with suppress(OSError):  # then at the next look
                 for port, words in await self._table.joined():
                     self._told(port, words)
+
+
+class _Waits:
+    """A client, until the application's side is there."""
+
+    passage: Passage
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def cancel(self) -> None:
+        if not self.passage.over:
+            self.passage.cancel()
+            reset(self._sock)
+
+
+def leaving(ports: Collection[int]) -> bool:
+    """Has a connection that ended something that its client has not got? In the target's network. OSError."""
+    return any(sockets(TCP, UNDELIVERED, port) for port in ports)
 
 
 def reset(sock: socket.socket) -> None:

@@ -20,7 +20,8 @@ from pymirror.features.network.incoming.ruleset import Place
 from pymirror.features.network.incoming.sharing import Claim, Holder
 
 TRIES, PAUSE = 8, 0.05
-"""Of those who take a port in the same moment; seconds at most before the second, twice as many each time."""
+"""Of those who take a port in the same moment; half the seconds at most before the second try, then twice as
+many each time."""
 SPARE = 0.5
 """Seconds before a lease ends in which it is not sure that a renewal comes in time."""
 SETS = "list sets inet"
@@ -61,18 +62,26 @@ class Table:
 
         OSError: EADDRINUSE, and whose it is.
         """
-        async with self._one:
-            for tried in range(TRIES):
-                await self._free(port, claim)
-                await self._run(ruleset.taken(self.name, {port: claim.words(self._whose)}))
-                others = await self._others(port)
-                if not sharing.refusal(claim, others.values()):
-                    self.ports[port] = claim
-                    self._before[port] = {rank for rank in others if rank < self.rank}
-                    return sharing.earlier(self.rank, others)
-                await self._run(ruleset.released(self.name, port))  # somebody looked in the same moment
+        for tried in range(TRIES):
+            if tried:  # the others' renewals do not wait for it
                 await asyncio.sleep(random.uniform(0, PAUSE * 2**tried))
+            async with self._one:
+                shared = await self._try(port, claim)
+            if shared is not None:
+                return shared
         raise OSError(errno.EADDRINUSE, "others are taking it at this moment")
+
+    async def _try(self, port: int, claim: Claim) -> str | None:
+        """None: others look at it, too. OSError: it is theirs."""
+        await self._free(port, claim)
+        await self._run(ruleset.taken(self.name, {port: claim.words(self._whose)}))
+        others = await self._others(port)
+        if sharing.refusal(claim, others.values()):
+            await self._run(ruleset.released(self.name, port))
+            return None
+        self.ports[port] = claim
+        self._before[port] = {rank for rank in others if rank < self.rank}
+        return sharing.earlier(self.rank, others)
 
     async def release(self, port: int) -> None:
         """New connections reach the application again."""

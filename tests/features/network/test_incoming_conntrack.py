@@ -18,8 +18,8 @@ def attribute(kind: int, *parts: bytes) -> bytes:
     return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
 
 
-def way(kind: int, source: int, protocol: int) -> bytes:
-    ports = attribute(2, struct.pack("!H", source)), attribute(3, struct.pack("!H", 7))
+def way(kind: int, source: int, protocol: int, to: int = 7) -> bytes:
+    ports = attribute(2, struct.pack("!H", source)), attribute(3, struct.pack("!H", to))
     return attribute(
         kind | 0x8000, attribute(1 | 0x8000), attribute(2 | 0x8000, attribute(1, bytes([protocol])), *ports)
     )
@@ -34,7 +34,8 @@ def told(port: int, state: int, protocol: int = 6, zone: bytes = b"") -> bytes:
     ("data", "found"),
     [
         (told(999, CLOSE), True),
-        (told(999, ESTABLISHED), True),
+        (told(999, ESTABLISHED), False),
+        (told(7, CLOSE), False),  # it was not redirected
         (told(999, TIME_WAIT), False),
         (told(998, CLOSE), False),
         (told(999, CLOSE, protocol=17), False),
@@ -42,7 +43,7 @@ def told(port: int, state: int, protocol: int = 6, zone: bytes = b"") -> bytes:
     ],
 )
 def test_which_connections_came_here(data: bytes, found: bool) -> None:
-    key = redirected(data, {999, 1000})
+    key = redirected(data, {7, 999, 1000})
     assert key == (way(1, 40000, 6) if found else b"")
 
 

@@ -110,6 +110,32 @@ async def test_many_at_once_are_served_in_several_turns(tmp_path: Any) -> None:
             assert sum(grown) == 30 and max(grown) <= 2 * PER_TURN
 
 
+async def test_a_door_that_fails_fails_alone(tmp_path: Any, caplog: pytest.LogCaptureFixture) -> None:
+    async with session(tmp_path, STEAL) as it:
+        with listening() as server:
+            await verdict_of(it.layer.listen, listen(server, 80))
+            doors: Any = it.layer._doors
+            deliver = doors._deliver
+
+            def fails_once(*given: Any) -> Any:
+                doors._deliver = deliver
+                raise ValueError("a file that is gone")
+
+            doors._deliver = fails_once
+            streams = [it.agent.arrive(80) for _ in range(6)]
+            socks = [await accepted(server) for _ in range(6)]
+            assert await is_reset(streams[0])
+            for stream in streams[1:]:
+                await stream.write(b"x")
+            loop = asyncio.get_running_loop()
+            heard = []
+            for sock in socks:
+                with sock, suppress(ConnectionResetError):
+                    heard.append(await loop.sock_recv(sock, 9))
+            assert heard.count(b"x") == 5
+            assert "a connection to port 80 is reset" in caplog.text
+
+
 async def test_answers_to_a_copy_stay_here(tmp_path: Any) -> None:
     loop = asyncio.get_running_loop()
     async with session(tmp_path, Config()) as it:

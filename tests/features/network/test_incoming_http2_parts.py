@@ -178,6 +178,49 @@ async def test_an_agent_that_is_full_has_back_first_what_did_not_move_for_longes
     assert given == [2, 4] and budget.held == 0
 
 
+@pytest.mark.asyncio
+async def test_what_is_kept_does_not_say_that_something_moves() -> None:
+    given: list[str] = []
+    budget = Budget(1, 100)
+    stuck = Share(lambda: given.append("stuck"), budget)
+    other = Share(lambda: given.append("other"), budget)
+    stuck.add(40)
+    other.add(40)
+    stuck.add(1, left=False)
+    stuck.add(-1, left=False)
+    other.add(40)
+    await asyncio.sleep(0)
+    assert given[0] == "stuck"
+    for each in (stuck, other):
+        each.add(-each.size)
+
+
+@pytest.mark.asyncio
+async def test_one_that_cannot_hold_less_does_not_spare_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    budget = Budget(1, 100)
+
+    def fails() -> None:
+        raise ValueError("a bug")
+
+    first, second = Share(fails, budget), Share(lambda: second.add(-second.size), budget)
+    first.add(60)
+    second.add(60)
+    await asyncio.sleep(0)
+    assert budget.held == 60 and "a bug" in caplog.text
+
+
+@pytest.mark.asyncio
+async def test_first_bytes_count_until_the_application_is_there() -> None:
+    held = BUDGET.held
+    openers: Any = (lambda given: None, lambda given: None)
+    stream: Any = Memory()
+    said_to: Any = (lambda words: None, lambda: None)
+    exchange = Exchange(stream, *openers, Filter(), Limits(), *said_to, b"x" * 60_000)
+    assert BUDGET.held == held + 60_000
+    exchange.cancel()
+    assert BUDGET.held == held
+
+
 def test_heads_are_known_again_up_to_a_size() -> None:
     writer, reader = Writer(), Reader()
     most = [0, 0]

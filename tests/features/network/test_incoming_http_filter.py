@@ -185,7 +185,7 @@ async def test_a_judge_that_cannot_be_asked_decides_nothing_and_that_is_told_onc
         asked = ready.soon(b"GET", b"/", [(b"A", b"1")], None, again.set)
         await again.wait()
         assert isinstance(asked, Asked) and asked.done and asked.decision is not None
-        assert not asked.decision.matches and "ValueError: out of range" in asked.decision.reason
+        assert not asked.decision.matches and asked.decision.reason.endswith("asked: ValueError")
     assert len(told) == 1 and told[0].endswith("such requests do not match")
 
 

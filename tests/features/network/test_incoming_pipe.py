@@ -8,6 +8,7 @@ import struct
 from contextlib import suppress
 
 import pytest
+from incoming_agent import until
 
 from pymirror.features.network.incoming.budget import BUDGET
 from pymirror.features.network.incoming.passed import Passed
@@ -121,6 +122,22 @@ async def test_first_bytes_that_are_not_taken_whole_are_a_reset() -> None:
                 pass
         sock.close()
     assert BUDGET.held == 0
+
+
+async def test_what_was_given_to_its_end_arrives_although_the_rest_is_ended() -> None:
+    near, inner = pair()
+    outer, far = pair()
+    over = asyncio.Event()
+    passed = Passed(inner, outer, b"", over.set)
+    loop = asyncio.get_running_loop()
+    await loop.sock_sendall(far, b"x" * 200_000)
+    far.shutdown(socket.SHUT_WR)
+    await until(lambda: passed._pipes[0]._shut)
+    passed.cancel()
+    assert over.is_set()
+    assert len(await received(near, 200_001)) == 200_000
+    near.close()
+    far.close()
 
 
 async def test_who_holds_much_that_does_not_move_is_reset() -> None:

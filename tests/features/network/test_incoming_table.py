@@ -49,3 +49,35 @@ async def test_the_lease_counts_from_before_it_was_asked_for(monkeypatch: pytest
         clock.now += waits
         assert await table.renew() == []
         assert clock.looks == looks
+
+
+class Contested(Clock):
+    """Whenever somebody has taken the port, another has, too."""
+
+    ran: list[str]
+
+    def run(self, commands: str) -> None:
+        self.ran.append(commands)
+
+    def list(self, command: str) -> list[dict[str, Any]]:
+        if not self.ran or "timeout" not in self.ran[-1]:
+            return []
+        element = {"elem": {"val": 80, "comment": "bob: whole"}}
+        return [{"set": {"table": "pymirror-2", "name": "taken", "elem": [element]}}]
+
+
+async def test_who_cannot_agree_on_a_port_waits_without_holding_up_renewals(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, waits = Contested(), list[bool]()
+    clock.ran = []
+    table = Table(in_network, clock, 1, "ann", (4,))  # type: ignore[arg-type]
+
+    async def sleep(seconds: float) -> None:
+        waits.append(table._one.locked())
+
+    monkeypatch.setattr(module.asyncio, "sleep", sleep)
+    with pytest.raises(OSError, match="others are taking it"):
+        await table.take(80, ALONE)
+    assert waits == [False] * (module.TRIES - 1)
+    assert len(clock.ran) == 2 * module.TRIES and not table.ports

@@ -117,6 +117,8 @@ class Relay:
         try:
             done(told)
         except Exception as error:  # one connection's; those that came back with it go on
+            for sock in (told.client, told.application) if told is not None else ():
+                sock.close()
             self._loop.call_exception_handler({"message": "a connection of the relay", "exception": error})
 
 
