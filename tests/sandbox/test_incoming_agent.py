@@ -179,7 +179,7 @@ async def test_a_client_that_was_reset_at_the_end_reaches_the_application_by_the
 @pytest.mark.parametrize("mesh", [False, True], ids=["alone", "beside a mesh"])
 async def test_a_slow_client_gets_the_last_of_an_answer_that_has_ended(both: Both, mesh: bool) -> None:
     """The application and the client have said their ends: what there is left is in the kernel."""
-    size, written = 3 << 20, asyncio.Event()
+    size, written = 500_000, asyncio.Event()
 
     async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"x" * size)
