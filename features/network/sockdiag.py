@@ -9,12 +9,13 @@ import struct
 
 from attrs import frozen
 
+from pymirror.features.network import netlink
+
 ESTABLISHED, SYN_SENT, LISTEN, ANY_STATE = 1 << 1, 1 << 2, 1 << 10, 0xFFFFFFFF
 TCP, UDP, MPTCP = socket.IPPROTO_TCP, socket.IPPROTO_UDP, 262
 MOST_AT_ONCE = 32 << 10
 """Bytes of one answer: the kernel's own bound. To make room for more costs more than the question."""
 _SOCK_DIAG, _BY_FAMILY, _DESTROY = 4, 20, 21
-_HEADER = struct.Struct("=IHHII")
 _REQUEST = struct.Struct("=BBBBI")
 _PORTS = struct.Struct("!HH")
 _ID = 48
@@ -46,7 +47,7 @@ def sockets(protocol: int, states: int, port: int = 0, to: int = 0) -> list[Foun
             narrow = protocol if protocol != MPTCP else socket.IPPROTO_RAW
             body = _REQUEST.pack(family, narrow, 0, 0, states) + _PORTS.pack(port, to) + b"\0" * (_ID - 4)
             body += _WIDE if protocol == MPTCP else b""
-            link.send(_HEADER.pack(_HEADER.size + len(body), _BY_FAMILY, 0x301, 0, 0) + body)  # a dump
+            link.send(netlink.message(_BY_FAMILY, netlink.REQUEST | netlink.DUMP, body))
             while not read(link.recv(MOST_AT_ONCE), found):
                 pass
     return found
@@ -59,24 +60,22 @@ def destroy(protocol: int, doomed: Found) -> None:
     """
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _SOCK_DIAG) as link:
         body = _REQUEST.pack(doomed.family, protocol, 0, 0, ANY_STATE) + doomed.key
-        link.send(_HEADER.pack(_HEADER.size + len(body), _DESTROY, 0x5, 0, 0) + body)  # with an answer
+        link.send(netlink.message(_DESTROY, netlink.REQUEST | netlink.ACK, body))
         read(link.recv(MOST_AT_ONCE), [])
 
 
 def read(data: bytes, found: list[Found]) -> bool:
     """Add what one answer of the kernel tells; whether it was the last. OSError that it tells."""
-    while len(data) >= _HEADER.size:
-        size, kind, *_ = _HEADER.unpack_from(data)
-        if kind == 3:  # done
+    for kind, body in netlink.messages(data):
+        if kind == netlink.DONE:
             return True
-        if kind == 2:  # error
-            code = -struct.unpack_from("=i", data, _HEADER.size)[0]
+        if kind == netlink.ERROR:
+            code = netlink.code_of(body)
             if code:
                 raise OSError(code, os.strerror(code), "sock_diag")
             return True
         if kind == _BY_FAMILY:
-            found.append(_found(data[_HEADER.size :]))
-        data = data[size + 3 & ~3 :]
+            found.append(_found(body))
     return False
 
 

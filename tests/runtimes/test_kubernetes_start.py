@@ -150,13 +150,13 @@ def fails(error: Exception) -> Callable[[], Any]:
 )
 async def test_a_removal_that_fails_is_a_warning_and_no_more(deleting: Callable[[], Any]) -> None:
     server = Server({}, deleting)
-    start, undo, words = starter(server)
+    start, undo, words = starter(server, lasting=20.0)
     await start.job(None, "shop", None, undo)
     (name,) = server.made
     await undo.aclose()
     (warning,) = words.warnings
-    assert remains(JOBS.at("shop", name), 30.0, Config().ttl) in warning
-    assert "ends by itself within 30 s" in warning
+    assert remains(JOBS.at("shop", name), 50.0, Config().ttl) in warning
+    assert "ends by itself within 50 s" in warning
 
 
 async def test_the_pod_does_not_wait_for_the_garbage_collector() -> None:

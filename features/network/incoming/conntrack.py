@@ -11,13 +11,13 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
+
+from pymirror.features.network import netlink
 
 _NETFILTER, _CONNTRACK = 12, 1 << 8
 _GET, _DELETE = _CONNTRACK | 1, _CONNTRACK | 2
-_REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
-_ERROR, _DONE = 2, 3
-_HEADER, _FAMILY, _ATTRIBUTE = struct.Struct("=IHHII"), struct.Struct("=BBH"), struct.Struct("=HH")
+_FAMILY, _ATTRIBUTE = struct.Struct("=BBH"), struct.Struct("=HH")
 _TYPE = 0x3FFF
 """Of an attribute, without its flags."""
 _ORIGINAL, _REPLY, _STATE, _ZONE = 1, 2, 4, 18
@@ -41,7 +41,7 @@ def forget(ports: Collection[int]) -> int:
         link.settimeout(WITHIN)
         for family in (socket.AF_INET, socket.AF_INET6):
             for key in _listed(link, family, ports)[: MOST - forgotten]:
-                link.send(_message(_DELETE, _REQUEST | _ACK, family, key))
+                link.send(_message(_DELETE, netlink.ACK, family, key))
                 code = _answer(link.recv(ROOM))
                 if code not in (0, errno.ENOENT):  # it has gone by itself
                     raise OSError(code, os.strerror(code))
@@ -51,12 +51,12 @@ def forget(ports: Collection[int]) -> int:
 
 def _listed(link: socket.socket, family: int, ports: Collection[int]) -> list[bytes]:
     """What names each of them."""
-    link.send(_message(_GET, _REQUEST | _DUMP, family))
+    link.send(_message(_GET, netlink.DUMP, family))
     found: list[bytes] = []
     while True:
-        for kind, body in messages(link.recv(ROOM)):
-            if kind in (_DONE, _ERROR):
-                code = -struct.unpack_from("=i", body)[0]
+        for kind, body in netlink.messages(link.recv(ROOM)):
+            if kind in (netlink.DONE, netlink.ERROR):
+                code = netlink.code_of(body)
                 if code:
                     raise OSError(code, os.strerror(code))
                 return found
@@ -66,26 +66,13 @@ def _listed(link: socket.socket, family: int, ports: Collection[int]) -> list[by
 
 
 def _message(kind: int, flags: int, family: int, body: bytes = b"") -> bytes:
-    whole = _FAMILY.pack(family, 0, 0) + body
-    return _HEADER.pack(_HEADER.size + len(whole), kind, flags, 0, 0) + whole
+    return netlink.message(kind, netlink.REQUEST | flags, _FAMILY.pack(family, 0, 0) + body)
 
 
 def _answer(data: bytes) -> int:
     """The errno of an acknowledgement."""
-    for kind, body in messages(data):
-        if kind == _ERROR:
-            return -int(struct.unpack_from("=i", body)[0])
-    return errno.EPROTO
-
-
-def messages(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """(kind, body) of each that is whole. Pure."""
-    while len(data) >= _HEADER.size:
-        size, kind, *_ = _HEADER.unpack_from(data)
-        if not _HEADER.size <= size <= len(data):
-            return
-        yield kind, data[_HEADER.size : size]
-        data = data[size + 3 & ~3 :]
+    codes = (netlink.code_of(body) for kind, body in netlink.messages(data) if kind == netlink.ERROR)
+    return next(codes, errno.EPROTO)
 
 
 def attributes(data: bytes) -> dict[int, bytes]:

@@ -114,12 +114,7 @@ class Doors:
 
     def _knock_at_some(self) -> None:
         for _ in range(min(PER_TURN, len(self._waiting))):
-            door = self._waiting.popleft()
-            try:
-                self._knock(door)
-            except Exception as error:  # a deliverer's, say; the others are served
-                self._log.error("a connection to port %d is reset", door.arrived.port, exc_info=error)
-                self._give_up(door)
+            self._knock(self._waiting.popleft())
         if self._waiting:
             asyncio.get_running_loop().call_soon(self._knock_at_some)
 
@@ -227,10 +222,12 @@ class Doors:
         stream = door.stream if both_ways else OneWay(door.stream)
         try:
             joined = self._deliver(door.arrived, sock, stream, closed)
-        except BaseException:
+        except Exception as error:  # a certificate's file that is gone, say; the others are served
+            self._log.error("a connection to port %d is reset", door.arrived.port, exc_info=error)
             end_by_reset(sock, True)
             sock.close()
-            raise
+            self._give_up(door)
+            return
         if not over:
             door.joined = joined
 

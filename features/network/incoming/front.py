@@ -50,9 +50,9 @@ PATIENCE = 0.05
 class Filtered:
     """How a port is filtered. within: seconds a client may take to show what it speaks, once it has begun.
     astray(port, why): a client's connection is the application's from there on. marks: answers get a header
-    that says whose they are. rest: all but what this says is the program's, as if
-    there were no filter. answered: that is answered here. credential: what TLS is opened with on a port.
-    relay: passes on what needs no filter."""
+    that says whose they are. rest: all but what this says is the program's, as if there were no filter.
+    answered: that is answered here. credential: what TLS is opened with on a port. relay: passes on what
+    needs no filter."""
 
     matcher: Deciding
     limits: Limits

@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 from pymirror.features.network.carry import Bytes
 from pymirror.features.network.incoming import http2_frames as h2
-from pymirror.features.network.incoming.budget import LITTLE, Share
+from pymirror.features.network.incoming.budget import Share
 from pymirror.features.network.incoming.http2_answers import unanswered
 from pymirror.features.network.incoming.http2_back import Back
 from pymirror.features.network.incoming.http2_flow import Flow
@@ -27,6 +27,7 @@ from pymirror.features.network.incoming.http2_frames import Wrong
 from pymirror.features.network.incoming.http2_front import Front
 from pymirror.features.network.incoming.http2_headers import Head
 from pymirror.features.network.incoming.http2_settings import announced
+from pymirror.features.network.incoming.http2_side import relieved
 from pymirror.features.network.incoming.http2_windows import MOST
 from pymirror.features.network.incoming.http2_wire import Wire
 from pymirror.features.network.incoming.http_rules import Deciding
@@ -67,14 +68,12 @@ class Exchange:
         self._begun = self._draining = self._ended = self._turning = self._said = False
         self._slow: asyncio.TimerHandle | None = None
         self._whole = 0
-        self._held = len(first)
-        share.add(self._held)
+        share.add(len(first))
         self._application.begin(application)
 
     def relieve(self) -> None:
         """The agent holds too much, and what this holds does not move: know less, or end it."""
-        sides = [self._front.side, *(back.side for back in self._backs)]
-        if sum([side.unlearn() for side in sides]) and self._share.size <= LITTLE:
+        if relieved([self._front.side, *(back.side for back in self._backs)], self._share):
             return
         self._refuse(Wrong(h2.ENHANCE_YOUR_CALM, "the agent holds too much that does not move"))
 
@@ -236,8 +235,7 @@ class Exchange:
 
     def _drop_first(self) -> bytes:
         first, self._first = self._first, b""
-        self._share.add(-self._held)
-        self._held = 0
+        self._share.add(-len(first))
         return first
 
     def _parted(self, back: Back) -> bool:

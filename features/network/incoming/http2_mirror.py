@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pymirror.features.network.incoming import http2_frames as h2
-from pymirror.features.network.incoming.budget import LITTLE, Share
+from pymirror.features.network.incoming.budget import Share
 from pymirror.features.network.incoming.http2_back import Back
 from pymirror.features.network.incoming.http2_flow import Flow
 from pymirror.features.network.incoming.http2_frames import Wrong
 from pymirror.features.network.incoming.http2_front import Front
 from pymirror.features.network.incoming.http2_headers import Head
+from pymirror.features.network.incoming.http2_side import relieved
 from pymirror.features.network.incoming.http2_windows import MOST
 from pymirror.features.network.incoming.http_rules import Deciding
 from pymirror.features.network.incoming.limits import Limits
@@ -77,8 +78,7 @@ class Copy:
             self.turn()
 
     def _relieve(self) -> None:
-        known = sum([side.unlearn() for side in (self._front.side, *(back.side for back in self._backs))])
-        if not known or self._share.size > LITTLE:
+        if not relieved([self._front.side, *(back.side for back in self._backs)], self._share):
             self.close("the agent holds too much")
 
     def turn(self) -> None:

@@ -11,9 +11,10 @@ its way either.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from pymirror.features.network.incoming import http2_frames as h2
+from pymirror.features.network.incoming.budget import LITTLE, Share
 from pymirror.features.network.incoming.http2_flow import Flow, Hears
 from pymirror.features.network.incoming.http2_frames import Wrong
 from pymirror.features.network.incoming.http2_headers import MOST as MOST_BLOCK
@@ -116,10 +117,15 @@ class Side(Sending):
 
     def unlearn(self) -> int:
         """Know no head again. Bytes that this gives back."""
-        size = self._reader.known.size + self._writer.known.size
-        self._reader.known.clear()
-        self._writer.known.clear()
+        size = self._clear()
         self._weigh()
+        return size
+
+    def _clear(self) -> int:
+        known = self._reader.known, self._writer.known
+        size = sum(each.size for each in known)
+        for each in known:
+            each.clear()
         return size
 
     def forget(self) -> None:
@@ -134,8 +140,7 @@ class Side(Sending):
     def _weigh(self) -> None:
         """What is kept of the connection, but for what waits to leave, counts too."""
         if self._credit.share.budget.tight:
-            self._reader.known.clear()
-            self._writer.known.clear()
+            self._clear()
         kept = self._reader.held + self._writer.known.size + self._cutter.held
         kept += sum(map(len, self._block[2])) if self._block is not None else 0
         kept = kept if self._keeps else 0
@@ -319,6 +324,11 @@ class Side(Sending):
         self._calm.one()
         self.reset(flow, code)
         self._hears.reset(flow, code)
+
+
+def relieved(sides: Iterable[Side], share: Share) -> bool:
+    """Have these sides of one connection hold less by what they know, and is the rest little?"""
+    return bool(sum([side.unlearn() for side in sides])) and share.size <= LITTLE
 
 
 _ACTS: dict[int, Callable[[Side, int, int, bytes], None]] = {

@@ -170,7 +170,7 @@ class Steal:
 
     def pass_on(self, sock: socket.socket, client: Place, address: Place, first: bytes = b"") -> None:
         """All of that connection to the application. first: what was read of it."""
-        waits = _Waits(sock)
+        waits = Waits(sock)
 
         def passed(there: socket.socket | None, code: int) -> None:
             self.over(self.to_application, waits)
@@ -275,7 +275,7 @@ class Steal:
                     self._told(port, words)
 
 
-class _Waits:
+class Waits:
     """A client, until the application's side is there."""
 
     passage: Passage

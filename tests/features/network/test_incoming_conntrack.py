@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pymirror.features.network.incoming.conntrack import attributes, messages, redirected
+from pymirror.features.network.incoming.conntrack import attributes, redirected
+from pymirror.features.network.netlink import messages
 
 ESTABLISHED, TIME_WAIT, CLOSE = 3, 7, 8
 

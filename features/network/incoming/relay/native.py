@@ -61,11 +61,12 @@ class Relay:
                 if code := lib.relay_needle(self._relay, _KINDS[needle.kind], needle.text, len(needle.text)):
                     raise OSError(code, os.strerror(code))
             self._thread.start()
-        except (OSError, RuntimeError) as error:
+        except RuntimeError as error:
             lib.relay_free(self._relay)
-            if isinstance(error, OSError):
-                raise
             raise OSError(errno.EAGAIN, f"a thread for the relay: {error}") from error
+        except OSError:
+            lib.relay_free(self._relay)
+            raise
         self._loop.add_reader(self._event, self._came_back)
 
     def give(self, client: socket.socket, application: socket.socket, done: Done) -> int:
