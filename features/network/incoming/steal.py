@@ -70,6 +70,7 @@ class Steal:
         self.to_application: set[Ends] = set()
         self._table: Table | None = None
         self._catcher: Catcher | None = None
+        self._own: frozenset[int] = frozenset()  # ports of the catcher
         self._renewing: asyncio.Task[None] | None = None
         self._idle = asyncio.Event()
         self._refused = False

@@ -20,8 +20,8 @@ from pymirror.features.network.incoming.ruleset import Place
 from pymirror.features.network.incoming.sharing import Claim, Holder
 
 TRIES, PAUSE = 8, 0.05
-"""Of those who take a port in the same moment; half the seconds at most before the second try, then twice as
-many each time."""
+"""Of those who take a port in the same moment; seconds at most before the second try, then twice as many each
+time."""
 SPARE = 0.5
 """Seconds before a lease ends in which it is not sure that a renewal comes in time."""
 SETS = "list sets inet"
@@ -64,7 +64,7 @@ class Table:
         """
         for tried in range(TRIES):
             if tried:  # the others' renewals do not wait for it
-                await asyncio.sleep(random.uniform(0, PAUSE * 2**tried))
+                await asyncio.sleep(random.uniform(0, PAUSE * 2 ** (tried - 1)))
             async with self._one:
                 shared = await self._try(port, claim)
             if shared is not None:

@@ -12,10 +12,7 @@ from incoming_agent import until
 
 from pymirror.features.network.incoming.budget import BUDGET
 from pymirror.features.network.incoming.passed import Passed
-from pymirror.features.network.incoming.passing import Passage
 from pymirror.features.network.incoming.pipe import Pipe
-from pymirror.features.network.incoming.ruleset import Place
-from pymirror.features.network.incoming.steal import Waits
 
 pytestmark = pytest.mark.asyncio
 
@@ -173,17 +170,6 @@ async def test_a_reset_is_one_at_the_other_end(which: str) -> None:
         await asyncio.get_running_loop().sock_recv(other, 1)
     await asyncio.wait_for(over.wait(), 5)
     other.close()
-
-
-async def test_a_client_that_waits_for_the_application_is_reset_if_that_is_given_up() -> None:
-    near, inner = pair()
-    waits = Waits(inner)
-    waits.passage = Passage(None, Place("10.0.0.1", 5), Place("10.0.0.2", 80), lambda sock, code: None)  # type: ignore[arg-type]
-    waits.cancel()
-    with pytest.raises(ConnectionResetError):
-        await asyncio.get_running_loop().sock_recv(near, 1)
-    assert waits.passage.over
-    near.close()
 
 
 async def test_who_does_not_read_is_not_told_again_and_again() -> None:
