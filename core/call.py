@@ -13,8 +13,10 @@ import ipaddress
 
 from attrs import field, frozen
 
-PATH_CALLS = ("open", "stat", "access", "readlink", "statfs")
-"""Calls that take a path. Relative paths never become calls: the kernel resolves them itself."""
+PATH_CALLS = ("open", "stat", "access", "readlink", "statfs", "change")
+"""Calls that take a path. Relative paths never become calls: the kernel resolves them itself. `change`:
+whatever makes, removes or renames what the path names, or sets its attributes; always with `write`. Of two
+paths (rename, link) each is asked about; where they are of two places, the program gets EXDEV."""
 
 SOCKET_CALLS = ("connect", "sendto")
 """Calls that name where traffic goes. `sendto`: the first datagram (sendto, sendmsg, sendmmsg) that an

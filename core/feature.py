@@ -204,7 +204,8 @@ class Launch:
     killed. connection(number): call it with the kernel's number of a FUSE connection this process serves, so
     that nobody waits for ever then.
     trace(call, verdict): call it for a decision that no call of the engine shows; it is a line of `--trace`.
-    forget(call): call it, also while the program runs, when the verdict on a `sendto` does not hold any more.
+    forget(call): call it, also while the program runs, when the verdict on a `sendto` does not hold any more,
+    or that on a path: the path is asked about each time then, but where the verdict says that it stays.
     guests: whom connections to the program's listeners are from; also while it runs.
     """
 

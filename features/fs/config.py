@@ -65,6 +65,12 @@ class Config:
     local: list[str] = key(
         factory=list, env="FILE_LOCAL_PATTERN", validator=regex, help="Paths that stay on this machine."
     )
+    remote: list[str] = key(
+        factory=list,
+        validator=regex,
+        help="Paths that are the target's whatever the default lists say: read there, written as the mode "
+        "has it.",
+    )
     not_found: list[str] = key(factory=list, validator=regex, help="Paths that do not exist for the program.")
     mapping: dict[str, str] = key(
         factory=dict,
@@ -107,7 +113,7 @@ class Config:
         """Allowed, but hardly meant: the folder is then listed, and looked for, on the other side."""
         return [
             f"feature.fs.{name}: {pattern!r} does not match the folder itself: {whole + '(/|$)'!r} does"
-            for name in ("read_only", "local", "not_found")
+            for name in ("read_only", "local", "remote", "not_found")
             for pattern in getattr(self, name)
             if pattern.endswith("/") and (whole := pattern[:-1].removesuffix("\\")) not in ("", "^")
         ]

@@ -19,11 +19,13 @@ from pymirror.features.fs import mount
 from pymirror.features.fs.access import Identity
 from pymirror.features.fs.cache import Seen
 from pymirror.features.fs.here import here
+from pymirror.features.fs.own import MOST, Own
 from pymirror.features.fs.questions import Questions
 from pymirror.features.fs.rules import Decision, Place, Rules
 from pymirror.features.fs.tree import Tree
 
 MOST_NAMED = 4
+READING = tuple(name for name in PATH_CALLS if name != "change")
 
 
 class Layer(LayerFeature):
@@ -36,6 +38,7 @@ class Layer(LayerFeature):
     _mount: mount.Mount | None = None
     _top = -1
     _told: frozenset[str] = frozenset()
+    _told_full = False
 
     @classmethod
     def wanted(cls, config: keys.Config) -> bool:
@@ -64,6 +67,7 @@ class Layer(LayerFeature):
 
     async def prepare(self, launch: Launch) -> None:
         self._rules = Rules(self.config, here(launch.argv, os.environ), launch.has_target)
+        self._own, self._forget = Own(), launch.forget
         self._top = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         place: m.Place = await self.peer.request(m.AskPlace())
         self._mount = mount.mount(launch.directory, launch.visible)
@@ -103,13 +107,13 @@ class Layer(LayerFeature):
 
     @intercepts(*PATH_CALLS)
     def path(self, call: Call) -> Verdict | Awaitable[Verdict]:
-        decision = self._rules.decide(call.path, call.write)
+        decision, scope = self._decide(call)
         if decision.place is Place.NOWHERE:
-            return Errno(decision.reason, code=errno.ENOENT, scope=Scope.CALL)
+            return Errno(decision.reason, code=errno.ENOENT, scope=scope)
         if decision.place is Place.HERE:
             if decision.path == call.path:
-                return Untouched(decision.reason, scope=Scope.CALL)
-            return self._below(self._top, decision, Scope.CALL)
+                return Untouched(decision.reason, scope=scope)
+            return self._below(self._top, decision, scope)
         if decision.place is Place.UNDECIDED:
             return self._undecided(decision)
         if self._tree is None:
@@ -119,9 +123,36 @@ class Layer(LayerFeature):
             seen = self._tree.questions.seed(decision.path, follow, content=call.name == "open")
         except OSError as error:
             return _failed(decision, error)
-        return (
-            self._seen(call, decision, seen) if isinstance(seen, Seen) else self._later(call, decision, seen)
-        )
+        if isinstance(seen, Seen):
+            return self._seen(call, decision, seen, scope)
+        return self._later(call, decision, seen, scope)
+
+    def _decide(self, call: Call) -> tuple[Decision, Scope]:
+        """By the rules, and by what the program has changed here."""
+        decision = self._rules.decide(call.path, call.write)
+        if call.write:
+            if decision.place is Place.HERE and call.name != "access":
+                self._changes(call.path)
+            return decision, Scope.CALL
+        if not self._own.covers(call.path):
+            return decision, Scope.CALL
+        written = self._rules.decide(call.path, True)
+        if written.place is Place.HERE and os.path.lexists(written.path):
+            return Decision(Place.HERE, f"{written.reason}; changed here before", written.path), Scope.ONCE
+        return decision, Scope.ONCE
+
+    def _changes(self, path: bytes) -> None:
+        """The program changes here what it reads from the target."""
+        if self._rules.decide(path, False).place is not Place.TARGET or not self._own.add(path):
+            return
+        for name in READING:
+            self._forget(Call(name, path))
+        if self._own.full and not self._told_full:
+            self._told_full = True
+            self.log.warning(
+                "more than %d of the target's names were changed here: the first are read from it again",
+                MOST,
+            )
 
     def _undecided(self, decision: Decision) -> Errno:
         """An error for the program, and once a word for who wrote the pattern."""
@@ -130,20 +161,20 @@ class Layer(LayerFeature):
             self.log.warning("%s; such paths fail with EIO until it is written more simply", decision.reason)
         return Errno(decision.reason, code=errno.EIO, scope=Scope.CALL)
 
-    async def _later(self, call: Call, decision: Decision, asked: Awaitable[Seen]) -> Verdict:
+    async def _later(self, call: Call, decision: Decision, asked: Awaitable[Seen], scope: Scope) -> Verdict:
         try:
-            return self._seen(call, decision, await asked)
+            return self._seen(call, decision, await asked, scope)
         except OSError as error:
             return _failed(decision, error)
 
-    def _seen(self, call: Call, decision: Decision, seen: Seen) -> Verdict:
+    def _seen(self, call: Call, decision: Decision, seen: Seen, scope: Scope) -> Verdict:
         if call.name == "readlink":
             if not seen.attr.is_link:
                 return Errno(f"{decision.reason}; not a link", code=errno.EINVAL)
             return Text(decision.reason, value=seen.link)
         if self._mount is None:
             return Errno("fs: the session is over", code=errno.EIO)
-        return self._below(self._mount.root, decision, Scope.CALL)
+        return self._below(self._mount.root, decision, scope)
 
     @staticmethod
     def _below(root: int, decision: Decision, scope: Scope) -> OtherPath:
@@ -183,6 +214,7 @@ def _summary(config: keys.Config, rules: Rules) -> str:
     lists = {
         "read_only": config.read_only,
         "local": config.local,
+        "remote": config.remote,
         "not_found": config.not_found,
         "mapping": config.mapping,
     }

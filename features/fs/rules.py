@@ -1,6 +1,6 @@
 """Whether a path is the target's, this machine's, or nowhere: one decision for every call. Pure.
 
-mirrord's order (5.2): user lists not_found, read_write, read_only, local; the default lists
+mirrord's order (5.2): user lists not_found, read_write, read_only, local, and our remote; the default lists
 not-found, read-only, local; the mode. Every decision has the rule that made it.
 """
 
@@ -79,7 +79,12 @@ class Rules:
     def __init__(self, config: Config, here: Here, has_target: bool = True) -> None:
         self.mode = config.mode if has_target or config.mode == "local" else "localwithoverrides"
         self.has_user_rules = bool(
-            config.not_found or config.read_write or config.read_only or config.local or config.mapping
+            config.not_found
+            or config.read_write
+            or config.read_only
+            or config.local
+            or config.remote
+            or config.mapping
         )
         self._mapping = [
             (Pattern("fs.mapping", pattern, ignore_case=True), replacement)
@@ -89,6 +94,7 @@ class Rules:
         self._user_read_write = _Users("read_write", config.read_write)
         self._user_read_only = _Users("read_only", config.read_only)
         self._user_local = _Users("local", config.local)
+        self._user_remote = _Users("remote", config.remote)
         self._not_found = _Defaults(defaults.not_found(here))
         self._read_only = _Defaults(defaults.read_only())
         self._local = _Defaults(defaults.local(here))
@@ -118,11 +124,13 @@ class Rules:
         return text, ""
 
     def _place(self, text: str, write: bool) -> tuple[Place, str]:
+        written = Place.TARGET if self.mode == "write" else Place.HERE
         steps: tuple[tuple[_List, str, Place, Place | None], ...] = (
             (self._user_not_found, "not_found", Place.NOWHERE, Place.NOWHERE),
             (self._user_read_write, "read_write", Place.TARGET, Place.TARGET),
             (self._user_read_only, "read_only", Place.TARGET, Place.HERE),
             (self._user_local, "local", Place.HERE, Place.HERE),
+            (self._user_remote, "remote", Place.TARGET, written),
             (self._not_found, "not_found default:", Place.NOWHERE, Place.NOWHERE),
             (self._read_only, "read_only default:", Place.TARGET, None),
             (self._local, "local default:", Place.HERE, Place.HERE),

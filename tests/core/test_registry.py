@@ -90,7 +90,7 @@ def test_a_sound_half_has_no_faults() -> None:
         (Twice, "ask and again both handle sound/Ask"),
         (Stranger, "alien/Foreign, a message of another feature"),
         (NoMessage, "not a message"),
-        (BadCall, "'teleport'.*there are: access, bind, connect, hostname, listen, open"),
+        (BadCall, "'teleport'.*there are: access, bind, change, connect, hostname, listen, open"),
         (AgentFeature, "not a subclass of LayerFeature"),
         (7, "7 is not a subclass"),
     ],

@@ -9,7 +9,19 @@ from cffi import FFI  # type: ignore[import-untyped]  # it ships no types
 
 HERE = "layer/engines/seccomp"
 PARTS = (
-    *("accept", "carry", "connect", "decide", "filter", "guests", "listen", "memory", "message", "names"),
+    *(
+        "accept",
+        "carry",
+        "change",
+        "connect",
+        "decide",
+        "filter",
+        "guests",
+        "listen",
+        "memory",
+        "message",
+        "names",
+    ),
     *("parked", "path", "pump", "questions", "receive", "rights", "send", "shown", "signals", "skip"),
     *("sockets", "spawn", "table", "trees"),
 )

@@ -130,7 +130,7 @@ static int kind_of(const struct pm_job *job)
     case OP_UNAME:
         return PM_HOSTNAME;
     default:
-        return PM_STAT;
+        return job->caught->calls & PM_CALL_CHANGE ? PM_CHANGE : PM_STAT;
     }
 }
 
@@ -140,7 +140,14 @@ static int follows(const struct pm_job *job)
     case OP_OPEN: case OP_CREAT: case OP_OPENAT: case OP_OPENAT2:
         return !(job->open_flags & O_NOFOLLOW || (job->open_flags & O_CREAT && job->open_flags & O_EXCL));
     case OP_READLINK: case OP_READLINKAT: case OP_LSTAT: case OP_LGETXATTR: case OP_LLISTXATTR:
+    case OP_MKDIR: case OP_MKDIRAT: case OP_MKNOD: case OP_MKNODAT: case OP_UNLINK: case OP_UNLINKAT: case OP_RMDIR:
+    case OP_RENAME: case OP_RENAMEAT: case OP_RENAMEAT2: case OP_LINK: case OP_SYMLINK: case OP_SYMLINKAT:
+    case OP_LCHOWN: case OP_LSETXATTR: case OP_LREMOVEXATTR:
         return 0;
+    case OP_LINKAT:
+        return (arg(job, 4) & AT_SYMLINK_FOLLOW) != 0;
+    case OP_UTIMENSAT:
+        return !(arg(job, 3) & AT_SYMLINK_NOFOLLOW);
     default:
         return job->caught->flags < 0 || !(arg(job, job->caught->flags) & AT_SYMLINK_NOFOLLOW);
     }
@@ -165,8 +172,17 @@ static int open_below(int root, const char *path, const struct open_how *how, in
     return fd < 0 ? -errno : (int)fd;
 }
 
-/* A descriptor below the tree's root, or -errno. On this machine no magic link is followed: those of
-   /proc/self would be ours. */
+/* A descriptor below that root, or -errno, with the rights that the thread has. On this machine no magic link is
+   followed: those of /proc/self would be ours. */
+int pm_job_open_below(const struct pm_job *job, int root, const char *path, uint64_t flags)
+{
+    uint64_t always = job->here ? RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS : RESOLVE_IN_ROOT;
+    struct open_how how = {flags | O_CLOEXEC, 0, always};
+
+    return open_below(root, path, &how, RACES);
+}
+
+/* The same for a call that opens. */
 static int open_in_tree(const struct pm_job *job, uint64_t flags, uint64_t mode, uint64_t resolve)
 {
     uint64_t always = job->here ? RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS : RESOLVE_IN_ROOT;
@@ -383,6 +399,8 @@ void pm_job_carry_out(struct pm_job *job)
         carry_open(job);
     else if (job->kind == PM_HOSTNAME)
         pm_job_return(job, -EIO);
+    else if (job->kind == PM_CHANGE)
+        pm_job_carry_change(job);
     else
         carry_by_path(job);
 }

@@ -1,6 +1,7 @@
 /* From a notification to its verdict. Rules: what the kernel can do alone goes on untouched, a relative
    path above all; the program's path is read once; what a tree holds is shown under the target's names,
    never under the place where our mount is. */
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <stdio.h>
@@ -79,6 +80,80 @@ static void decide(struct worker *worker)
     }
     pump->counters[PM_CARRIED] += job->found.verdict != PM_CONTINUE;
     job->here = job->found.verdict == PM_TREE_PATH && !pm_trees_known(pump->trees, job->found.root);
+    pm_job_carry_out(job);
+}
+
+/* What the path in that argument leads to, in job.found; where the kernel finds it by itself, *alone is set. 0: leave
+   the call alone. */
+static int look(struct worker *worker, int argument, int follow, int *slash, int *alone)
+{
+    struct pm_job *job = &worker->job;
+
+    if (pm_read_string((pid_t)job->request->pid, job->request->data.args[argument], job->raw, PATH_MAX) < 0)
+        return 0;
+    job->follow = follow;
+    *alone = job->raw[0] != '/';
+    if (!*alone) {
+        pm_normalise(job->raw, job->path, slash);
+        *alone = pm_is_own_proc(job->path);
+    }
+    job->found.verdict = PM_CONTINUE;
+    if (*alone)
+        return 1;
+    if (!find(worker))
+        return 0;
+    if (job->found.verdict == PM_CONTINUE && !climbs_out_of_a_tree(worker)) {
+        job->found.root = worker->pump->root;
+        snprintf(job->found.value, sizeof job->found.value, "%s", job->path[1] ? job->path + 1 : ".");
+    } else if (job->found.verdict == PM_CONTINUE) {
+        job->found.verdict = PM_TREE_PATH;
+    }
+    return 1;
+}
+
+/* A name becomes another one, or gets one more: both are of one place, else it is as between two file systems. */
+static void decide_two(struct worker *worker)
+{
+    struct pm_job *job = &worker->job;
+    struct pm_trees *trees = worker->pump->trees;
+    struct pm_found first;
+    int alone, other_alone, follow, known, other_known;
+
+    pm_job_classify(job);
+    follow = job->follow;
+    if (!look(worker, job->caught->path, follow, &job->slash, &alone)) {
+        pm_leave_alone(worker);
+        return;
+    }
+    first = job->found;
+    if (first.verdict == PM_ERRNO) {
+        pm_job_carry_out(job);
+        return;
+    }
+    if (!look(worker, job->caught->other, 0, &job->slash_other, &other_alone)) {
+        pm_leave_alone(worker);
+        return;
+    }
+    if (job->found.verdict == PM_CONTINUE && first.verdict == PM_CONTINUE) {
+        pm_leave_alone(worker);
+        return;
+    }
+    worker->pump->counters[PM_CARRIED]++;
+    if (job->found.verdict == PM_ERRNO) {
+        pm_job_carry_out(job);
+        return;
+    }
+    known = !alone && pm_trees_known(trees, first.root);
+    other_known = !other_alone && pm_trees_known(trees, job->found.root);
+    if (alone || other_alone || known != other_known || (known && first.root != job->found.root)) {
+        pm_job_return(job, -EXDEV);
+        return;
+    }
+    job->found_other = job->found;
+    job->found = first;
+    job->found.verdict = PM_TREE_PATH;
+    job->here = !known;
+    job->follow = follow;
     pm_job_carry_out(job);
 }
 
@@ -174,6 +249,8 @@ void pm_serve(struct worker *worker)
         pm_job_classify(job);
         job->path[0] = 0;
         decide(worker);
+    } else if (job->caught->other) {
+        decide_two(worker);
     } else if (!read_path(worker)) {
         pm_leave_alone(worker);
     } else if (!answer_proc_link(worker)) {

@@ -155,9 +155,13 @@ class Engine:
         self._pump.learn(call, native.answer_of(verdict), any_follow=verdict is None, tree=tree)
 
     def forget(self, call: Call) -> None:
-        """A `sendto` whose verdict does not hold any more: the next one is asked about again."""
-        if self._made is not None:
+        """A `sendto`, or a call on a path, whose verdict does not hold any more: the next is asked about."""
+        if self._made is None:
+            return
+        if call.name in SOCKET_CALLS:
             self._made.forget(call)
+        else:
+            self.learn(call, None)
 
     def counters(self) -> dict[str, int]:
         """What the pump has done so far; see native.Pump.counters."""

@@ -37,6 +37,7 @@ CALL_BITS: dict[str, int] = {
     "readlink": lib.PM_CALL_READLINK,
     "statfs": lib.PM_CALL_STATFS,
     "hostname": lib.PM_CALL_HOSTNAME,
+    "change": lib.PM_CALL_CHANGE,
     "connect": lib.PM_CALL_CONNECT,
     "sendto": lib.PM_CALL_SENDTO,
     "bind": lib.PM_CALL_BIND,
@@ -51,6 +52,7 @@ _KINDS: dict[tuple[str, bool], int] = {
     ("readlink", False): lib.PM_READLINK,
     ("statfs", False): lib.PM_STATFS,
     ("hostname", False): lib.PM_HOSTNAME,
+    ("change", True): lib.PM_CHANGE,
 }
 _NAMES = {kind: call for call, kind in _KINDS.items()}
 _SOCKET_NAMES: dict[int, str] = {
@@ -143,7 +145,7 @@ def _socket_call(question: Any, raw: bytes) -> Call:
 def kind_of(call: Call) -> int:
     """KeyError for a call this engine does not catch."""
     exact = (call.name, call.write)
-    return _KINDS[exact if exact in _KINDS else (call.name, False)]
+    return _KINDS[exact if exact in _KINDS else (call.name, not call.write)]
 
 
 def _struct(answer: Answer) -> tuple[object, object]:

@@ -34,13 +34,19 @@ enum op { OP_NONE, OP_OPEN, OP_CREAT, OP_OPENAT, OP_OPENAT2, OP_STAT, OP_LSTAT, 
           OP_ACCESS, OP_FACCESSAT, OP_FACCESSAT2, OP_READLINK, OP_READLINKAT, OP_STATFS, OP_GETXATTR,
           OP_LGETXATTR, OP_LISTXATTR, OP_LLISTXATTR, OP_GETCWD, OP_UNAME, OP_CONNECT, OP_GETPEERNAME,
           OP_GETSOCKNAME, OP_SENDTO, OP_SENDMSG, OP_SENDMMSG, OP_RECVFROM, OP_RECVMSG, OP_RECVMMSG,
-          OP_BIND, OP_LISTEN, OP_ACCEPT, OP_ACCEPT4 };
+          OP_BIND, OP_LISTEN, OP_ACCEPT, OP_ACCEPT4, OP_MKDIR, OP_MKDIRAT, OP_MKNOD, OP_MKNODAT, OP_UNLINK,
+          OP_UNLINKAT, OP_RMDIR, OP_RENAME, OP_RENAMEAT, OP_RENAMEAT2, OP_LINK, OP_LINKAT, OP_SYMLINK,
+          OP_SYMLINKAT, OP_CHMOD, OP_FCHMODAT, OP_FCHMODAT2, OP_CHOWN, OP_LCHOWN, OP_FCHOWNAT, OP_UTIME,
+          OP_UTIMES, OP_FUTIMESAT, OP_UTIMENSAT, OP_TRUNCATE, OP_SETXATTR, OP_LSETXATTR, OP_REMOVEXATTR,
+          OP_LREMOVEXATTR };
+#define PM_SYS_fchmodat2 452 /* the same on every architecture */
 struct caught {
     int nr;
     enum op op;
     unsigned int calls; /* caught when one of these is wanted */
     int path;           /* which argument is the path, -1: none */
     int flags;          /* which argument may hold AT_EMPTY_PATH, -1: none */
+    int other;          /* which argument is a second path, 0: none */
 };
 const struct caught *pm_caught(int nr);
 int pm_filter_install(unsigned int calls);
@@ -104,12 +110,14 @@ struct pm_job {
     int kind;
     int follow;
     int slash;            /* the path ended in a slash: only a directory will do */
+    int slash_other;      /* and the second one did */
     uint64_t open_flags;  /* of the open family */
     uint64_t open_mode;
     uint64_t resolve;
     char raw[PM_PATH];
     char path[PM_PATH];
     struct pm_found found;
+    struct pm_found found_other; /* where the second path leads */
     int here;             /* found.root is this machine's: the caller's rights count */
     int borrowed;         /* which are in caller and differ from own */
     const struct pm_rights *own;
@@ -121,6 +129,8 @@ void pm_job_return(const struct pm_job *job, long long value);
 int pm_job_read_open(struct pm_job *job);
 void pm_job_classify(struct pm_job *job);
 void pm_job_carry_out(struct pm_job *job);
+int pm_job_open_below(const struct pm_job *job, int root, const char *path, uint64_t flags);
+void pm_job_carry_change(struct pm_job *job); /* change.c */
 void pm_job_text(struct pm_job *job, const char *text, int size);
 void pm_job_hand_over(const struct pm_job *job, int fd, int close_on_exec);
 

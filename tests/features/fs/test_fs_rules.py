@@ -11,6 +11,7 @@ from pymirror.core.structure import nested
 from pymirror.features.fs.config import Config
 from pymirror.features.fs.defaults import TREES, Here, ancestors
 from pymirror.features.fs.layer import Layer
+from pymirror.features.fs.own import Own
 from pymirror.features.fs.rules import Place, Rules
 
 HERE = Here(
@@ -177,7 +178,7 @@ def test_so_is_one_of_mapping():
 def test_the_program_gets_eio_and_the_user_one_word(caplog):
     call = Call("stat", LONG.encode())
     layer = Layer(Config(local=[SLOW]), None)
-    layer._rules = Rules(layer.config, HERE)
+    layer._rules, layer._own = Rules(layer.config, HERE), Own()
     for verdict in (layer.path(call), layer.path(call), Layer.explain(layer.config, call)):
         assert (verdict.code, SLOW in verdict.reason) == (errno.EIO, True)
     assert [SLOW in record.getMessage() for record in caplog.records] == [True]
