@@ -92,7 +92,7 @@ class Json(Plain):
     def trace(self, call: Call, verdict: Verdict) -> None:
         self._say(
             "trace",
-            call=call.name,
+            call=call.system or call.name,
             path=subject(call),
             write=call.write,
             verdict=kind_of(verdict),
@@ -158,8 +158,8 @@ def kind_of(verdict: Verdict) -> str:
 
 def words(call: Call, verdict: Verdict) -> str:
     """A decision in one line."""
-    wanted = " (to write)" if call.write else ""
-    return f"{call.name} {subject(call)}{wanted} -> {kind_of(verdict)} ({verdict.reason})".replace("  ", " ")
+    name, wanted = call.system or call.name, " (to write)" if call.write else ""
+    return f"{name} {subject(call)}{wanted} -> {kind_of(verdict)} ({verdict.reason})".replace("  ", " ")
 
 
 def subject(call: Call) -> str:

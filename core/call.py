@@ -13,10 +13,12 @@ import ipaddress
 
 from attrs import field, frozen
 
-PATH_CALLS = ("open", "stat", "access", "readlink", "statfs", "change")
+PATH_CALLS = ("open", "stat", "access", "readlink", "statfs", "change", "other")
 """Calls that take a path. Relative paths never become calls: the kernel resolves them itself. `change`:
 whatever makes, removes or renames what the path names, or sets its attributes; always with `write`. Of two
-paths (rename, link) each is asked about; where they are of two places, the program gets EXDEV."""
+paths (rename, link) each is asked about; where they are of two places, the program gets EXDEV. `other`:
+a call that no engine makes elsewhere (chdir, execve, mount and its like, new ones: `Call.system`); answered
+with `OtherPath` it fails, in words (layer/other.py)."""
 
 SOCKET_CALLS = ("connect", "sendto")
 """Calls that name where traffic goes. `sendto`: the first datagram (sendto, sendmsg, sendmmsg) that an
@@ -65,7 +67,8 @@ class Call:
 
     name: one of `CALLS`. path: absolute, lexically normalised, as bytes (names need not be
     UTF-8); empty for `hostname`. write: the program wants to change what the path names.
-    follow: a final symbolic link is followed. pid: the asking thread, 0 in `explain`.
+    follow: a final symbolic link is followed. pid: the asking thread, 0 in
+    `explain`. system: of `other`, the system call's name.
 
     Of `SOCKET_CALLS`: transport is tcp, udp, unix (stream) or unixpacket (seqpacket); address the
     destination of the first two, path that of the others as it was given (a name in the abstract
@@ -92,6 +95,7 @@ class Call:
     again: bool = field(default=False, kw_only=True)
     bound: Address | None = field(default=None, kw_only=True)
     shares_port: bool = field(default=False, kw_only=True)
+    system: str = field(default="", kw_only=True)
 
 
 @frozen

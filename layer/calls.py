@@ -21,6 +21,7 @@ from pymirror.core.call import Call, Errno, Scope, Untouched, Verdict
 from pymirror.core.errors import PeerError
 from pymirror.core.feature import INTERCEPTS, LayerFeature, marked
 from pymirror.core.later import Later
+from pymirror.layer.other import settled
 
 log = logging.getLogger("pymirror.layer.calls")
 
@@ -41,6 +42,7 @@ class Dispatch:
     def __init__(self, halves: Sequence[LayerFeature], trace: Callable[[Call, Verdict], None] | None = None):
         self._table: dict[str, list[_Asked]] = {}
         self._trace = trace
+        self._refused: set[str] = set()
         for half in halves:
             for name, (calls, pure) in marked(type(half), INTERCEPTS):
                 for call in calls:
@@ -91,11 +93,20 @@ class Dispatch:
         later.settle(self._told(call, verdict, keep))
 
     def _told(self, call: Call, verdict: Verdict, keep: bool) -> Verdict:
+        told, verdict = verdict, settled(call, verdict)
+        if told is not verdict:
+            self._warn(call, verdict)
         if not keep and verdict.scope is not Scope.ONCE:
             verdict = attrs.evolve(verdict, scope=Scope.ONCE)
         if self._trace is not None:
             self._trace(call, verdict)
         return verdict
+
+    def _warn(self, call: Call, refused: Verdict) -> None:
+        """Once for a system call; `--trace` has them all."""
+        if call.system not in self._refused:
+            self._refused.add(call.system)
+            log.warning("%s of %s fails: %s", call.system, os.fsdecode(call.path), refused.reason)
 
     def _begin(self, asked: _Asked, call: Call) -> Verdict | Awaitable[Any] | None:
         try:

@@ -22,6 +22,7 @@ from pymirror.features.fs.here import here
 from pymirror.features.fs.own import MOST, Own
 from pymirror.features.fs.questions import Questions
 from pymirror.features.fs.rules import Decision, Place, Rules
+from pymirror.features.fs.runs import goes_on
 from pymirror.features.fs.tree import Tree
 
 MOST_NAMED = 4
@@ -116,6 +117,8 @@ class Layer(LayerFeature):
             return self._below(self._top, decision, scope)
         if decision.place is Place.UNDECIDED:
             return self._undecided(decision)
+        if call.name == "other" and (here := goes_on(call, decision)):
+            return self._goes_on(call, here)
         if self._tree is None:
             return Errno("fs: the session is over", code=errno.EIO)
         follow = call.follow and call.name != "readlink"
@@ -160,6 +163,12 @@ class Layer(LayerFeature):
             self._told |= {decision.reason}
             self.log.warning("%s; such paths fail with EIO until it is written more simply", decision.reason)
         return Errno(decision.reason, code=errno.EIO, scope=Scope.CALL)
+
+    def _goes_on(self, call: Call, verdict: Untouched) -> Untouched:
+        if call.system not in self._told and call.system != "chdir":
+            self._told |= {call.system}
+            self.log.warning("%s of %s: %s", call.system, os.fsdecode(call.path), verdict.reason)
+        return verdict
 
     async def _later(self, call: Call, decision: Decision, asked: Awaitable[Seen], scope: Scope) -> Verdict:
         try:

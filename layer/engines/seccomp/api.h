@@ -3,10 +3,11 @@
    positive errno; nothing here decides what a path means, that is Python's, once, and then the table's. */
 
 enum pm_kind { PM_OPEN_READ, PM_OPEN_WRITE, PM_STAT, PM_ACCESS_READ, PM_ACCESS_WRITE, PM_READLINK,
-               PM_STATFS, PM_HOSTNAME, PM_CHANGE, PM_KINDS, PM_CONNECT = PM_KINDS, PM_SENDTO, PM_BIND, PM_LISTEN };
+               PM_STATFS, PM_HOSTNAME, PM_CHANGE, PM_OTHER, PM_KINDS, PM_CONNECT = PM_KINDS, PM_SENDTO, PM_BIND,
+               PM_LISTEN };
 enum pm_call { PM_CALL_OPEN = 1, PM_CALL_STAT = 2, PM_CALL_ACCESS = 4, PM_CALL_READLINK = 8,
                PM_CALL_STATFS = 16, PM_CALL_HOSTNAME = 32, PM_CALL_CONNECT = 64, PM_CALL_SENDTO = 128,
-               PM_CALL_BIND = 256, PM_CALL_LISTEN = 512, PM_CALL_CHANGE = 1024 };
+               PM_CALL_BIND = 256, PM_CALL_LISTEN = 512, PM_CALL_CHANGE = 1024, PM_CALL_OTHER = 2048 };
 enum pm_verdict { PM_ASK, PM_CONTINUE, PM_ERRNO, PM_TREE_PATH, PM_TEXT, PM_ADDRESS, PM_TRIES };
 enum pm_transport { PM_TCP, PM_UDP, PM_UNIX, PM_UNIXPACKET, PM_NO_TRANSPORT };
 enum pm_counter { PM_RECEIVED, PM_ANSWERED_LOCAL, PM_ASKED, PM_CARRIED, PM_COUNTERS };
@@ -27,7 +28,7 @@ typedef struct {
 } pm_answer;
 
 /* A call the table does not know. path: from PM_CONNECT on it is a socket address, and what follows path is about the
-   socket. device: the number of the network device it is bound to. again: the wait for it was given up, and what was
+   socket. system: of PM_OTHER, the system call's name. device: the number of the network device it is bound to. again: the wait for it was given up, and what was
    begun goes on. bound: of PM_LISTEN, where it is really bound. shares_port: it has SO_REUSEPORT. */
 typedef struct {
     unsigned long long cookie;
@@ -36,6 +37,7 @@ typedef struct {
     unsigned int pid;
     int size;
     const char *path;
+    const char *system;
     int domain;
     int transport;
     int blocking;

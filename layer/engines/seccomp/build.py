@@ -21,6 +21,7 @@ PARTS = (
         "memory",
         "message",
         "names",
+        "other",
     ),
     *("parked", "path", "pump", "questions", "receive", "rights", "send", "shown", "signals", "skip"),
     *("sockets", "spawn", "table", "trees"),

@@ -130,7 +130,7 @@ static int kind_of(const struct pm_job *job)
     case OP_UNAME:
         return PM_HOSTNAME;
     default:
-        return job->caught->calls & PM_CALL_CHANGE ? PM_CHANGE : PM_STAT;
+        return job->caught->op == OP_OTHER ? PM_OTHER : job->caught->calls & PM_CALL_CHANGE ? PM_CHANGE : PM_STAT;
     }
 }
 

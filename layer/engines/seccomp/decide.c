@@ -85,7 +85,7 @@ static void decide(struct worker *worker)
 
 /* What the path in that argument leads to, in job.found; where the kernel finds it by itself, *alone is set. 0: leave
    the call alone. */
-static int look(struct worker *worker, int argument, int follow, int *slash, int *alone)
+int pm_look(struct worker *worker, int argument, int follow, int *slash, int *alone)
 {
     struct pm_job *job = &worker->job;
 
@@ -121,7 +121,7 @@ static void decide_two(struct worker *worker)
 
     pm_job_classify(job);
     follow = job->follow;
-    if (!look(worker, job->caught->path, follow, &job->slash, &alone)) {
+    if (!pm_look(worker, job->caught->path, follow, &job->slash, &alone)) {
         pm_leave_alone(worker);
         return;
     }
@@ -130,7 +130,7 @@ static void decide_two(struct worker *worker)
         pm_job_carry_out(job);
         return;
     }
-    if (!look(worker, job->caught->other, 0, &job->slash_other, &other_alone)) {
+    if (!pm_look(worker, job->caught->other, 0, &job->slash_other, &other_alone)) {
         pm_leave_alone(worker);
         return;
     }
@@ -249,6 +249,8 @@ void pm_serve(struct worker *worker)
         pm_job_classify(job);
         job->path[0] = 0;
         decide(worker);
+    } else if (job->caught->op == OP_OTHER) {
+        pm_serve_other(worker);
     } else if (job->caught->other) {
         decide_two(worker);
     } else if (!read_path(worker)) {

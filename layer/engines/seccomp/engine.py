@@ -234,7 +234,7 @@ def _fitting(call: Call, verdict: Verdict) -> Verdict:
     """What does not answer such a call is a feature's bug, and the program gets EIO."""
     kinds: dict[type[Verdict], bool] = {
         Text: call.name in ("hostname", "readlink"),
-        OtherPath: call.name not in (*SOCKET_CALLS, *LISTENER_CALLS, "hostname"),
+        OtherPath: call.name not in (*SOCKET_CALLS, *LISTENER_CALLS, "hostname", "other"),
         OtherAddress: call.name in SOCKET_CALLS,
         Bind: call.name == "bind",
     }

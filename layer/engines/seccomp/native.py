@@ -38,6 +38,7 @@ CALL_BITS: dict[str, int] = {
     "statfs": lib.PM_CALL_STATFS,
     "hostname": lib.PM_CALL_HOSTNAME,
     "change": lib.PM_CALL_CHANGE,
+    "other": lib.PM_CALL_OTHER,
     "connect": lib.PM_CALL_CONNECT,
     "sendto": lib.PM_CALL_SENDTO,
     "bind": lib.PM_CALL_BIND,
@@ -53,6 +54,7 @@ _KINDS: dict[tuple[str, bool], int] = {
     ("statfs", False): lib.PM_STATFS,
     ("hostname", False): lib.PM_HOSTNAME,
     ("change", True): lib.PM_CHANGE,
+    ("other", False): lib.PM_OTHER,
 }
 _NAMES = {kind: call for call, kind in _KINDS.items()}
 _SOCKET_NAMES: dict[int, str] = {
@@ -186,7 +188,9 @@ class Pump:
                 yield Question(question.cookie, _socket_call(question, path), question.domain)
                 continue
             name, write = _NAMES[question.kind]
-            yield Question(question.cookie, Call(name, path, write, bool(question.follow), question.pid))
+            system = ffi.string(question.system).decode()
+            follow = bool(question.follow)
+            yield Question(question.cookie, Call(name, path, write, follow, question.pid, system=system))
 
     def reply(self, cookie: int, answer: Answer) -> None:
         """An answer that comes too late (the pump has stopped) goes nowhere."""

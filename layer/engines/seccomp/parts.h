@@ -38,8 +38,13 @@ enum op { OP_NONE, OP_OPEN, OP_CREAT, OP_OPENAT, OP_OPENAT2, OP_STAT, OP_LSTAT, 
           OP_UNLINKAT, OP_RMDIR, OP_RENAME, OP_RENAMEAT, OP_RENAMEAT2, OP_LINK, OP_LINKAT, OP_SYMLINK,
           OP_SYMLINKAT, OP_CHMOD, OP_FCHMODAT, OP_FCHMODAT2, OP_CHOWN, OP_LCHOWN, OP_FCHOWNAT, OP_UTIME,
           OP_UTIMES, OP_FUTIMESAT, OP_UTIMENSAT, OP_TRUNCATE, OP_SETXATTR, OP_LSETXATTR, OP_REMOVEXATTR,
-          OP_LREMOVEXATTR };
-#define PM_SYS_fchmodat2 452 /* the same on every architecture */
+          OP_LREMOVEXATTR, OP_OTHER };
+enum { /* numbers that are the same on every architecture, also where the system's headers are older */
+    PM_SYS_open_tree = 428, PM_SYS_move_mount = 429, PM_SYS_fspick = 433, PM_SYS_mount_setattr = 442,
+    PM_SYS_fchmodat2 = 452, PM_SYS_setxattrat = 463, PM_SYS_getxattrat = 464, PM_SYS_listxattrat = 465,
+    PM_SYS_removexattrat = 466, PM_SYS_open_tree_attr = 467, PM_SYS_file_getattr = 468, PM_SYS_file_setattr = 469,
+};
+#define PM_LAUNCH 0x70796d69 /* above a folder's descriptor in execveat, where the kernel looks at no bit: ours */
 struct caught {
     int nr;
     enum op op;
@@ -101,6 +106,8 @@ struct pm_rights {
 };
 int pm_rights_read(const char *process, struct pm_rights *rights);
 int pm_rights_include(const struct pm_rights *own, const struct pm_rights *rights, int capability);
+
+const char *pm_other_name(int nr); /* other.c: of an OP_OTHER, else "" */
 
 /* carry.c: one notification, from its arguments to its answer */
 struct pm_job {

@@ -82,7 +82,8 @@ void pm_ask(struct worker *worker)
     struct asked *asked = &worker->asked;
     const struct pm_job *job = &worker->job;
     pm_question question = {.kind = job->kind, .follow = job->follow, .path = job->path,
-                            .size = (int)strlen(job->path), .pid = job->request->pid};
+                            .size = (int)strlen(job->path), .pid = job->request->pid,
+                            .system = job->kind == PM_OTHER ? pm_other_name(job->request->data.nr) : ""};
 
     pthread_mutex_lock(&pump->lock);
     pm_question_queue(pump, asked, &question);

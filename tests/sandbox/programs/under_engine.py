@@ -21,6 +21,7 @@ from pymirror.core.errors import PymirrorError
 from pymirror.layer.engines.seccomp.engine import Engine
 from pymirror.layer.guard import Guard
 from pymirror.layer.launch import expect_children
+from pymirror.layer.other import settled
 
 SESSION = f"test-{os.getpid()}"
 
@@ -34,7 +35,11 @@ class Toy:
         self.asked: list[list[str]] = []
 
     async def __call__(self, call: Call) -> Verdict:
-        self.asked.append([call.name, os.fsdecode(call.path), "write" if call.write else "read"])
+        words = [call.name, os.fsdecode(call.path), "write" if call.write else "read"]
+        self.asked.append([*words, call.system] if call.system else words)
+        return settled(call, self.decide(call))
+
+    def decide(self, call: Call) -> Verdict:
         if call.name == "hostname":
             return Text("toy", value=b"pod-host", scope=Scope.CALL)
         if self.mapping and (call.path + b"/").startswith(b"/remote-mapped/"):
