@@ -28,6 +28,7 @@ from pymirror.features.fs.attr import Attr, pack_entry
 from pymirror.features.fs.config import Config
 from pymirror.features.fs.mounts import Mounts
 from pymirror.features.fs.watch import MOST_FOLDERS, Watcher
+from pymirror.features.fs.watched import Watched
 
 T = TypeVar("T")
 
@@ -74,6 +75,7 @@ class Agent(AgentFeature):
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="fs")
         self._most, folders = shares(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         self._watcher = Watcher(self._changed, most_folders=folders)
+        self._watched = Watched(self._happened)
         self._mounts = Mounts(target.pid, self._watcher.forget_all)
         self._view = walk.View(
             self._watcher.watch,
@@ -87,11 +89,13 @@ class Agent(AgentFeature):
         self._held: OrderedDict[int, int] = OrderedDict()
         self._cursors: OrderedDict[int, _Rest] = OrderedDict()
         self._telling: asyncio.Task[None] | None = None
+        self._untold = False  # events that the layer did not take
 
     async def aclose(self) -> None:
         """A thread that waits for a file which never answers is left behind: the process ends without it."""
         if not hasattr(self, "_pool"):
             return
+        self._watched.close()
         self._watcher.close()
         self._mounts.close()
         if self._telling is not None:
@@ -127,6 +131,32 @@ class Agent(AgentFeature):
         await self.peer.drained()
         self._telling = None
         self._changed([], [], True)
+
+    # What programs watch --------------------------------------------------------------------
+
+    @handles(m.Watch)
+    async def watch(self, asked: m.Watch) -> m.Watched:
+        return await self._away(self._watch, asked)
+
+    def _watch(self, asked: m.Watch) -> m.Watched:
+        with walk.walking(self._root, self._view) as way:
+            last = way.to(asked.path, follow=False)
+            return m.Watched(self._watched.add(last.fd, asked.number), last.attr.is_dir)
+
+    @handles(m.Unwatch)
+    def unwatch(self, asked: m.Unwatch) -> None:
+        self._watched.remove(asked.numbers)
+
+    def _happened(self, events: list[m.Event], lost: bool) -> None:
+        """What caches must forget first: who hears of a change looks for it."""
+        self._watcher.tell_now()
+        try:
+            self.peer.send(m.Happened(events, lost or self._untold))
+            self._untold = False
+        except BlockingIOError:
+            self._untold = True
+        except ChannelLost:
+            return
 
     @handles(m.AskPlace)
     def place(self, _: m.AskPlace) -> m.Place:

@@ -10,6 +10,7 @@ import json
 import os
 import re
 from collections.abc import Awaitable, Sequence
+from functools import partial
 
 from pymirror.core.call import PATH_CALLS, Call, Errno, OtherPath, Scope, Text, Untouched, Verdict
 from pymirror.core.feature import Launch, LayerFeature, handles, intercepts
@@ -23,6 +24,7 @@ from pymirror.features.fs.own import MOST, Own
 from pymirror.features.fs.questions import Questions
 from pymirror.features.fs.rules import Decision, Place, Rules
 from pymirror.features.fs.runs import goes_on
+from pymirror.features.fs.standins import StandIns
 from pymirror.features.fs.tree import Tree
 
 MOST_NAMED = 4
@@ -37,6 +39,7 @@ class Layer(LayerFeature):
     config: keys.Config
     _tree: Tree | None = None
     _mount: mount.Mount | None = None
+    _standins: StandIns | None = None
     _top = -1
     _told: frozenset[str] = frozenset()
     _told_full = False
@@ -79,6 +82,9 @@ class Layer(LayerFeature):
             self.config.readonly_file_buffer > 0,
             Identity(place.uid, frozenset(place.groups), place.overrides),
         )
+        self._standins = StandIns(
+            self.peer, self.config.timeout, partial(self._stand, launch), self._tree.settled
+        )
         for tree in self._rules.stable_trees():
             for name in PATH_CALLS:
                 for write in (False, True):
@@ -90,9 +96,17 @@ class Layer(LayerFeature):
         if launch.has_target and self._rules.mode == "read":
             launch.notes += unseen(self._rules, place.volumes)
 
+    @staticmethod
+    def _stand(launch: Launch) -> mount.Mount:
+        made = mount.mount(launch.directory, launch.visible, True, "watched")
+        launch.connection(mount.connection(made))
+        return made
+
     async def aclose(self) -> None:
-        tree, mounted = self._tree, self._mount
-        self._tree = self._mount = None
+        tree, mounted, standins = self._tree, self._mount, self._standins
+        self._tree = self._mount = self._standins = None
+        if standins is not None:
+            await standins.aclose()
         if tree is not None:
             await tree.aclose()
         if mounted is not None:
@@ -105,6 +119,11 @@ class Layer(LayerFeature):
     def changed(self, news: m.Changed) -> None:
         if self._tree is not None:
             self._tree.changed(news)
+
+    @handles(m.Happened)
+    def happened(self, news: m.Happened) -> None:
+        if self._standins is not None:
+            self._standins.happened(news)
 
     @intercepts(*PATH_CALLS)
     def path(self, call: Call) -> Verdict | Awaitable[Verdict]:
@@ -126,6 +145,8 @@ class Layer(LayerFeature):
             seen = self._tree.questions.seed(decision.path, follow, content=call.name == "open")
         except OSError as error:
             return _failed(decision, error)
+        if call.name == "watch":
+            return self._watched(decision, seen)
         if isinstance(seen, Seen):
             return self._seen(call, decision, seen, scope)
         return self._later(call, decision, seen, scope)
@@ -175,6 +196,17 @@ class Layer(LayerFeature):
             return self._seen(call, decision, await asked, scope)
         except OSError as error:
             return _failed(decision, error)
+
+    async def _watched(self, decision: Decision, seen: Seen | Awaitable[Seen]) -> Verdict:
+        """The watch is on a stand-in, to which is done what happens in the target."""
+        if self._standins is None:
+            return Errno("fs: the session is over", code=errno.EIO)
+        try:
+            node = (seen if isinstance(seen, Seen) else await seen).node
+            root, name = await self._standins.of(node.path)
+        except OSError as error:
+            return _failed(decision, error)
+        return OtherPath(decision.reason, root=root, path=name)
 
     def _seen(self, call: Call, decision: Decision, seen: Seen, scope: Scope) -> Verdict:
         if call.name == "readlink":

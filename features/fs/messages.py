@@ -140,3 +140,44 @@ class Changed:
     paths: list[bytes]
     below: list[bytes]
     all: bool = False
+
+
+@message("fs")
+class Watch:
+    """Tell what happens to what `path` leads to, links not followed, as `Happened` of `number`. OSError."""
+
+    path: bytes
+    number: int
+
+
+@message("fs")
+class Watched:
+    """number: the one that tells it; an older one where that file has one. folder: it is one."""
+
+    number: int
+    folder: bool
+
+
+@message("fs")
+class Unwatch:
+    """Nobody wants to know any more. An event."""
+
+    numbers: list[int]
+
+
+@frozen
+class Event:
+    """One of inotify(7), as it says: name is empty where it is about the watched file itself."""
+
+    number: int
+    mask: int
+    cookie: int
+    name: bytes
+
+
+@message("fs")
+class Happened:
+    """In order; what it says of caches is in a `Changed` before. lost: some are missing. An event."""
+
+    events: list[Event]
+    lost: bool = False

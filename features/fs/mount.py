@@ -81,11 +81,14 @@ def _try() -> None:
     os.close(made.root)
 
 
-def mount(folder: str, visible: Callable[[str], None]) -> Mount:
-    """Mount; `visible` is told the path first when there will be one. SupportError, OSError."""
+def mount(folder: str, visible: Callable[[str], None], writable: bool = False, name: str = "target") -> Mount:
+    """Mount; `visible` is told the path first when there will be one, `name` in `folder`.
+
+    SupportError, OSError.
+    """
     if _may_mount():
         return _detached()
-    return _by_helper(folder, visible)
+    return _by_helper(os.path.join(folder, name), visible, writable)
 
 
 async def unmount(made: Mount) -> None:
@@ -163,14 +166,14 @@ def _device_of(fd: int) -> str:
     return f"{got[_STX_DEV]}:{got[_STX_DEV + 1]}"
 
 
-def _by_helper(folder: str, visible: Callable[[str], None]) -> Mount:
-    path = os.path.join(folder, "target")
+def _by_helper(path: str, visible: Callable[[str], None], writable: bool) -> Mount:
+    access = "rw" if writable else "ro"
     os.mkdir(path, 0o700)
     visible(path)
     ours, theirs = socket.socketpair()
     with ours, theirs:
         done = subprocess.run(
-            ["fusermount3", "-o", "ro,nosuid,nodev,fsname=pymirror,subtype=pymirror", "--", path],
+            ["fusermount3", "-o", f"{access},nosuid,nodev,fsname=pymirror,subtype=pymirror", "--", path],
             env={**os.environ, "_FUSE_COMMFD": str(theirs.fileno())},
             pass_fds=[theirs.fileno()],
             capture_output=True,

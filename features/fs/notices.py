@@ -70,6 +70,11 @@ class Notices:
                 if error.errno not in GONE:
                     log.warning("the kernel did not take a notice: %s", error)
 
+    async def settled(self) -> None:
+        """When the kernel has taken what was put until now."""
+        if self._running:
+            await asyncio.wait(set(self._running))
+
     async def aclose(self, limit: float) -> bool:
         """Send no more; wait until those under way have returned. False: one has not within `limit` s.
 

@@ -85,6 +85,10 @@ class Tree:
         if folder is not None:
             self.cache.forget_content(folder)
 
+    async def settled(self) -> None:
+        """When the kernel has forgotten what there was news of until now."""
+        await self._notices.settled()
+
     # The kernel's requests ------------------------------------------------------------------
 
     def _readable(self) -> None:

@@ -203,11 +203,12 @@ class Watcher:
         self._types.clear()  # device numbers are used again
         self._changed([], [], True)
 
-    def _read(self) -> None:
+    def _read(self) -> bool:
+        """False: there is none."""
         try:
             data = os.read(self._fd, 1 << 16)
         except BlockingIOError:
-            return
+            return False
         news, at = _News(), 0
         with self._lock:
             while at < len(data):
@@ -217,6 +218,12 @@ class Watcher:
                 news.lost = news.lost or bool(mask & IN_Q_OVERFLOW)
                 self._one(number, mask, name, news)
         self._tell(news)
+        return True
+
+    def tell_now(self) -> None:
+        """All that has happened until now."""
+        while self._fd >= 0 and self._read():
+            pass
 
     def _tell(self, news: _News) -> None:
         if news.lost:

@@ -13,6 +13,7 @@ PARTS = (
         "accept",
         "carry",
         "change",
+        "classify",
         "connect",
         "decide",
         "filter",
@@ -24,7 +25,7 @@ PARTS = (
         "other",
     ),
     *("parked", "path", "pump", "questions", "receive", "rights", "send", "shown", "signals", "skip"),
-    *("sockets", "spawn", "table", "trees"),
+    *("sockets", "spawn", "table", "trees", "watch"),
 )
 
 ffibuilder = FFI()

@@ -172,14 +172,15 @@ static void answer_getcwd(struct worker *worker)
 }
 
 /* A relative readlink: the tree holds absolute targets as relative ones, so inside a tree the true
-   target must be asked for. Leaves raw absolute; 0: not inside a tree. */
+   target must be asked for. A relative watch: the kernel would tell of this machine's doings in the tree alone.
+   Leaves raw absolute; 0: not inside a tree. */
 static int make_absolute(struct worker *worker)
 {
     struct pm_job *job = &worker->job;
     char link[48], place[PM_PATH], joined[2 * PM_PATH];
     int directory = job->caught->op == OP_READLINKAT ? (int)job->request->data.args[0] : AT_FDCWD;
 
-    if (job->kind != PM_READLINK || !pm_trees_any(worker->pump->trees, 0))
+    if ((job->kind != PM_READLINK && job->kind != PM_WATCH) || !pm_trees_any(worker->pump->trees, 0))
         return 0;
     if (directory == AT_FDCWD)
         snprintf(link, sizeof link, "/proc/%u/cwd", job->request->pid);
@@ -193,14 +194,14 @@ static int make_absolute(struct worker *worker)
     return 1;
 }
 
-/* readlink of /proc/…/fd/N, cwd, exe where the link leads into a tree whose place can be seen. */
-static int answer_proc_link(struct worker *worker)
+/* /proc/…/fd/N, cwd, exe that leads into a tree: where to, in the target's words. */
+static int proc_link(struct worker *worker, int visible, char *inside)
 {
     struct pm_job *job = &worker->job;
-    char link[PM_PATH + 32], inside[PM_PATH];
+    char link[PM_PATH + 32];
     const char *rest = job->path;
 
-    if (job->kind != PM_READLINK || !pm_below(job->path, "/proc") || !pm_trees_any(worker->pump->trees, 1))
+    if (!pm_below(job->path, "/proc") || !pm_trees_any(worker->pump->trees, visible))
         return 0;
     if (pm_below(rest, "/proc/self"))
         snprintf(link, sizeof link, "/proc/%u%s", job->request->pid, rest + strlen("/proc/self"));
@@ -208,10 +209,22 @@ static int answer_proc_link(struct worker *worker)
         snprintf(link, sizeof link, "/proc/%u%s", job->request->pid, rest + strlen("/proc/thread-self"));
     else
         snprintf(link, sizeof link, "%s", rest);
-    if (!pm_trees_inside(worker->pump->trees, link, inside))
-        return 0;
-    pm_job_text(job, inside, (int)strlen(inside));
-    return 1;
+    return pm_trees_inside(worker->pump->trees, link, inside);
+}
+
+/* readlink of such a link where the tree's place can be seen: 1, it is answered. A watch of one is of where it leads. */
+static int answer_proc_link(struct worker *worker)
+{
+    struct pm_job *job = &worker->job;
+    char inside[PM_PATH];
+
+    if (job->kind == PM_READLINK && proc_link(worker, 1, inside)) {
+        pm_job_text(job, inside, (int)strlen(inside));
+        return 1;
+    }
+    if (job->kind == PM_WATCH && job->follow && proc_link(worker, 0, inside))
+        memcpy(job->path, inside, strlen(inside) + 1);
+    return 0;
 }
 
 /* Whether job.path names something to decide on; 0: the kernel does this one alone. */

@@ -81,6 +81,7 @@ static const struct caught CAUGHT[] = {
     {PM_SYS_removexattrat, OP_OTHER, PM_CALL_OTHER, 1, 2, 0},
     {PM_SYS_file_getattr, OP_OTHER, PM_CALL_OTHER, 1, 4, 0},
     {PM_SYS_file_setattr, OP_OTHER, PM_CALL_OTHER, 1, 4, 0},
+    {SYS_inotify_add_watch, OP_WATCH, PM_CALL_WATCH, 1, -1, 0},
     {SYS_getcwd, OP_GETCWD, PM_CALL_OPEN | PM_CALL_STAT, -1, -1, 0},
     {SYS_uname, OP_UNAME, PM_CALL_HOSTNAME, -1, -1, 0},
     {SYS_connect, OP_CONNECT, PM_CALL_CONNECT, -1, -1, 0},

@@ -39,6 +39,7 @@ CALL_BITS: dict[str, int] = {
     "hostname": lib.PM_CALL_HOSTNAME,
     "change": lib.PM_CALL_CHANGE,
     "other": lib.PM_CALL_OTHER,
+    "watch": lib.PM_CALL_WATCH,
     "connect": lib.PM_CALL_CONNECT,
     "sendto": lib.PM_CALL_SENDTO,
     "bind": lib.PM_CALL_BIND,
@@ -55,6 +56,7 @@ _KINDS: dict[tuple[str, bool], int] = {
     ("hostname", False): lib.PM_HOSTNAME,
     ("change", True): lib.PM_CHANGE,
     ("other", False): lib.PM_OTHER,
+    ("watch", False): lib.PM_WATCH,
 }
 _NAMES = {kind: call for call, kind in _KINDS.items()}
 _SOCKET_NAMES: dict[int, str] = {

@@ -78,6 +78,7 @@ int pm_start_thread(pthread_t *thread, void *(*work)(void *), void *given);
 void pm_serve(struct worker *worker);      /* one notification, to its answer */
 void pm_serve_socket(struct worker *worker); /* sockets.c: the same for calls on sockets */
 void pm_leave_alone(struct worker *worker);
+int pm_take_descriptor(pid_t thread, int number); /* sockets.c: one of the program's, or -1 */
 int pm_look(struct worker *worker, int argument, int follow, int *slash, int *alone); /* decide.c: where a path leads */
 void pm_serve_other(struct worker *worker); /* other.c: calls that are carried out here only */
 

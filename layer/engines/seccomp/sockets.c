@@ -66,7 +66,7 @@ int pm_pidfd(pid_t thread)
     return pidfd;
 }
 
-static int take_descriptor(pid_t thread, int number)
+int pm_take_descriptor(pid_t thread, int number)
 {
     int fd, pidfd = pm_pidfd(thread);
 
@@ -122,7 +122,7 @@ int pm_take_named(struct worker *worker, struct taken *taken)
 {
     socklen_t size = sizeof taken->socket;
 
-    taken->fd = take_descriptor((pid_t)worker->request.pid, (int)arg(worker, 0));
+    taken->fd = pm_take_descriptor((pid_t)worker->request.pid, (int)arg(worker, 0));
     if (taken->fd < 0) {
         if (exhausted())
             pm_job_return(&worker->job, -ENOBUFS);
