@@ -10,16 +10,20 @@ import ctypes
 import os
 from typing import Any
 
-_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41, "armv7l": 218, "ppc64le": 203, "s390x": 217}
+_EARLIER = {
+    "pivot_root": {"x86_64": 155, "aarch64": 41, "riscv64": 41, "armv7l": 218, "ppc64le": 203, "s390x": 217},
+    "renameat2": {"x86_64": 316, "aarch64": 276, "riscv64": 276, "armv7l": 382, "ppc64le": 357, "s390x": 347},
+    "setgroups": {"x86_64": 116, "aarch64": 159, "riscv64": 159, "armv7l": 206, "ppc64le": 81, "s390x": 206},
+}
 """From before that."""
 
 NUMBERS = {
+    **{name: numbers.get(os.uname().machine, -1) for name, numbers in _EARLIER.items()},
     "fsopen": 430,
     "fsconfig": 431,
     "fsmount": 432,
     "openat2": 437,
     "pidfd_getfd": 438,
-    "pivot_root": _PIVOT_ROOT.get(os.uname().machine, -1),
 }
 """-1 is no call's: ENOSYS."""
 

@@ -18,7 +18,7 @@ R, W, X = 4, 2, 1
 
 @frozen
 class Identity:
-    """Who reads in the target. overrides: CAP_DAC_OVERRIDE or CAP_DAC_READ_SEARCH."""
+    """Who reads, or writes, in the target. overrides: CAP_DAC_OVERRIDE, for reading CAP_DAC_READ_SEARCH."""
 
     uid: int = 0
     groups: frozenset[int] = frozenset({0})
@@ -26,9 +26,7 @@ class Identity:
 
 
 def refusal(attr: Attr, mask: int, who: Identity) -> int:
-    """0 if all of `mask` (R, W, X) is allowed, else the errno. The tree is read-only."""
-    if mask & W:
-        return errno.EROFS
+    """0 if all of `mask` (R, W, X) is allowed, else the errno."""
     if who.overrides:
         runs = not mask & X or attr.is_dir or bool(attr.mode & 0o111)
         return 0 if runs else errno.EACCES

@@ -13,24 +13,22 @@ import itertools
 import os
 import resource
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from collections.abc import Awaitable
 
 import attrs
 from attrs import field, frozen
 
 from pymirror.core.errors import ChannelLost
-from pymirror.core.feature import AgentFeature, Target, handles
+from pymirror.core.feature import Target, handles
 from pymirror.features.fs import messages as m
 from pymirror.features.fs import walk
 from pymirror.features.fs.attr import Attr, pack_entry
+from pymirror.features.fs.away import Away
 from pymirror.features.fs.config import Config
 from pymirror.features.fs.mounts import Mounts
 from pymirror.features.fs.watch import MOST_FOLDERS, Watcher
 from pymirror.features.fs.watched import Watched
-
-T = TypeVar("T")
+from pymirror.features.fs.writing import Writing
 
 THREADS = 16
 MOST_HANDLES = 4096
@@ -64,7 +62,7 @@ class _Rest:
     entries: list[bytes] = field(repr=False)
 
 
-class Agent(AgentFeature):
+class Agent(Writing):
     """Serves the layer's requests below the target's root."""
 
     name = "fs"
@@ -72,7 +70,7 @@ class Agent(AgentFeature):
 
     async def start(self, target: Target) -> None:
         self._root = target.root
-        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="fs")
+        self._away = Away(THREADS, "fs")
         self._most, folders = shares(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         self._watcher = Watcher(self._changed, most_folders=folders)
         self._watched = Watched(self._happened)
@@ -89,39 +87,31 @@ class Agent(AgentFeature):
         self._held: OrderedDict[int, int] = OrderedDict()
         self._cursors: OrderedDict[int, _Rest] = OrderedDict()
         self._telling: asyncio.Task[None] | None = None
+        self._start_writing(target)
         self._untold = False  # events that the layer did not take
 
     async def aclose(self) -> None:
-        """A thread that waits for a file which never answers is left behind: the process ends without it."""
-        if not hasattr(self, "_pool"):
+        if not hasattr(self, "_away"):
             return
         self._watched.close()
         self._watcher.close()
         self._mounts.close()
         if self._telling is not None:
             self._telling.cancel()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._away.close()
+        self._close_writing()
         for fd in self._held.values():
             os.close(fd)
         self._held.clear()
-
-    async def _away(self, work: Callable[..., T], *args: Any, lost: Callable[[T], None] | None = None) -> T:
-        """`work` in a thread. lost: what becomes of its result when nobody waits for it any more."""
-        future = self._pool.submit(work, *args)
-        try:
-            return await asyncio.wrap_future(future)
-        except asyncio.CancelledError:
-            if lost is not None:
-                future.add_done_callback(_handing(lost))
-            raise
 
     # News -----------------------------------------------------------------------------------
 
     def _changed(self, paths: list[bytes], below: list[bytes], lost: bool) -> None:
         if self._telling is not None:  # the layer does not keep up: it will be told of everything at once
             return
+        self._turn += 1
         try:
-            self.peer.send(news(paths, below, lost))
+            self.peer.send(news(paths, below, lost, self._turn))
         except BlockingIOError:
             self._telling = asyncio.get_running_loop().create_task(self._tell_all_later())
         except ChannelLost:
@@ -164,7 +154,17 @@ class Agent(AgentFeature):
             [effective] = [line.split()[1] for line in file if line.startswith("CapEff:")]
         overrides = bool(int(effective, 16) & DAC_RIGHTS)
         groups = [os.getegid(), *os.getgroups()]
-        return m.Place(self._mounts.volumes(), os.geteuid(), groups, overrides)
+        writer = self._owner
+        return m.Place(
+            self._mounts.volumes(),
+            os.geteuid(),
+            groups,
+            overrides,
+            writer.uid,
+            [writer.gid, *writer.groups],
+            writer.overrides,
+            self._cannot_write,
+        )
 
     # Names ----------------------------------------------------------------------------------
 
@@ -230,32 +230,29 @@ class Agent(AgentFeature):
     # Held files -----------------------------------------------------------------------------
 
     def _handle(self, number: int) -> int:
+        if (written := self._open.get(number)) is not None:
+            return written.fd
         fd = self._held.get(number)
         if fd is None:
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         self._held.move_to_end(number)
         return fd
 
-    async def _away_with(self, work: Callable[..., T], fd: int, *args: Any) -> T:
-        """`work(fd, …)` in a thread, on a duplicate: the number may be closed and used again meanwhile."""
-        own = os.dup(fd)
-        future = self._pool.submit(work, own, *args)
-        future.add_done_callback(lambda _: os.close(own))
-        return await asyncio.wrap_future(future)
-
     @handles(m.Read)
     async def read(self, asked: m.Read) -> m.Data:
         if asked.offset < 0 or not 0 <= asked.size <= m.MOST_READ:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        return m.Data(await self._away_with(walk.read, self._handle(asked.handle), asked.offset, asked.size))
+        return m.Data(await self._away.on(self._handle(asked.handle), walk.read, asked.offset, asked.size))
 
     @handles(m.Refresh)
     async def refresh(self, asked: m.Refresh) -> m.Refreshed:
-        return m.Refreshed(Attr.of(await self._away_with(os.fstat, self._handle(asked.handle))).pack())
+        return m.Refreshed(Attr.of(await self._away.on(self._handle(asked.handle), os.fstat)).pack())
 
     @handles(m.Release)
     def release(self, asked: m.Release) -> None:
         for number in asked.handles:
+            if self._closed(number):
+                continue
             fd = self._held.pop(number, None)
             if fd is not None:
                 os.close(fd)
@@ -305,14 +302,6 @@ class Agent(AgentFeature):
         return m.StatFsAnswer([*numbers, st.f_frsize])
 
 
-def _handing(lost: Callable[[T], None]) -> Callable[[Future[T]], None]:
-    def done(future: Future[T]) -> None:
-        if not future.cancelled() and future.exception() is None:
-            lost(future.result())
-
-    return done
-
-
 def shares(limit: int) -> tuple[int, int]:
     """Files and folders held open at most by a process that may have `limit` descriptors.
 
@@ -323,11 +312,11 @@ def shares(limit: int) -> tuple[int, int]:
     return max(16, min(MOST_HANDLES, limit // 2)), max(16, min(MOST_FOLDERS, limit // 8))
 
 
-def news(paths: list[bytes], below: list[bytes], lost: bool) -> m.Changed:
+def news(paths: list[bytes], below: list[bytes], lost: bool, turn: int) -> m.Changed:
     """What is told of a change: that everything may be different, when all of it were too much."""
     if lost or sum(map(len, paths)) + sum(map(len, below)) > MOST_NEWS:
-        return m.Changed([], [], True)
-    return m.Changed(paths, below)
+        return m.Changed([], [], True, turn)
+    return m.Changed(paths, below, False, turn)
 
 
 def fitting(sizes: list[int], most: int) -> int:

@@ -1,8 +1,9 @@
 """What the layer knows of the target's tree: nodes by path and by number. No I/O.
 
-A node is one file as the kernel knows it (by number, until FORGET) and as the target names it (by
-path, until the agent says the name changed). Only what the agent watches is kept: nothing here
-can be stale without a push on its way. All of it is bounded; what is dropped is asked again.
+A node is one file as the kernel knows it (by number, until FORGET) and as the target names it (by path, until
+the agent says the name changed). Names of one file are one node, as the kernel keeps attributes and pages by
+node; links have one each, as what they lead to is told by their place. Only what the agent watches is kept:
+nothing here can be stale without a push on its way. All of it is bounded; what is dropped is asked again.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ MOST_MISSING = 50_000
 MOST_LISTED = 200_000
 """Entries in all listings that are kept."""
 MOST_LINKS = 40
+LONGEST = 255
+"""Bytes of a name (NAME_MAX); of a longer one the target says that it is too long."""
 
 UNKNOWN = Attr(*[0] * 13)
 Entries = list[tuple[bytes, Attr, bytes, bool]]
@@ -34,11 +37,13 @@ Entries = list[tuple[bytes, Attr, bytes, bool]]
 
 @define(eq=False)
 class Node:
-    """number: the kernel's. lookups: how often the kernel was told of it and has not forgotten.
+    """number: the kernel's. path: its name, or one of them; names: all known ones of a file that has several.
+    lookups: how often the kernel was told of it and has not forgotten.
 
     attr: as it was last told; true only while `fresh`. data: the whole content, if known; head: its
     beginning. handle: the agent holds the file open under it. version: changes whenever the content may have.
-    listing: a watched folder's entries.
+    listing: a watched folder's entries. complete: a watched folder's names are all known, so others do not
+    exist.
     """
 
     number: int
@@ -54,6 +59,8 @@ class Node:
     lookups: int = 0
     version: int = 0
     listing: Entries | None = None
+    complete: bool = False
+    names: set[bytes] = field(factory=set)
 
     @property
     def current(self) -> bool:
@@ -90,6 +97,9 @@ class Cache:
     by_number: dict[int, Node] = field(factory=dict)
     missing: OrderedDict[bytes, bool] = field(factory=OrderedDict)
     released: list[int] = field(factory=list)
+    _linked: dict[tuple[int, int], Node] = field(
+        factory=dict
+    )  # identity → a file that may have further names
     _inside: dict[bytes, set[bytes]] = field(factory=dict)  # folder → paths known in it, missing ones too
     _next: int = ROOT
     _inline: OrderedDict[int, int] = field(factory=OrderedDict)
@@ -108,17 +118,44 @@ class Cache:
             self._shrink()
         node = Node(self._next, path)
         self._next += 1
-        self.by_number[node.number] = self.by_path[path] = node
-        self._inside.setdefault(folder_of(path), set()).add(path)
+        self.by_number[node.number] = node
+        self._name(node, path)
         return node
+
+    def _name(self, node: Node, path: bytes) -> None:
+        self.by_path[path] = node
+        self._inside.setdefault(folder_of(path), set()).add(path)
+
+    def _unname(self, node: Node, path: bytes) -> None:
+        """The name is not this node's; another one may be."""
+        del self.by_path[path]
+        node.names.discard(path)
+        if node.names and node.path == path:
+            node.path = next(iter(node.names))
+        elif not node.names and self._linked.get(node.attr.identity) is node:
+            del self._linked[node.attr.identity]
 
     def _shrink(self) -> None:
         """Let the oldest names go that nobody needs; those that are needed become the youngest."""
         for path, node in list(itertools.islice(self.by_path.items(), MOST_NODES // 10)):
             if node.lookups <= 0 and node.opens <= 0 and path not in self._inside:
                 self.drop_name(path)
+                self._incomplete(path)
             else:
                 self.by_path[path] = self.by_path.pop(path)
+
+    def _incomplete(self, path: bytes) -> None:
+        """It exists, and is not known any more."""
+        folder = self.by_path.get(folder_of(path))
+        if folder is not None:
+            folder.complete = False
+
+    def nameless(self, attr: Attr) -> Node:
+        """A file that is open and has no name (O_TMPFILE)."""
+        node = Node(self._next, b"", attr)
+        self._next += 1
+        self.by_number[node.number] = node
+        return node
 
     def learn(self, path: bytes, attr: Attr, link: bytes, watched: bool) -> Node:
         """What the agent said of a path, as a node. Another file under the name is another node."""
@@ -127,8 +164,14 @@ class Cache:
             self.drop_name(path)
             node = None
         self.missing.pop(path, None)
+        several = attr.nlink > 1 and not attr.is_dir and not attr.is_link
+        if node is None and several and (node := self._linked.get(attr.identity)) is not None:
+            self._name(node, path)
         if node is None:
             node = self._make(path)
+        if several:
+            self._linked[attr.identity] = node
+            node.names.add(path)
         if (node.attr.mtime, node.attr.size) != (attr.mtime, attr.size):
             self.forget_content(node)
         node.attr, node.fresh, node.link, node.watched = attr, True, link, watched
@@ -164,7 +207,7 @@ class Cache:
     def keep_listing(self, node: Node, listing: Entries) -> None:
         """A folder's entries; the oldest go when there are too many of them."""
         self._forget_listing(node)
-        node.listing = listing
+        node.listing, node.complete = listing, True
         self._listed[node.number] = len(listing)
         self._listed_size += len(listing)
         while self._listed_size > MOST_LISTED and len(self._listed) > 1:
@@ -181,7 +224,7 @@ class Cache:
 
     def forget_content(self, node: Node) -> None:
         node.version += 1
-        node.head = b""
+        node.head, node.complete = b"", False
         self._forget_listing(node)
         if node.data is not None:
             node.data = None
@@ -195,10 +238,52 @@ class Cache:
             return None
         self._outside(path)
         if node is not None:
-            del self.by_path[path]
+            self._unname(node, path)
             node.fresh = False
             self._retire(node)
         return node
+
+    def move(self, old: bytes, new: bytes) -> None:
+        """A name became another, and with it all names below; the kernel knows the nodes by their numbers."""
+        for path in (*self.below(new), new):
+            self.drop_name(path)
+        for path in (*self.below(old), old):
+            self.missing.pop(path, None)
+            self._outside(path)
+            node = self.by_path.get(path)
+            if node is not None:
+                self._rename(node, path, new + path[len(old) :])
+
+    def exchange(self, one: bytes, other: bytes) -> None:
+        """Each of two names is the other's now. What is below them is to be asked again."""
+        nodes = self.by_path.get(one), self.by_path.get(other)
+        for path in (one, other):
+            for inner in self.below(path):
+                self.drop_name(inner)
+        if None in nodes or nodes[0] is nodes[1]:
+            return
+        aside = b"\0"  # no path
+        for node, before, after in ((nodes[0], one, aside), (nodes[1], other, one), (nodes[0], aside, other)):
+            assert node is not None
+            self._rename(node, before, after)
+        self._outside(aside)
+
+    def _rename(self, node: Node, before: bytes, after: bytes) -> None:
+        if before in node.names:
+            node.names.add(after)
+        if node.path == before:
+            node.path = after
+        self._unname(node, before)
+        self._name(node, after)
+
+    def is_missing(self, path: bytes) -> bool:
+        """Is it certain that the name does not exist?"""
+        if path in self.missing:
+            return True
+        folder, _, name = path.rpartition(b"/")
+        inside = self.by_path.get(folder or b"/")
+        known = inside is not None and inside.complete and inside.current and len(name) <= LONGEST
+        return known and path not in self.by_path
 
     def _outside(self, path: bytes) -> None:
         folder = folder_of(path)
@@ -262,7 +347,7 @@ class Cache:
             place = here + b"/" + name if here != b"/" else b"/" + name
             node = self.by_path.get(place)
             if node is None or not node.current or links > MOST_LINKS:
-                code = errno.ENOENT if node is None and self.missing.get(place) else 0
+                code = errno.ENOENT if node is None and self.is_missing(place) else 0
                 return Located(None, code, here, b"/".join((name, *reversed(todo))))
             if node.attr.is_link and (todo or follow):
                 links += 1

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from attrs import frozen
 
 from pymirror.core.config import Flag, key, one_of, positive, regex
+from pymirror.features.fs.owner import Owner
 
 MODES = ("local", "localwithoverrides", "read", "write")
 
@@ -16,6 +17,12 @@ MODES = ("local", "localwithoverrides", "read", "write")
 def _buffer(_: object, attribute: Any, value: int) -> None:
     if not 0 <= value <= 15 << 20:
         raise ValueError(f"{attribute.name}: at most 15 MiB, and not negative")
+
+
+def _owner(_: object, attribute: Any, value: str) -> None:
+    numbers = [int(number) for number in value.split(":") if number.isdigit()]
+    if value and (not re.fullmatch(r"\d+(:\d+)?", value) or max(numbers) >= (1 << 32) - 1):
+        raise ValueError(f"{attribute.name}: {value!r} is no uid or uid:gid, in numbers: 1000:1000")
 
 
 REFERENCE = re.compile(r"\$(?:\$|(\w+)|\{(\w+)\})")
@@ -48,13 +55,13 @@ class Config:
         validator=one_of(*MODES),
         flags=[Flag(("--fs-mode",), spelled={"local-with-overrides": "localwithoverrides"})],
         help="What happens to paths no list decides: read (read the target's, write here), "
-        "localwithoverrides, local (no list counts).",
+        "write (both in the target), localwithoverrides, local (no list counts).",
     )
     read_write: list[str] = key(
         factory=list,
         env="FILE_READ_WRITE_PATTERN",
         validator=regex,
-        help="Not in this version: refused unless empty.",
+        help="Paths that are the target's, read and written there.",
     )
     read_only: list[str] = key(
         factory=list,
@@ -90,17 +97,25 @@ class Config:
         "the program then gets ETIMEDOUT.",
     )
 
-    def __attrs_post_init__(self) -> None:
-        if self.mode == "write":
-            raise ValueError(
-                "mode: 'write' is not in this version of pymirror: writing in the target comes later; "
-                "mode read reads the target's files and writes here"
-            )
-        if self.read_write:
-            raise ValueError(
-                "read_write: not in this version of pymirror: writing in the target comes later; "
-                "the same patterns under read_only read the target's files"
-            )
+    owner: str = key(
+        "",
+        validator=_owner,
+        help="`uid` or `uid:gid` that changes in the target are made as; empty: the target's user, groups "
+        "and rights.",
+    )
+
+    @property
+    def writes(self) -> bool:
+        """May anything be changed in the target?"""
+        return self.mode == "write" or bool(self.read_write and self.mode != "local")
+
+    def owner_of(self, target: Owner) -> Owner:
+        """Who changes are made as, where the target's first process is `target`."""
+        if not self.owner:
+            return target
+        uid, _, gid = self.owner.partition(":")
+        group = int(gid or target.gid)
+        return Owner(int(uid), group, (group,), target.rights if int(uid) == target.uid else 0)
 
     @classmethod
     def from_short(cls, value: bool | str) -> Config:

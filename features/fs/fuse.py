@@ -15,15 +15,12 @@ LOOKUP, FORGET, GETATTR, SETATTR, READLINK, SYMLINK, MKNOD, MKDIR = 1, 2, 3, 4, 
 UNLINK, RMDIR, RENAME, LINK, OPEN, READ, WRITE, STATFS, RELEASE = 10, 11, 12, 13, 14, 15, 16, 17, 18
 FSYNC, SETXATTR, GETXATTR, LISTXATTR, REMOVEXATTR, FLUSH, INIT = 20, 21, 22, 23, 24, 25, 26
 OPENDIR, READDIR, RELEASEDIR, FSYNCDIR, ACCESS, CREATE, INTERRUPT = 27, 28, 29, 30, 34, 35, 36
+GETLK, SETLK, SETLKW = 31, 32, 33
 DESTROY, BATCH_FORGET, FALLOCATE, READDIRPLUS, RENAME2, LSEEK, COPY_FILE_RANGE = 38, 42, 43, 44, 45, 46, 47
 TMPFILE = 51
 
-CHANGING = frozenset(
-    (
-        *(SETATTR, SYMLINK, MKNOD, MKDIR, UNLINK, RMDIR, RENAME, LINK, WRITE, SETXATTR, REMOVEXATTR),
-        *(CREATE, FALLOCATE, RENAME2, COPY_FILE_RANGE, TMPFILE),
-    )
-)
+SILENT = frozenset({FORGET, BATCH_FORGET, INTERRUPT, DESTROY})
+"""Requests that get no answer."""
 
 HEADER = struct.Struct("<IIQQIIIHH")
 OUT = struct.Struct("<IiQ")
@@ -37,17 +34,20 @@ STATFS_OUT = struct.Struct("<QQQQQIII28x")
 DIRENT = struct.Struct("<QQII")
 FORGET_ONE = struct.Struct("<QQ")
 
-ASYNC_READ, AUTO_INVAL_DATA, DO_READDIRPLUS, PARALLEL_DIROPS = 1 << 0, 1 << 12, 1 << 13, 1 << 18
-MAX_PAGES, CACHE_SYMLINKS = 1 << 22, 1 << 23
+ASYNC_READ, ATOMIC_O_TRUNC, BIG_WRITES = 1 << 0, 1 << 3, 1 << 5
+AUTO_INVAL_DATA, DO_READDIRPLUS, PARALLEL_DIROPS = 1 << 12, 1 << 13, 1 << 18
+MAX_PAGES, CACHE_SYMLINKS, HANDLE_KILLPRIV_V2 = 1 << 22, 1 << 23, 1 << 28
 WANTED = ASYNC_READ | AUTO_INVAL_DATA | DO_READDIRPLUS | PARALLEL_DIROPS | MAX_PAGES | CACHE_SYMLINKS
 """What is asked of the kernel in INIT, where it offers it."""
+WRITING = ATOMIC_O_TRUNC | BIG_WRITES | HANDLE_KILLPRIV_V2
+"""The same, where files can be changed. Set-user-ID bits are taken off by the target's kernel."""
 
-FOPEN_DIRECT_IO, FOPEN_KEEP_CACHE = 1 << 0, 1 << 1
+FOPEN_DIRECT_IO, FOPEN_KEEP_CACHE, FOPEN_NOFLUSH = 1 << 0, 1 << 1, 1 << 5
 
 INVAL_INODE, INVAL_ENTRY, STORE = 2, 3, 4
 FOREVER = 10**9
 """Seconds; what is watched is invalidated by push, not by time."""
-MAX_WRITE = 128 << 10
+MAX_WRITE = 1 << 20
 READ_BUFFER = MAX_WRITE + 8192
 MOST_PAGES = 256
 
@@ -74,14 +74,14 @@ def failure(unique: int, code: int) -> bytes:
     return OUT.pack(OUT.size, -code, unique)
 
 
-def init(body: memoryview, read_ahead: int) -> bytes:
+def init(body: memoryview, read_ahead: int, writing: bool) -> bytes:
     """The answer to INIT: the younger protocol of the two, and what both want."""
     _major, minor, offered_ahead, flags = INIT_IN.unpack_from(body)
     return INIT_OUT.pack(
         7,
         min(minor, 38),
         min(offered_ahead, read_ahead) or offered_ahead,
-        flags & WANTED,
+        flags & (WANTED | WRITING if writing else WANTED),
         64,  # requests in the background at once: read-ahead of several files
         48,
         MAX_WRITE,

@@ -5,6 +5,7 @@ One request fetches what an open or a stat of a path needs; what is known and wa
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -13,6 +14,7 @@ from collections.abc import Awaitable, Sequence
 from functools import partial
 
 from pymirror.core.call import PATH_CALLS, Call, Errno, OtherPath, Scope, Text, Untouched, Verdict
+from pymirror.core.errors import SupportError
 from pymirror.core.feature import Launch, LayerFeature, handles, intercepts
 from pymirror.features.fs import config as keys
 from pymirror.features.fs import messages as m
@@ -21,6 +23,7 @@ from pymirror.features.fs.access import Identity
 from pymirror.features.fs.cache import Seen
 from pymirror.features.fs.here import here
 from pymirror.features.fs.own import MOST, Own
+from pymirror.features.fs.owner import RIGHTS
 from pymirror.features.fs.questions import Questions
 from pymirror.features.fs.rules import Decision, Place, Rules
 from pymirror.features.fs.runs import goes_on
@@ -54,7 +57,8 @@ class Layer(LayerFeature):
 
     @classmethod
     def rights(cls, config: keys.Config) -> frozenset[str]:
-        return frozenset({"SYS_PTRACE", "DAC_OVERRIDE"})  # its root, and what its user alone may read
+        reading = frozenset({"SYS_PTRACE", "DAC_OVERRIDE"})  # its root, and what its user alone may read
+        return reading | RIGHTS if config.writes else reading
 
     @classmethod
     def explain(cls, config: keys.Config, call: Call) -> Verdict | None:
@@ -74,13 +78,22 @@ class Layer(LayerFeature):
         self._own, self._forget = Own(), launch.forget
         self._top = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         place: m.Place = await self.peer.request(m.AskPlace())
-        self._mount = mount.mount(launch.directory, launch.visible)
+        if self.config.writes and place.cannot_write:
+            raise SupportError(
+                f"files cannot be written in the target: {place.cannot_write}",
+                "set feature.fs.mode to read, or feature.fs.owner, or let the agent have the right",
+            )
+        self._mount = mount.mount(launch.directory, launch.visible, self.config.writes)
         launch.connection(mount.connection(self._mount))
         self._tree = Tree(
             self._mount,
             Questions(self.peer, m.MOST_INLINE, self.config.timeout),
             self.config.readonly_file_buffer > 0,
             Identity(place.uid, frozenset(place.groups), place.overrides),
+            Identity(place.writer, frozenset(place.writer_groups), place.writer_overrides)
+            if self.config.writes
+            else None,
+            self._rules.writable,
         )
         self._standins = StandIns(
             self.peer, self.config.timeout, partial(self._stand, launch), self._tree.settled
@@ -140,6 +153,8 @@ class Layer(LayerFeature):
             return self._goes_on(call, here)
         if self._tree is None:
             return Errno("fs: the session is over", code=errno.EIO)
+        if call.write and call.name in ("open", "change"):
+            return self._written(call, decision, scope)
         follow = call.follow and call.name != "readlink"
         try:
             seen = self._tree.questions.seed(decision.path, follow, content=call.name == "open")
@@ -150,6 +165,23 @@ class Layer(LayerFeature):
         if isinstance(seen, Seen):
             return self._seen(call, decision, seen, scope)
         return self._later(call, decision, seen, scope)
+
+    def _written(self, call: Call, decision: Decision, scope: Scope) -> Verdict | Awaitable[Verdict]:
+        """The kernel will ask for each name on the way: asked for at once. What is missing may be made."""
+        verdict = self._below(self._mount.root, decision, scope) if self._mount else None
+        if verdict is None or self._tree is None:
+            return Errno("fs: the session is over", code=errno.EIO)
+        try:
+            seen = self._tree.questions.seed(decision.path, call.follow, content=False)
+        except OSError:
+            return verdict
+        return verdict if isinstance(seen, Seen) else self._written_later(verdict, seen)
+
+    @staticmethod
+    async def _written_later(verdict: Verdict, asked: Awaitable[Seen]) -> Verdict:
+        with contextlib.suppress(OSError):  # the call itself says what is wrong
+            await asked
+        return verdict
 
     def _decide(self, call: Call) -> tuple[Decision, Scope]:
         """By the rules, and by what the program has changed here."""
@@ -250,9 +282,12 @@ def unseen(rules: Rules, volumes: Sequence[bytes]) -> list[str]:
 def _summary(config: keys.Config, rules: Rules) -> str:
     if rules.mode == "localwithoverrides":
         text = "from this machine, except what the lists give to the target"
+    elif rules.mode == "write":
+        text = "read and written in the target where no list keeps them here"
     else:
         text = "read from the target where no list keeps them here; written here"
     lists = {
+        "read_write": config.read_write,
         "read_only": config.read_only,
         "local": config.local,
         "remote": config.remote,

@@ -8,7 +8,16 @@ from pymirror.core.message import message
 
 MOST_INLINE = 64 << 10
 MOST_READ = 1 << 20
+MOST_WRITE = 1 << 20
+MOST_VALUE = 64 << 10
+"""Of an extended attribute: the kernel's own limit (XATTR_SIZE_MAX)."""
 MOST_ENTRIES = 20_000
+KEEP = -1
+"""In place of a number: it stays as it is."""
+NOW = -2
+"""In place of a time: the target's clock."""
+EXCHANGE = 2
+"""RENAME_EXCHANGE of renameat2(2)."""
 
 
 @frozen
@@ -61,7 +70,10 @@ class Refresh:
 
 @message("fs")
 class Refreshed:
+    """turn: as of `Done`."""
+
     attr: bytes
+    turn: int = 0
 
 
 @message("fs")
@@ -122,24 +134,157 @@ class AskPlace:
 
 @message("fs")
 class Place:
-    """volumes: mount points; none where the agent may not see them. The rest: see access.Identity."""
+    """volumes: mount points; none where the agent may not see them. The rest: see access.Identity, of who
+    reads and of who writes. cannot_write: why nobody can write as the target does; else empty."""
 
     volumes: list[bytes]
     uid: int
     groups: list[int]
     overrides: bool
+    writer: int
+    writer_groups: list[int]
+    writer_overrides: bool
+    cannot_write: str = ""
 
 
 @message("fs")
 class Changed:
     """Something happened to these paths; below: these lead elsewhere now, with whatever is below them.
 
-    all: events were lost, nothing that was handed out can be relied on. An event from the agent.
+    all: events were lost, nothing that was handed out can be relied on. turn: counts them; `Done` has the
+    last one's that is older than what it says. An event from the agent.
     """
 
     paths: list[bytes]
     below: list[bytes]
     all: bool = False
+    turn: int = 0
+
+
+# Changes. Each is carried out as the target's first process would (writers.py) --------------------
+
+
+@message("fs")
+class Done:
+    """What a change left: `steps` as they are after `Changed` number `turn`; the names `gone` lead nowhere.
+
+    handle: of what was opened. empty: the folder that was made has nothing in it. lasting: what it holds is
+    in the target's kernel once it is written, so that its close says nothing more; else `Sync` asks.
+    """
+
+    steps: list[Step]
+    gone: list[bytes]
+    turn: int
+    handle: int = 0
+    empty: bool = False
+    lasting: bool = True
+
+
+@message("fs")
+class Make:
+    """A new name. mode: with the kind of file, as mknod(2). link: a symbolic link's target."""
+
+    path: bytes
+    mode: int
+    rdev: int = 0
+    link: bytes = b""
+
+
+@message("fs")
+class Link:
+    """A further name for `old`, which is not followed, or for the open file `handle`."""
+
+    old: bytes
+    new: bytes
+    handle: int = 0
+
+
+@message("fs")
+class Remove:
+    """folder: as rmdir(2), else as unlink(2)."""
+
+    path: bytes
+    folder: bool
+
+
+@message("fs")
+class Rename:
+    """flags: as renameat2(2)."""
+
+    old: bytes
+    new: bytes
+    flags: int = 0
+
+
+@message("fs")
+class SetAttr:
+    """Attributes of `path`, which is not followed, or of the open file `handle`; times in nanoseconds."""
+
+    path: bytes
+    handle: int = 0
+    mode: int = KEEP
+    uid: int = KEEP
+    gid: int = KEEP
+    size: int = KEEP
+    atime: int = KEEP
+    mtime: int = KEEP
+
+
+@message("fs")
+class Open:
+    """Open for writing, and make if `flags` say so; a link is not followed. flags: as open(2); of O_TMPFILE,
+    `path` is the folder's. Held until `Release`."""
+
+    path: bytes
+    flags: int
+    mode: int = 0
+
+
+@message("fs")
+class Write:
+    """append: at the file's end, wherever that is by then."""
+
+    handle: int
+    offset: int
+    data: bytes
+    append: bool = False
+
+
+@message("fs")
+class Sync:
+    """As fsync(2), fdatasync(2), or what close(2) says. folder: of that directory."""
+
+    handle: int
+    data: bool = False
+    close: bool = False
+    folder: bytes = b""
+
+
+@message("fs")
+class Allocate:
+    """As fallocate(2)."""
+
+    handle: int
+    mode: int
+    offset: int
+    size: int
+
+
+@message("fs")
+class Seek:
+    """As lseek(2) with SEEK_DATA or SEEK_HOLE."""
+
+    handle: int
+    offset: int
+    whence: int
+
+
+@message("fs")
+class Sought:
+    offset: int
+
+
+# What inotify in the program is told ---------------------------------------------------------------
 
 
 @message("fs")

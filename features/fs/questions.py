@@ -11,7 +11,7 @@ import errno
 import itertools
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -34,25 +34,30 @@ MOST_NEWS = 10_000
 """Paths of news kept while questions are on their way; beyond, every answer counts as older."""
 
 
+OLD = -1
+"""The turn of an answer that does not say which news it is younger than."""
+
+
 @define
 class _Meanwhile:
-    """What changed while questions were on their way."""
+    """What changed while questions were on their way, and the turn of the news that said so."""
 
-    paths: set[bytes] = field(factory=set)
-    below: set[bytes] = field(factory=set)
-    all: bool = False
+    paths: dict[bytes, int] = field(factory=dict)
+    below: dict[bytes, int] = field(factory=dict)
+    all: int = OLD
 
-    def add(self, paths: list[bytes], below: list[bytes], everything: bool) -> None:
-        self.paths.update(paths)
-        self.below.update(below)
+    def add(self, paths: list[bytes], below: list[bytes], everything: bool, turn: int) -> None:
+        self.paths.update(dict.fromkeys(paths, turn))
+        self.below.update(dict.fromkeys(below, turn))
         if everything or len(self.paths) + len(self.below) > MOST_NEWS:
-            self.paths, self.below, self.all = set(), set(), True
+            self.paths, self.below, self.all = {}, {}, turn
 
-    def touched(self, path: bytes) -> bool:
-        if self.all or path in self.paths:
+    def touched(self, path: bytes, since: int = OLD) -> bool:
+        """Was anything told of it that an answer of turn `since` does not know?"""
+        if self.all > since or self.paths.get(path, OLD) > since:
             return True
         while self.below:
-            if path in self.below:
+            if self.below.get(path, OLD) > since:
                 return True
             if path == b"/":
                 return False
@@ -65,15 +70,17 @@ class Questions:
 
     def __init__(self, peer: Peer, inline: int, limit: float) -> None:
         self.peer, self.cache = peer, Cache()
-        self.inline, self._limit = inline, limit
+        self.inline, self.limit = inline, limit
         self._loop = asyncio.get_running_loop()
         self._fetching: dict[tuple[bytes, bool, int], list[asyncio.Future[Seen]]] = {}
         self._in_flight = 0
+        self.pending: Callable[[Node], bool] = lambda node: False
+        """Is there content of the file that the target does not have yet?"""
         self._meanwhile = _Meanwhile()
 
     def ask(self, message: Any) -> asyncio.Future[Any]:
         """OSError as the target's kernel said it, ETIMEDOUT after the limit; PeerError, ChannelLost."""
-        return self.peer.request(message, self._limit)
+        return self.peer.request(message, self.limit)
 
     @contextmanager
     def _asking(self) -> Iterator[None]:
@@ -88,10 +95,10 @@ class Questions:
         if not self._in_flight:
             self._meanwhile = _Meanwhile()
 
-    def news(self, paths: list[bytes], below: list[bytes], everything: bool) -> None:
+    def news(self, paths: list[bytes], below: list[bytes], everything: bool, turn: int) -> None:
         """Answers that are on their way may not know of these changes."""
         if self._in_flight:
-            self._meanwhile.add(paths, below, everything)
+            self._meanwhile.add(paths, below, everything, turn)
 
     # Paths ----------------------------------------------------------------------------------
 
@@ -162,7 +169,7 @@ class Questions:
         except ValueError as error:
             raise PeerError(f"attributes cannot be read: {error}") from error
         for node in nodes:
-            if self._meanwhile.touched(node.path):
+            if self._meanwhile.touched(node.path) or self.pending(node):
                 node.watched = False  # true when it was sent, perhaps not any more: asked again next time
         if reply.errno:
             if reply.errno == errno.ENOENT and reply.missing:
@@ -185,6 +192,17 @@ class Questions:
             if node.watched and len(reply.data) == node.attr.size and node.attr.size < inline:
                 self.cache.keep_data(node, reply.data)
 
+    def written(self, node: Node) -> None:
+        """The program changes its content: answers that are on their way do not know."""
+        if self._in_flight:
+            self._meanwhile.add([node.path], [], False, OLD + 1)
+        node.fresh = False
+
+    def let_go(self, handle: int) -> None:
+        """The agent need not hold it any more."""
+        self.cache.released.append(handle)
+        self.send_released()
+
     def send_released(self) -> None:
         """Tell the agent which files nobody needs any more."""
         numbers = self.cache.take_released()
@@ -196,6 +214,53 @@ class Questions:
             self.cache.released += numbers  # with the next ones
         except ChannelLost as gone:
             log.debug("handles are gone with the channel: %s", gone)
+
+    # Changes --------------------------------------------------------------------------------
+
+    async def change(self, message: Any, moved: Callable[[], None] = lambda: None) -> m.Done:
+        """Have it made over there, and learn what the answer tells. moved: renames what is known. OSError."""
+        with self._asking():
+            done: m.Done = await self.ask(message)
+            moved()
+            self._left(done)
+            return done
+
+    def _left(self, done: m.Done) -> None:
+        """Learn what a change left behind. For other answers that are on their way it is news."""
+        paths = [step.path for step in done.steps if step.path]
+        complete = {path for path in paths if (n := self.cache.by_path.get(path)) is not None and n.complete}
+        try:
+            nodes = self.cache.learn_steps(step for step in done.steps if step.path)
+        except ValueError as error:
+            raise PeerError(f"attributes cannot be read: {error}") from error
+        for node in nodes:
+            touched = self._meanwhile.touched(node.path, done.turn)
+            node.watched = node.watched and not touched
+            node.complete = not touched and node.attr.is_dir and node.path in complete
+        if done.empty and nodes and nodes[-1].current:
+            nodes[-1].complete = True
+        for path in done.gone:
+            for inner in self.cache.below(path):
+                self.cache.drop_name(inner)
+            self.cache.learn_missing(path, not self._meanwhile.touched(path, done.turn))
+        self._meanwhile.add([*paths, *done.gone], done.gone, False, done.turn)
+
+    async def changed(self, node: Node, message: Any) -> None:
+        """The same for an open file, whose attributes are the answer."""
+        with self._asking():
+            self.learn_attr(node, await self.ask(message))
+
+    def learn_attr(self, node: Node, reply: m.Refreshed) -> None:
+        """What an answer about an open file says of it."""
+        try:
+            attr = Attr.unpack(reply.attr)
+        except ValueError as error:
+            raise PeerError(f"attributes cannot be read: {error}") from error
+        node.attr = attr
+        named = self.cache.by_path.get(node.path) is node
+        node.fresh = named and not self._meanwhile.touched(node.path, reply.turn)
+        if named:
+            self._meanwhile.add([node.path], [], False, reply.turn)
 
     # Open files and folders -----------------------------------------------------------------
 
@@ -240,7 +305,7 @@ class Questions:
 
     async def _listed(self, path: bytes) -> tuple[Entries, bool]:
         """All parts of a listing, and whether the folder is watched."""
-        until = self._loop.time() + self._limit
+        until = self._loop.time() + self.limit
         for _ in range(RESTARTS):
             found: Entries = []
             cursor = 0

@@ -114,6 +114,13 @@ class Rules:
         reason = f"{rule}; mapped by {mapped} to {shown}" if mapped else rule
         return Decision(found, f"fs.{reason}", text.encode("utf-8", "surrogateescape"))
 
+    def writable(self, path: bytes) -> bool:
+        """May the target's `path`, mapped already, be changed in the target?"""
+        try:
+            return self._place(path.decode("utf-8", "surrogateescape"), True)[0] is Place.TARGET
+        except TooSlow:
+            return False
+
     def _map(self, text: str) -> tuple[str, str]:
         """Every mapping is searched as it is replaced, without regard to case; the first in order wins."""
         for pattern, replacement in self._mapping:

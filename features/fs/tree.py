@@ -1,26 +1,24 @@
 """The tree: answers the kernel's requests from the cache, or asks the agent and then answers.
 
-It runs in the session's event loop, which therefore never touches the mount. Nothing waits here:
-what is known is answered within the reader's callback, the rest in a task each. Each request gets
-exactly one answer, whatever happens.
+It runs in the session's event loop, which therefore never touches the mount.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
-import inspect
 import logging
 import os
-from collections.abc import Awaitable, Callable
-from functools import partial
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
-from pymirror.core.errors import PeerError
-from pymirror.features.fs import fuse
+from pymirror.features.fs import changing, fuse, fuse_changes
 from pymirror.features.fs import messages as m
-from pymirror.features.fs.access import Identity, refusal
+from pymirror.features.fs.access import Identity, W, refusal
 from pymirror.features.fs.attr import Attr
 from pymirror.features.fs.cache import Node, folder_of, relative_link
+from pymirror.features.fs.changing import Changing
+from pymirror.features.fs.device import Body, Device
 from pymirror.features.fs.folders import Folders
 from pymirror.features.fs.mount import Mount, read_ahead
 from pymirror.features.fs.notices import Notices
@@ -29,34 +27,43 @@ from pymirror.features.fs.reader import AHEAD, Reader
 
 log = logging.getLogger("pymirror.fs")
 
-Body = bytes | memoryview
-BUSY = (errno.ENOENT, errno.ENODEV, errno.EBADF)
-"""What the kernel says to an answer nobody waits for any more: its asker was killed, or we end."""
 END_LIMIT = 5.0
 """Seconds for the kernel to take the last notices, and for tasks to end; both end at once in health."""
 
 
 class Tree:
-    """One mounted tree over the questions to one agent. who: see access.Identity."""
+    """One mounted tree over the questions to one agent.
 
-    def __init__(self, mount: Mount, questions: Questions, ahead: bool, who: Identity) -> None:
+    readers, writers: as whom the agent reads and writes. writable: of changing.Changing; None: nothing is.
+    """
+
+    def __init__(
+        self,
+        mount: Mount,
+        questions: Questions,
+        ahead: bool,
+        readers: Identity,
+        writers: Identity | None = None,
+        writable: Callable[[bytes], bool] = lambda path: False,
+    ) -> None:
         self.mount, self.questions, self.cache = mount, questions, questions.cache
-        self._who = who
+        self._readers, self._writers, self._writable = readers, writers, writable
+        self._changing = Changing(questions, writable, self._entry, self._dirtied)
+        questions.pending = self._changing.writes.pending
         self._reader = Reader(questions.read, AHEAD if ahead else 0)
         self._folders = Folders(self._listed_entry)
         self._notices = Notices(mount.device)
-        self._buffer = memoryview(bytearray(fuse.READ_BUFFER))
-        self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._ended = False
+        self._closing: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(mount.device, self._readable)
+        # A change is over there by the time a signal comes; a write may still wait for room.
+        self._device = Device(mount.device, self._begin, frozenset({*_HANDLERS, fuse.WRITE, fuse.FSYNC}))
 
     # News from the agent --------------------------------------------------------------------
 
     def changed(self, news: m.Changed) -> None:
         """Forget what may be different now, here and in the kernel."""
         below = [b"/"] if news.all else news.below
-        self.questions.news(news.paths, below, news.all)
+        self.questions.news(news.paths, below, news.all, news.turn)
         for path in news.paths:
             node = self.cache.by_path.get(path)
             if node is not None:
@@ -91,94 +98,19 @@ class Tree:
 
     # The kernel's requests ------------------------------------------------------------------
 
-    def _readable(self) -> None:
-        for _ in range(32):
-            try:
-                size = os.readv(self.mount.device, [self._buffer])
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno in (errno.ENOENT, errno.EINTR):
-                    continue  # taken back before it was read
-                if error.errno != errno.ENODEV:
-                    log.error("the tree's device failed: %s", error)
-                self._loop.remove_reader(self.mount.device)
-                return
-            self._serve(fuse.parse(self._buffer[:size]))
-
-    def _serve(self, request: fuse.Request) -> None:
-        if request.opcode in _SILENT:
-            _SILENT[request.opcode](self, request)
-            return
-        try:
-            answer = self._begin(request)
-        except Exception as error:
-            self._write(fuse.failure(request.unique, self._code(error, request.opcode)))
-            return
-        if isinstance(answer, (bytes, memoryview)):
-            self._reply(request.unique, answer)
-            return
-        task = self._loop.create_task(self._later(request.unique, request.opcode, answer))
-        self._tasks[request.unique] = task
-        task.add_done_callback(partial(self._done, request.unique, answer))
-
-    def _done(self, unique: int, answer: Awaitable[Body], task: asyncio.Task[None]) -> None:
-        del self._tasks[unique]
-        if task.cancelled():  # before its first step: nobody has answered
-            if inspect.iscoroutine(answer):
-                answer.close()
-            self._write(fuse.failure(unique, self._cancelled()))
-
-    def _cancelled(self) -> int:
-        """Who asked was interrupted; at the session's end all are."""
-        return errno.EIO if self._ended else errno.EINTR
-
-    def _begin(self, request: fuse.Request) -> Body | Awaitable[Body]:
-        if self._ended:
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        if request.opcode in fuse.CHANGING:
-            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+    def _begin(self, request: fuse.Request) -> Body | Awaitable[Body] | None:
         handler = _HANDLERS.get(request.opcode)
-        if handler is None:
-            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-        return handler(self, request)
-
-    async def _later(self, unique: int, opcode: int, work: Awaitable[Body]) -> None:
-        try:
-            body = await work
-        except asyncio.CancelledError:
-            self._write(fuse.failure(unique, self._cancelled()))
-        except Exception as error:
-            self._write(fuse.failure(unique, self._code(error, opcode)))
-        else:
-            self._reply(unique, body)
-
-    @staticmethod
-    def _code(error: Exception, opcode: int) -> int:
-        if isinstance(error, OSError):
-            return error.errno or errno.EIO
-        if not isinstance(error, PeerError):
-            log.error("the tree failed on a request of kind %d", opcode, exc_info=error)
-        return errno.EIO
-
-    def _reply(self, unique: int, body: Body) -> None:
-        self._write(fuse.answer_head(unique, len(body)), body)
-
-    def _write(self, *parts: Body) -> None:
-        try:
-            os.writev(self.mount.device, parts)
-        except OSError as error:
-            if error.errno not in BUSY:
-                log.error("an answer was refused by the kernel: %s", error)
+        if handler is not None:
+            return handler(self, request)
+        change = changing.HANDLERS.get(request.opcode)
+        if change is not None:
+            return change(self._changing, request)
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
     def _forget(self, request: fuse.Request) -> None:
         for number, lookups in fuse.forgets(request):
             self.cache.forget(number, lookups)
         self.questions.send_released()
-
-    def _interrupt(self, request: fuse.Request) -> None:
-        if (task := self._tasks.get(fuse.interrupted(request.body))) is not None:
-            task.cancel()
 
     def _node(self, number: int) -> Node:
         node = self.cache.by_number.get(number)
@@ -188,7 +120,7 @@ class Tree:
 
     def _init(self, request: fuse.Request) -> bytes:
         self._loop.call_soon(read_ahead, self.mount, m.MOST_READ)
-        return fuse.init(request.body, m.MOST_READ)
+        return fuse.init(request.body, m.MOST_READ, self._writers is not None)
 
     # Names and attributes -------------------------------------------------------------------
 
@@ -196,13 +128,17 @@ class Tree:
         folder = self._node(request.node)
         path = folder.path.rstrip(b"/") + b"/" + fuse.name_of(request.body)
         node = self.cache.by_path.get(path)
+        if node is not None and self._changing.writes.pending(node):
+            return self._lookup_there(folder, path, node)
         if node is not None and node.current:
             return self._entry(folder, node, node.attr)
-        if node is None and path in self.cache.missing:
+        if node is None and self.cache.is_missing(path):
             return fuse.entry(0, 0, fuse.FOREVER, None)
         return self._lookup_there(folder, path)
 
-    async def _lookup_there(self, folder: Node, path: bytes) -> bytes:
+    async def _lookup_there(self, folder: Node, path: bytes, written: Node | None = None) -> bytes:
+        if written is not None:
+            await self._changing.writes.settle_all(written)
         seen = await self.questions.fetch(path, False, 0)
         return self._entry(folder, seen.node, seen.attr)
 
@@ -219,15 +155,16 @@ class Tree:
     def _listed_entry(self, folder: Node, name: bytes) -> bytes:
         """An entry with attributes; without them (node 0) what is not watched: it is asked when needed."""
         node = self.cache.by_path.get(folder.path.rstrip(b"/") + b"/" + name)
-        if node is None or not node.current:
+        if node is None or not node.current or self._changing.writes.pending(node):
             return fuse.entry(0, 0, 0, None)
         return self._entry(folder, node, node.attr)
 
     def _getattr(self, request: fuse.Request) -> bytes | Awaitable[bytes]:
-        node = self._node(request.node)
-        if node.current:
+        node, writes = self._node(request.node), self._changing.writes
+        if node.current and not writes.pending(node):
             return fuse.attributes(node.attr, fuse.FOREVER)
-        return self._getattr_there(node)
+        file = writes.get(fuse_changes.handle_asked(request.body)) or writes.of(node)
+        return self._changing.attributes(node, file) if file else self._getattr_there(node)
 
     async def _getattr_there(self, node: Node) -> bytes:
         if self.cache.by_path.get(node.path) is node:
@@ -245,6 +182,8 @@ class Tree:
     def _access(self, request: fuse.Request) -> bytes | Awaitable[bytes]:
         node = self._node(request.node)
         mask = fuse.access_mask(request.body)
+        if mask & W and not self._writable(node.path):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         return self._accessed(node.attr, mask) if node.current else self._access_there(node, mask)
 
     async def _access_there(self, node: Node, mask: int) -> bytes:
@@ -253,7 +192,9 @@ class Tree:
         return self._accessed(node.attr, mask)
 
     def _accessed(self, attr: Attr, mask: int) -> bytes:
-        code = refusal(attr, mask, self._who)
+        code = refusal(attr, mask & ~W, self._readers)
+        if not code and mask & W and self._writers is not None:
+            code = refusal(attr, mask & W, self._writers)
         if code:
             raise OSError(code, os.strerror(code))
         return b""
@@ -268,12 +209,15 @@ class Tree:
     # Files ----------------------------------------------------------------------------------
 
     def _open(self, request: fuse.Request) -> bytes | Awaitable[bytes]:
-        node = self._node(request.node)
+        node, flags = self._node(request.node), fuse_changes.opening(request.body)
+        if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
+            return self._changing.open(node, flags)
         if node.current and (node.data is not None or node.handle):
             return self._opened(node)
         return self._open_there(node)
 
     async def _open_there(self, node: Node) -> bytes:
+        await self._changing.writes.settle_all(node)
         if self.cache.by_path.get(node.path) is node:
             seen = await self.questions.fetch(node.path, False, self.questions.inline)
             if seen.node is not node:
@@ -286,16 +230,24 @@ class Tree:
         if node.watched and node.data and not node.opens:
             # Into the page cache, so that no read has to ask. Nobody has it open, so no read that this
             # loop must answer holds a page that the kernel would wait for.
-            self._write(*fuse.store(node.number, node.data))
+            self._device.put(*fuse.store(node.number, node.data))
         node.opens += 1
         if node.watched:
-            return fuse.opened(0, fuse.FOPEN_KEEP_CACHE)
+            return fuse.opened(0, fuse.FOPEN_NOFLUSH | fuse.FOPEN_KEEP_CACHE)
         # Files of pseudo file systems say 0 bytes and have content: only direct reads show it.
-        return fuse.opened(0, 0 if node.attr.size else fuse.FOPEN_DIRECT_IO)
+        return fuse.opened(0, fuse.FOPEN_NOFLUSH | (0 if node.attr.size else fuse.FOPEN_DIRECT_IO))
+
+    def _dirtied(self, node: Node) -> None:
+        """The program has changed its content: what is known of it here is not it any more."""
+        self.cache.forget_content(node)
+        self._reader.forget(node)
 
     def _read(self, request: fuse.Request) -> Body | Awaitable[Body]:
         node = self._node(request.node)
-        _, offset, size = fuse.read_arguments(request.body)
+        handle, offset, size = fuse.read_arguments(request.body)
+        file = self._changing.writes.get(handle) or self._changing.writes.of(node)
+        if file is not None:
+            return self._changing.read(file, offset, size)
         if node.data is not None:
             return node.data[offset : offset + size]
         if offset + size <= len(node.head) and node.watched:
@@ -304,12 +256,21 @@ class Tree:
 
     def _release(self, request: fuse.Request) -> bytes:
         node = self.cache.by_number.get(request.node)
-        if node is not None:
+        file = self._changing.writes.get(fuse_changes.handle_of(request.body))
+        if file is not None:
+            self._spawn(self._changing.release(file))
+        elif node is not None:
             self.cache.closed(node)
             if node.opens <= 0:
                 self._reader.forget(node)
             self.questions.send_released()
         return b""
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Nobody waits for it, but the end."""
+        task = self._loop.create_task(work)
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
     # Folders --------------------------------------------------------------------------------
 
@@ -355,26 +316,18 @@ class Tree:
         A thread in such a notice holds the device open, and whoever waits for an answer holds the thread:
         without this order both would stay for ever, in a sleep that no signal ends.
         """
-        self._ended = True
+        await self._changing.aclose(self.questions.limit)
         self.questions.end()
-        for task in [*self._tasks.values()]:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait([*self._tasks.values()], timeout=END_LIMIT)
+        await self._device.end(END_LIMIT)
         if not await self._notices.aclose(END_LIMIT):
             log.warning("the kernel did not take a notice within %g s", END_LIMIT)
-        self._loop.remove_reader(self.mount.device)
+        self._device.close()
 
 
-_SILENT: dict[int, Callable[[Tree, fuse.Request], None]] = {
+_HANDLERS: dict[int, Callable[[Tree, fuse.Request], Body | Awaitable[Body] | None]] = {
     fuse.FORGET: Tree._forget,
     fuse.BATCH_FORGET: Tree._forget,
-    fuse.INTERRUPT: Tree._interrupt,
     fuse.DESTROY: lambda tree, request: None,
-}
-"""Requests that get no answer."""
-
-_HANDLERS: dict[int, Callable[[Tree, fuse.Request], Body | Awaitable[Body]]] = {
     fuse.INIT: Tree._init,
     fuse.LOOKUP: Tree._lookup,
     fuse.GETATTR: Tree._getattr,

@@ -113,8 +113,8 @@ class Walk:
         if base < 0:
             _stay_calm(view, b"/")
             self.spots.append(Spot(os.dup(root), b"/", view))
-        start = _known_folder(base, at) if base >= 0 else self.spots[0]
-        self._here = [start]  # the present way down, for `..`
+        self.start = _known_folder(base, at) if base >= 0 else self.spots[0]
+        self._here = [self.start]  # the present way down, for `..`
 
     def to(self, path: bytes, follow: bool) -> Spot:
         """Go to `path` from where the walk began. WalkFailed, with every place seen in `spots`; NotCalm.

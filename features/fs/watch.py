@@ -14,7 +14,7 @@ import os
 import struct
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from attrs import define, field
 
@@ -108,6 +108,7 @@ class Watcher:
         self._dropped = _News()
         self._folders = KeptFolders(most_folders)
         self._types: dict[int, int] = {}
+        self._held: dict[bytes, list[int]] = {}  # path → who changes it now, whether something came of it
         self.turns = 0
         """How often names were told to lead elsewhere: a walk begun before may have gone the old way."""
         self._loop = asyncio.get_running_loop()
@@ -235,15 +236,77 @@ class Watcher:
     def _one(self, number: int, mask: int, name: bytes, news: _News) -> None:
         for folder in self._paths.get(number, ()):
             path = folder.rstrip(b"/") + b"/" + name if name else folder
-            news.paths[path] = None
-            if mask & ENTRIES:
-                news.below[path] = news.paths[folder] = None
-            if mask & GONE:
-                news.below[folder] = None
+            if mask & (IN_MODIFY | IN_UNMOUNT) or not self._is_held(path):
+                news.paths[path] = None
+                if mask & ENTRIES:
+                    news.below[path] = None
+                if mask & GONE:
+                    news.below[folder] = None
+            if mask & ENTRIES and not self._is_held(folder):
+                news.paths[folder] = None
         if mask & IN_IGNORED:
             for path in self._paths.pop(number, ()):
                 self._known.pop(path, None)
                 self._files.pop(path, None)
+
+    # Own changes; only the loop knows of them -----------------------------------------------
+
+    def hold(self, paths: Iterable[bytes]) -> None:
+        """News of these names, but for content, is kept back: who changes them now says what came of it."""
+        for path in paths:
+            self._held.setdefault(path, [0, 0])[0] += 1
+
+    def _is_held(self, path: bytes) -> bool:
+        held = self._held.get(path)
+        if held is not None:
+            held[1] = 1
+        return held is not None
+
+    def let_go(self, paths: Iterable[bytes], tell: bool) -> None:
+        """tell: nobody says what came of it, so what was kept back is told; all other news is told first."""
+        self.tell_now()
+        untold = []
+        for path in paths:
+            held = self._held[path]
+            if held[1] and tell:
+                untold.append(path)
+            held[0] -= 1
+            held[1] = 0
+            if not held[0]:
+                del self._held[path]
+        if untold:
+            self._tell(_News(dict.fromkeys(untold), dict.fromkeys(untold)))
+
+    def rename(self, old: bytes, new: bytes, folder: bool) -> None:
+        """What is watched there has another name now; of a folder, so has all below it."""
+        self.forget([new], folder)
+        self._lose_folders([old])
+        with self._lock:
+            for path in self._watched(old, folder):
+                number, moved = self._known.pop(path), new + path[len(old) :]
+                self._known[moved] = number
+                self._paths[number] = self._paths[number] - {path} | {moved}
+                if path in self._files:
+                    del self._files[path]
+                    self._files[moved] = None
+
+    def forget(self, paths: list[bytes], folders: bool) -> None:
+        """What is watched there, and below folders, has these names no more."""
+        self._lose_folders(paths)
+        with self._lock:
+            for top in paths:
+                for path in self._watched(top, folders):
+                    self._unwatch(path)
+
+    def _watched(self, top: bytes, folder: bool) -> list[bytes]:
+        if not folder:
+            return [top] if top in self._known else []
+        inside = top.rstrip(b"/") + b"/"
+        return [path for path in self._known if path == top or path.startswith(inside)]
+
+    def tells(self, fd: int, device: int) -> bool:
+        """Does every change of the file system of `fd` go through this kernel?"""
+        return self._type(fd, device) in TELLS
 
     def close(self) -> None:
         if self._fd >= 0:

@@ -174,7 +174,7 @@ async def test_a_layer_that_does_not_keep_up_is_told_of_everything(tmp_path: Pat
         room.set()
         await until(lambda: sent)
         both.agent._changed([b"/later"], [], False)
-        assert sent == [m.Changed([], [], True), m.Changed([b"/later"], [])]
+        assert sent == [m.Changed([], [], True, 2), m.Changed([b"/later"], [], turn=3)]
 
 
 async def content(both: Pair[Layer, Agent], path: Path) -> bytes:

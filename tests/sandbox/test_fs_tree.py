@@ -500,7 +500,7 @@ async def test_a_bug_while_answering_is_eio_and_said(tree: Mounted, caplog: pyte
 
 
 async def test_access_says_what_an_open_would(tree: Mounted) -> None:
-    tree.layer._tree._who = Identity(uid=1000, groups=frozenset({1000}), overrides=False)  # type: ignore[union-attr]
+    tree.layer._tree._readers = Identity(uid=1000, groups=frozenset({1000}), overrides=False)  # type: ignore[union-attr]
     (tree.folder / "data/secret").write_bytes(b"")
     os.chmod(tree.folder / "data/secret", 0o600)
     for name, mode, wanted in (
@@ -519,13 +519,14 @@ async def test_a_request_that_is_taken_back_at_once_is_answered(tree: Mounted) -
     verdict = await tree.call("stat", "/data/sub")
     made = tree.layer._tree
     assert made is not None and isinstance(verdict, OtherPath)
-    serve = made._serve
+    device = made._device
+    serve = device.serve
 
     def at_once(request: Any) -> None:
         serve(request)
-        for task in made._tasks.values():
+        for task in device._tasks.values():
             task.cancel()
 
-    made._serve = at_once  # type: ignore[method-assign]
+    device.serve = at_once  # type: ignore[method-assign]
     with pytest.raises(InterruptedError):
         await tree.away(os.stat, "data/sub/unknown", dir_fd=verdict.root)

@@ -170,7 +170,7 @@ static void carry_open(struct pm_job *job)
     /* The kernel hands no O_PATH descriptor over; one opened for reading serves its uses but for links.
        NONBLOCK: a fifo would wait for its other end. */
     uint64_t flags = job->open_flags & O_PATH ? (job->open_flags & ~(uint64_t)O_PATH) | O_NONBLOCK : job->open_flags;
-    int fd = job->here && creates(flags) ? pm_job_put_on_mask(job) : 0;
+    int fd = creates(flags) ? pm_job_take_mask(job) : 0;
 
     if (fd == 0)
         fd = open_in_tree(job, flags, job->open_mode, job->resolve);

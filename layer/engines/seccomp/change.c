@@ -94,13 +94,18 @@ static int read_details(const struct pm_job *job, struct details *details)
     }
 }
 
-/* The folder that holds what is named, or -errno; its last part is in name, with a slash where the path had one. */
+/* The folder that holds what is named, or -errno; its last part is in name, with a slash where the path had one. Dots
+   stay what they are: they name a directory of which no call here makes, removes or renames anything. */
 static int folder_of(const struct pm_job *job, const struct pm_found *found, int slash, char *name)
 {
     const char *last = strrchr(found->value, '/'), *part = last ? last + 1 : found->value;
     size_t size = strlen(part);
     char folder[PM_PATH];
 
+    if (slash >= PM_END_DOT) {
+        strcpy(name, slash == PM_END_DOT ? "." : "..");
+        return pm_job_open_below(job, found->root, found->value, O_PATH | O_DIRECTORY);
+    }
     if (size > NAME_MAX)
         return -ENAMETOOLONG;
     memcpy(name, part, size);
@@ -229,17 +234,22 @@ static long names(const struct pm_job *job, const struct details *details)
     return done;
 }
 
-static long carried_out(const struct pm_job *job, const struct details *details)
+static int of_names(enum op op)
 {
-    switch (job->caught->op) {
-    case OP_TRUNCATE:
-        return truncated(job);
+    switch (op) {
     case OP_MKDIR: case OP_MKDIRAT: case OP_MKNOD: case OP_MKNODAT: case OP_UNLINK: case OP_UNLINKAT: case OP_RMDIR:
     case OP_SYMLINK: case OP_SYMLINKAT: case OP_RENAME: case OP_RENAMEAT: case OP_RENAMEAT2: case OP_LINK: case OP_LINKAT:
-        return names(job, details);
+        return 1;
     default:
-        return attributes(job, details);
+        return 0;
     }
+}
+
+static long carried_out(const struct pm_job *job, const struct details *details)
+{
+    if (job->caught->op == OP_TRUNCATE)
+        return truncated(job);
+    return of_names(job->caught->op) ? names(job, details) : attributes(job, details);
 }
 
 static int makes(enum op op)
@@ -248,12 +258,10 @@ static int makes(enum op op)
 }
 
 /* The mask is the program's in a tree, too: the kernel takes it off before the tree is asked. */
-static int put_on_mask(struct pm_job *job)
+int pm_job_take_mask(struct pm_job *job)
 {
     char process[32];
 
-    if (!makes(job->caught->op))
-        return 0;
     snprintf(process, sizeof process, "/proc/%u", job->request->pid);
     if (!job->here && (!pm_rights_read(process, &job->caller) || !pm_job_valid(job)))
         return -ESRCH;
@@ -265,8 +273,11 @@ void pm_job_carry_change(struct pm_job *job)
     struct details details = {.value = NULL};
     long done = read_details(job, &details);
 
-    if (!done)
-        done = put_on_mask(job);
+    if (job->slash && !of_names(job->caught->op))
+        job->follow = 1; /* `link/` is what the link leads to */
+
+    if (!done && makes(job->caught->op))
+        done = pm_job_take_mask(job);
     if (!done)
         done = pm_job_put_on(job);
     if (!done) {

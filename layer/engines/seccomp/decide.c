@@ -83,14 +83,15 @@ static void decide(struct worker *worker)
     pm_job_carry_out(job);
 }
 
-/* What the path in that argument leads to, in job.found; where the kernel finds it by itself, *alone is set. 0: leave
-   the call alone. */
+/* What the path in that argument leads to, in job.found; where the kernel finds it by itself, *alone is set. 0: nobody
+   waits for it any more; or -errno: it cannot be read. */
 int pm_look(struct worker *worker, int argument, int follow, int *slash, int *alone)
 {
     struct pm_job *job = &worker->job;
+    int size = pm_read_string((pid_t)job->request->pid, job->request->data.args[argument], job->raw, PATH_MAX);
 
-    if (pm_read_string((pid_t)job->request->pid, job->request->data.args[argument], job->raw, PATH_MAX) < 0)
-        return 0;
+    if (size < 0)
+        return size;
     job->follow = follow;
     *alone = job->raw[0] != '/';
     if (!*alone) {
@@ -117,11 +118,11 @@ static void decide_two(struct worker *worker)
     struct pm_job *job = &worker->job;
     struct pm_trees *trees = worker->pump->trees;
     struct pm_found first;
-    int alone, other_alone, follow, known, other_known;
+    int alone, other_alone, follow, known, other_known, looked;
 
     pm_job_classify(job);
     follow = job->follow;
-    if (!pm_look(worker, job->caught->path, follow, &job->slash, &alone)) {
+    if (pm_look(worker, job->caught->path, follow, &job->slash, &alone) <= 0) {
         pm_leave_alone(worker);
         return;
     }
@@ -130,7 +131,12 @@ static void decide_two(struct worker *worker)
         pm_job_carry_out(job);
         return;
     }
-    if (!pm_look(worker, job->caught->other, 0, &job->slash_other, &other_alone)) {
+    looked = pm_look(worker, job->caught->other, 0, &job->slash_other, &other_alone);
+    if (looked < 0 && first.verdict != PM_CONTINUE) {
+        pm_job_return(job, looked);
+        return;
+    }
+    if (looked <= 0) {
         pm_leave_alone(worker);
         return;
     }

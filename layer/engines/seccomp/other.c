@@ -49,7 +49,7 @@ void pm_serve_other(struct worker *worker)
     pm_job_classify(job);
     follow = job->follow;
     for (int i = 0; i < (job->caught->other ? 2 : 1); i++) {
-        if (!pm_look(worker, arguments[i], follow, &slash, &alone))
+        if (pm_look(worker, arguments[i], follow, &slash, &alone) <= 0)
             continue; /* no path, or nobody waits for it any more: the kernel says which */
         if (job->found.verdict == PM_ERRNO) {
             worker->pump->counters[PM_CARRIED]++;

@@ -62,6 +62,9 @@ int pm_memory_open(pid_t pid);
 int pm_memory_write(int memory, uint64_t address, const void *from, size_t size);
 int pm_read_string(pid_t pid, uint64_t address, char *into, size_t size);
 
+/* How a path ended: all but a name ask for a directory. */
+enum pm_end { PM_END_NAME, PM_END_SLASH, PM_END_DOT, PM_END_DOTS };
+
 /* path.c: pure (and pm_normalise of api.h) */
 int pm_is_own_proc(const char *path);
 int pm_below(const char *path, const char *prefix);
@@ -116,8 +119,8 @@ struct pm_job {
     const struct caught *caught;
     int kind;
     int follow;
-    int slash;            /* the path ended in a slash: only a directory will do */
-    int slash_other;      /* and the second one did */
+    int slash;            /* enum pm_end; but for a name only a directory will do */
+    int slash_other;      /* of the second path */
     uint64_t open_flags;  /* of the open family */
     uint64_t open_mode;
     uint64_t resolve;
@@ -146,6 +149,7 @@ void pm_job_hand_over(const struct pm_job *job, int fd, int close_on_exec);
 int pm_job_borrow(struct pm_job *job);
 int pm_job_put_on(const struct pm_job *job);
 int pm_job_put_on_mask(const struct pm_job *job);
+int pm_job_take_mask(struct pm_job *job);
 void pm_job_take_off(const struct pm_job *job);
 
 /* names.c: what sockets are shown to be connected to */

@@ -12,7 +12,7 @@ static size_t drop_last(const char *path, size_t size)
 }
 
 /* raw is absolute; into gets it without //, /./ and /../, at least "/". *slash: it asked for a directory
-   by ending in a slash or a dot. Returns the length. */
+   by ending so (enum pm_end). Returns the length. */
 int pm_normalise(const char *raw, char *into, int *slash)
 {
     size_t size = 0;
@@ -24,7 +24,10 @@ int pm_normalise(const char *raw, char *into, int *slash)
         while (*raw == '/')
             raw++;
         part = strcspn(raw, "/");
-        *slash = part == 0 || (raw[0] == '.' && (part == 1 || (part == 2 && raw[1] == '.')));
+        *slash = part == 0                                           ? PM_END_SLASH
+                 : part == 1 && raw[0] == '.'                        ? PM_END_DOT
+                 : part == 2 && raw[0] == '.' && raw[1] == '.'       ? PM_END_DOTS
+                                                                     : PM_END_NAME;
         if (part == 2 && raw[0] == '.' && raw[1] == '.') {
             size = drop_last(into, size);
         } else if (part && !(part == 1 && raw[0] == '.')) {

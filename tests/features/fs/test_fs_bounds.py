@@ -39,8 +39,8 @@ def test_what_is_held_open_leaves_descriptors_for_walks(limit: int, files: int, 
 def test_news_too_large_to_be_sent_are_that_all_may_be_different(
     paths: list[bytes], below: list[bytes], lost: bool, all_of_it: bool
 ) -> None:
-    wanted = m.Changed([], [], True) if all_of_it else m.Changed(paths, below)
-    assert news(paths, below, lost) == wanted
+    wanted = m.Changed([], [], True, 7) if all_of_it else m.Changed(paths, below, turn=7)
+    assert news(paths, below, lost, 7) == wanted
 
 
 @pytest.mark.parametrize(

@@ -196,8 +196,8 @@ def test_ancestors():
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ("write", "not in this version.*reads the target"),
-        ({"read_write": "^/x"}, "not in this version.*read_only"),
+        ({"owner": "root"}, "owner: 'root' is no uid"),
+        ({"owner": "1:4294967295"}, "is no uid or uid:gid"),
         ({"mode": "raed"}, "raed"),
         ({"local": "("}, "not a regular expression"),
         ({"readonly_file_buffer": 16 << 20}, "15 MiB"),

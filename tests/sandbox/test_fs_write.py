@@ -1,0 +1,118 @@
+"""Changes of the target's tree on a real kernel mount: what is made there, and how often is asked."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pymirror.core.call import OtherPath
+from tests.sandbox.test_fs_tree import Mounted, mounted
+
+pytestmark = pytest.mark.sandbox
+
+
+@pytest.fixture
+async def tree(tmp_path: Path) -> AsyncIterator[Mounted]:
+    """A target whose root is a folder."""
+    folder = tmp_path / "root"
+    (folder / "data").mkdir(parents=True)
+    (folder / "data/file").write_bytes(b"content")
+    async with mounted(folder, tmp_path, mode="write") as made:
+        yield made
+
+
+async def do(
+    tree: Mounted, work: Callable[..., Any], path: str, *args: Any, call: str = "change", **named: Any
+) -> Any:
+    """`work(path, …)` as the engine has it: its path below the tree's root."""
+    verdict = await tree.call(call, path, write=True)
+    assert isinstance(verdict, OtherPath), verdict
+    return await tree.away(work, verdict.path, *args, dir_fd=verdict.root, **named)
+
+
+async def test_a_file_is_made_written_and_closed(tree: Mounted) -> None:
+    await tree.list("/data")
+    tree.asked()
+    fd = await do(tree, os.open, "/data/new", os.O_CREAT | os.O_WRONLY, 0o640, call="open")
+    assert tree.asked() == 1  # the folder is known, so the name is known not to exist
+    assert await tree.away(os.write, fd, b"hello") == 5
+    await tree.away(os.close, fd)
+    assert tree.asked() == 1
+    made = tree.folder / "data/new"
+    assert made.read_bytes() == b"hello" and stat.S_IMODE(made.stat().st_mode) == 0o640
+    assert (await tree.stat("/data/new")).st_size == 5
+    assert tree.asked() == 0
+    assert await tree.read("/data/new") == b"hello"
+
+
+async def test_folders_are_made_and_removed(tree: Mounted) -> None:
+    await tree.list("/data")
+    tree.asked()
+    await do(tree, os.mkdir, "/data/a", 0o750)
+    await do(tree, os.mkdir, "/data/a/b")
+    await do(tree, os.mkdir, "/data/a/b/c")
+    assert tree.asked() == 3
+    assert stat.S_IMODE((tree.folder / "data/a").stat().st_mode) == 0o750
+    await do(tree, os.rmdir, "/data/a/b/c")
+    assert tree.asked() == 1
+    assert not (tree.folder / "data/a/b/c").exists()
+    with pytest.raises(FileNotFoundError):
+        await tree.stat("/data/a/b/c")
+    assert tree.asked() == 0
+
+
+async def test_a_name_becomes_another(tree: Mounted) -> None:
+    await tree.read("/data/file")
+    await do(tree, os.mkdir, "/data/a")
+    verdict = await tree.call("change", "/data/file", write=True)
+    tree.asked()
+    await tree.away(
+        os.rename, verdict.path, b"data/a/moved", src_dir_fd=verdict.root, dst_dir_fd=verdict.root
+    )
+    assert tree.asked() == 1
+    assert (tree.folder / "data/a/moved").read_bytes() == b"content"
+    assert await tree.read("/data/a/moved") == b"content"
+    with pytest.raises(FileNotFoundError):
+        await tree.stat("/data/file")
+
+
+async def test_attributes_are_set(tree: Mounted) -> None:
+    await tree.stat("/data/file")
+    tree.asked()
+    await do(tree, os.chmod, "/data/file", 0o600)
+    assert tree.asked() == 1
+    assert stat.S_IMODE((await tree.stat("/data/file")).st_mode) == 0o600
+    verdict = await tree.call("change", "/data/file", write=True)
+    await tree.away(os.utime, verdict.path, ns=(5, 1_000_000_007), dir_fd=verdict.root)
+    assert (tree.folder / "data/file").stat().st_mtime_ns == 1_000_000_007
+    assert (await tree.stat("/data/file")).st_mtime_ns == 1_000_000_007
+
+
+async def test_small_writes_are_sent_together(tree: Mounted) -> None:
+    fd = await do(tree, os.open, "/data/big", os.O_CREAT | os.O_WRONLY, call="open")
+    tree.asked()
+
+    def write() -> None:
+        for number in range(512):
+            os.write(fd, bytes([number % 256]) * 4096)
+
+    await tree.away(write)
+    await tree.away(os.close, fd)
+    assert tree.asked() < 50
+    assert (tree.folder / "data/big").read_bytes() == b"".join(bytes([n % 256]) * 4096 for n in range(512))
+
+
+async def test_what_is_written_is_read_by_another_descriptor(tree: Mounted) -> None:
+    fd = await do(tree, os.open, "/data/both", os.O_CREAT | os.O_RDWR, call="open")
+    await tree.away(os.write, fd, b"one")
+    assert (await tree.stat("/data/both")).st_size == 3
+    assert await tree.read("/data/both") == b"one"
+    await tree.away(os.pwrite, fd, b"X", 1)
+    assert await tree.away(os.pread, fd, 10, 0) == b"oXe"
+    await tree.away(os.close, fd)
+    assert await tree.read("/data/both") == b"oXe"
