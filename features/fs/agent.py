@@ -177,16 +177,12 @@ class Agent(Writing):
             return self._fetch_away(asked, base, turn)
 
     async def _fetch_away(self, asked: m.Fetch, base: int, turn: int) -> m.Fetched:
-        own = os.dup(base) if base >= 0 else -1  # the watcher may close its own meanwhile
+        def work(own: int = -1) -> _Found:
+            return self._fetch(asked, own, self._view)
 
-        def work() -> _Found:
-            try:
-                return self._fetch(asked, own, self._view)
-            finally:
-                if own >= 0:
-                    os.close(own)
-
-        return self._take(await self._away(work, lost=_Found.close), turn)
+        if base < 0:
+            return self._take(await self._away(work, lost=_Found.close), turn)
+        return self._take(await self._away.on(base, work, lost=_Found.close), turn)
 
     def _take(self, found: _Found, turn: int) -> m.Fetched:
         """Keep what a walk brought that was begun at `turn`; the reply."""

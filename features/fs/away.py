@@ -25,24 +25,29 @@ class Away:
         self, work: Callable[..., T], *args: Any, lost: Callable[[T], None] | None = None
     ) -> T:
         """`work(…)`. lost: what becomes of its result when nobody waits for it any more."""
-        future = self._pool.submit(work, *args)
-        try:
-            return await asyncio.wrap_future(future)
-        except asyncio.CancelledError:
-            if lost is not None:
-                future.add_done_callback(_handing(lost))
-            raise
+        return await _waited(self._pool.submit(work, *args), lost)
 
-    async def on(self, fd: int, work: Callable[..., T], *args: Any) -> T:
+    async def on(
+        self, fd: int, work: Callable[..., T], *args: Any, lost: Callable[[T], None] | None = None
+    ) -> T:
         """`work(fd, …)` on a duplicate: the number may be closed and used again meanwhile."""
         own = os.dup(fd)
         future = self._pool.submit(work, own, *args)
-        future.add_done_callback(lambda _: os.close(own))
-        return await asyncio.wrap_future(future)
+        future.add_done_callback(lambda _: os.close(own))  # also when it never began
+        return await _waited(future, lost)
 
     def close(self) -> None:
         """A thread that waits for a file which never answers is left behind: the process ends without it."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+async def _waited(future: Future[T], lost: Callable[[T], None] | None) -> T:
+    try:
+        return await asyncio.wrap_future(future)
+    except asyncio.CancelledError:
+        if lost is not None:
+            future.add_done_callback(_handing(lost))
+        raise
 
 
 def _handing(lost: Callable[[T], None]) -> Callable[[Future[T]], None]:

@@ -24,7 +24,7 @@ from pymirror.core.feature import Launch
 from pymirror.core.testing import FakeTarget, Pair, pair
 from pymirror.features.fs import agent, walk
 from pymirror.features.fs import messages as m
-from pymirror.features.fs.agent import Agent
+from pymirror.features.fs.agent import THREADS, Agent
 from pymirror.features.fs.attr import Attr, unpack_entries
 from pymirror.features.fs.config import Config
 from pymirror.features.fs.layer import Layer
@@ -73,9 +73,9 @@ async def test_a_cancelled_question_leaves_no_descriptor(
 
         monkeypatch.setattr(walk, "read", slow)
         monkeypatch.setattr(walk, "read_calmly", lambda *_: (_ for _ in ()).throw(walk.NotCalm()))
-        asked: list[Any] = [m.Fetch(b"/", b"file", True, 300_000), m.Read(held, 0, 1000)] * 5
+        asked: list[Any] = [m.Fetch(b"/", b"file", True, 300_000), m.Read(held, 0, 1000)] * THREADS
         tasks = [asyncio.ensure_future(both.layer.peer.request(one)) for one in asked]
-        for _ in asked:
+        for _ in range(THREADS):
             await asyncio.to_thread(inside.acquire, True, 10)
         for task in tasks:
             task.cancel()

@@ -162,3 +162,71 @@ def test_a_listing_that_ends_early_is_refused() -> None:
 def test_the_top_is_never_dropped(cache: Cache) -> None:
     assert cache.drop_name(b"/") is None
     assert isinstance(cache.by_path[b"/"], Node)
+
+
+def linked(ino: int, nlink: int) -> Attr:
+    return attr(FILE, ino)._replace(nlink=nlink)
+
+
+def test_names_of_one_file_are_one_node(cache: Cache) -> None:
+    one = cache.learn(b"/data/file", linked(3, 2), b"", True)
+    assert cache.learn(b"/data/sub/more", linked(3, 2), b"", True) is one
+    assert one.names == {b"/data/file", b"/data/sub/more"}
+    cache.drop_name(b"/data/file")
+    assert one.path == b"/data/sub/more" and cache.by_path[one.path] is one
+    one.lookups = 0
+    cache.drop_name(b"/data/sub/more")
+    assert one.number not in cache.by_number
+    assert (
+        cache.learn(b"/data/new", linked(3, 2), b"", True) is not one
+    )  # its number was given to another file
+
+
+def test_a_folder_and_all_below_have_another_name(cache: Cache) -> None:
+    cache.learn(b"/data/sub/deep", attr(DIR, 9), b"", True)
+    inner = cache.learn(b"/data/sub/deep/x", attr(FILE, 10), b"", True)
+    replaced = cache.learn(b"/data/other", attr(DIR, 11), b"", True)
+    sub = cache.by_path[b"/data/sub"]
+    cache.move(b"/data/sub", b"/data/other")
+    assert cache.by_path[b"/data/other"] is sub and sub.path == b"/data/other" and sub is not replaced
+    assert inner.path == b"/data/other/deep/x" and cache.locate(inner.path, True).node is inner
+    assert b"/data/sub" not in cache.by_path and not list(cache.below(b"/data/sub"))
+    assert set(cache.below(b"/data/other")) == {b"/data/other/deep", b"/data/other/deep/x"}
+
+
+def test_two_names_are_exchanged(cache: Cache) -> None:
+    file, sub = cache.by_path[b"/data/file"], cache.by_path[b"/data/sub"]
+    cache.learn(b"/data/sub/deep", attr(DIR, 9), b"", True)
+    cache.exchange(b"/data/file", b"/data/sub")
+    assert (cache.by_path[b"/data/sub"], cache.by_path[b"/data/file"]) == (file, sub)
+    assert (file.path, sub.path) == (b"/data/sub", b"/data/file")
+    assert b"/data/sub/deep" not in cache.by_path
+
+
+@pytest.mark.parametrize(
+    ("path", "missing"),
+    [
+        (b"/data/sub/none", True),
+        (b"/data/sub/there", False),
+        (b"/data/none", False),  # a folder that was never listed
+        (b"/data/sub/" + b"n" * 255, True),
+        (b"/data/sub/" + b"n" * 256, False),  # the target says that it is too long
+    ],
+)
+def test_names_that_a_known_folder_does_not_have(cache: Cache, path: bytes, missing: bool) -> None:
+    cache.learn(b"/data/sub/there", attr(FILE, 9), b"", True)
+    cache.keep_listing(cache.by_path[b"/data/sub"], [(b"there", attr(FILE, 9), b"", True)])
+    assert cache.is_missing(path) is missing
+
+
+@pytest.mark.parametrize("forget", ["content", "watch", "name"])
+def test_a_folder_that_may_have_changed_is_not_complete(cache: Cache, forget: str) -> None:
+    sub = cache.by_path[b"/data/sub"]
+    cache.keep_listing(sub, [])
+    if forget == "content":
+        cache.forget_content(sub)
+    elif forget == "watch":
+        sub.watched = False
+    else:
+        cache.drop_name(b"/data/sub")
+    assert not cache.is_missing(b"/data/sub/none")

@@ -148,3 +148,82 @@ async def test_a_device_number_is_looked_at_anew_where_a_mount_is_entered(tmp_pa
         assert not put(watcher, Path("/proc/self"))
         os.close(fd)
         watcher.close()
+
+
+class Told:
+    """All that a watcher says, one after the other."""
+
+    def __init__(self) -> None:
+        self.news: list[Changed] = []
+
+    def __call__(self, paths: list[bytes], below: list[bytes], lost: bool) -> None:
+        self.news.append((paths, below, lost))
+
+
+async def test_news_of_names_under_change_is_kept_back_but_for_content(tmp_path: Path) -> None:
+    told = Told()
+    watcher, folder = Watcher(told), os.fsencode(tmp_path)
+    assert put(watcher, tmp_path)
+    own, other = folder + b"/own", folder + b"/other"
+    watcher.hold([own, folder])
+    (tmp_path / "own").mkdir()
+    watcher.let_go([own, folder], tell=False)
+    assert told.news == []
+    watcher.hold([own, folder])
+    (tmp_path / "own").chmod(0o700)
+    (tmp_path / "other").write_bytes(b"x")
+    watcher.let_go([own, folder], tell=False)
+    assert [(set(paths), set(below)) for paths, below, _ in told.news] == [({other}, {other})]
+    told.news.clear()
+    watcher.hold([other])
+    (tmp_path / "other").write_bytes(b"by somebody else")
+    watcher.let_go([other], tell=False)
+    assert told.news == [([other], [], False)]
+    watcher.close()
+
+
+async def test_a_change_that_failed_tells_what_others_did(tmp_path: Path) -> None:
+    told = Told()
+    watcher, path = Watcher(told), os.fsencode(tmp_path / "x")
+    assert put(watcher, tmp_path)
+    watcher.hold([path])
+    (tmp_path / "x").mkdir()
+    watcher.let_go([path], tell=True)
+    assert told.news[-1] == ([path], [path], False)
+    watcher.close()
+
+
+async def test_what_two_change_is_kept_back_until_each_says_so(tmp_path: Path) -> None:
+    told = Told()
+    watcher, path = Watcher(told), os.fsencode(tmp_path / "x")
+    assert put(watcher, tmp_path)
+    watcher.hold([path])
+    watcher.hold([path])
+    (tmp_path / "x").mkdir()
+    watcher.let_go([path], tell=False)
+    (tmp_path / "x").rmdir()
+    watcher.let_go([path], tell=True)
+    assert [below for _, below, _ in told.news if below] == [[path]]
+    watcher.close()
+
+
+async def test_watches_follow_a_folder_to_its_new_name(tmp_path: Path) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    told = Told()
+    watcher = Watcher(told)
+    old, new = os.fsencode(tmp_path / "a"), os.fsencode(tmp_path / "c")
+    for path in (tmp_path, tmp_path / "a", tmp_path / "a/b"):
+        assert put(watcher, path)
+    watcher.hold([old, new, os.fsencode(tmp_path)])
+    os.rename(old, new)
+    watcher.let_go([old, new, os.fsencode(tmp_path)], tell=False)
+    watcher.rename(old, new, folder=True)
+    (tmp_path / "c/b/x").write_bytes(b"")
+    watcher.tell_now()
+    assert [below for _, below, _ in told.news if below] == [[new + b"/b/x"]]
+    told.news.clear()
+    watcher.forget([new], folders=True)
+    (tmp_path / "c/b/y").write_bytes(b"")
+    watcher.tell_now()
+    assert told.news == []
+    watcher.close()
