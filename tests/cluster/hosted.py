@@ -74,12 +74,18 @@ def service(name: str, port: int, app: str) -> Json:
 
 
 class Context:
-    """A namespace whose pod/web is the target. within: words before a command, to run it somewhere else here."""
+    """A namespace with the target. within: words before a command, to run it somewhere else here."""
 
     def __init__(
-        self, cluster: Any, namespace: str, ephemeral: bool = False, within: tuple[str, ...] = ()
+        self,
+        cluster: Any,
+        namespace: str,
+        ephemeral: bool = False,
+        within: tuple[str, ...] = (),
+        target: str = "pod/web/container/main",
     ) -> None:
         self.cluster, self.namespace, self.ephemeral, self.within = cluster, namespace, ephemeral, within
+        self.target = target
 
     def apply(self, *things: Json) -> None:
         """Makes them, and waits for the pods among them to be ready."""
@@ -94,10 +100,16 @@ class Context:
         words = ("exec", "-n", self.namespace, pod, "-c", container, "--", *command)
         return str(self.cluster.kubectl(*words))
 
-    def exec(self, *program: str, network: Json | bool = True, folder: Path | None = None) -> str:
-        """What the program prints under `pymirror exec`; it must succeed. network: feature.network."""
-        target = {"path": "pod/web/container/main", "namespace": self.namespace}
-        feature = {"fs": "read", "network": network}
+    def exec(
+        self,
+        *program: str,
+        network: Json | bool = True,
+        fs: Json | str = "read",
+        folder: Path | None = None,
+    ) -> str:
+        """What the program prints under `pymirror exec`; it must succeed. network, fs: keys of `feature`."""
+        target = {"path": self.target, "namespace": self.namespace}
+        feature = {"fs": fs, "network": network}
         config = {"target": target, "agent": {"ephemeral": self.ephemeral}, "feature": feature}
         words = [sys.executable, "-c", START, "exec", "-f", "-", "--progress", "off", "--", *program]
         environ = {name: value for name, value in os.environ.items() if not name.startswith(OWN)}
