@@ -18,9 +18,6 @@ def _below(place: str, names: str, why: str) -> dict[str, str]:
 
 ABSENT = {
     "feature.network.ipv6": "leave it out: the program has sockets of both IP versions",
-    "feature.magic.auto_mount": "list the volume's path under feature.fs.read_only for now",
-    "feature.magic.aws": "set feature.env.unset and feature.fs.mapping for now",
-    "feature.magic.turbo": "set feature.network.outgoing.ignore_localhost where it is wanted",
     "profile": "profiles are not read; put their settings into this file",
     **_below(
         "container",
@@ -51,6 +48,8 @@ PAID = {
 _NO_PROXY = "there is no such helper process; pymirror exec itself stays the program's parent"
 
 IGNORED = {
+    "feature.magic.turbo": "loopback ports on which any process of the program listens are on this machine "
+    "in any case",
     "api": "there is no session API",
     "telemetry": "nothing is ever sent",
     "skip_sip": "it is about macOS",

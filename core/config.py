@@ -11,7 +11,7 @@ names its place: the file and the dotted key, or the variable, or the flag.
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -21,7 +21,7 @@ from pymirror.core import configfile
 from pymirror.core.errors import ConfigError
 from pymirror.core.flags import Flag
 from pymirror.core.root import AUTO, Root
-from pymirror.core.sieve import Vocabulary, sift, unknown
+from pymirror.core.sieve import Vocabulary, off, sift, unknown
 from pymirror.core.structure import (
     Faults,
     build,
@@ -148,7 +148,7 @@ def _settle(
     with faults.part():
         root = _section(Root, _take(values, Root), said, "")
     with faults.part():
-        features = _features(values, said, vocabulary)
+        features = _features(values, said, vocabulary, warnings)
     name, runtimes = _runtime_of(root.target, vocabulary), {}
     for each, cls in vocabulary.runtimes.items():
         with faults.part():
@@ -232,7 +232,12 @@ def _take(values: dict[str, Any], cls: type, elsewhere: bool = False) -> dict[st
     target = values.get("target")
     if "target" in {a.name for a in attrs.fields(cls)} and target is not None:
         values["target"] = target_form(values.pop("target"))  # what has no form is told here, and only once
-    taken = {}
+    return {name: holder.pop(leaf) for name, holder, leaf in _found(values, cls, elsewhere)}
+
+
+def _found(values: dict[str, Any], cls: type, elsewhere: bool) -> list[tuple[str, dict[str, Any], str]]:
+    """The keys of `cls` that are in the file: field name, the section, the key in it."""
+    found = []
     for a in attrs.fields(cls):
         if elsewhere and not a.metadata.get("at"):
             continue
@@ -241,8 +246,8 @@ def _take(values: dict[str, Any], cls: type, elsewhere: bool = False) -> dict[st
         for parent in parents:
             holder = holder.get(parent) if isinstance(holder, dict) else None
         if isinstance(holder, dict) and leaf in holder:
-            taken[a.name] = holder.pop(leaf)
-    return taken
+            found.append((a.name, holder, leaf))
+    return found
 
 
 def _section(cls: type, taken: dict[str, Any], said: Given, prefix: str) -> Any:
@@ -311,27 +316,42 @@ def _extra(cls: type, said: Given) -> dict[str, Any]:
     return hook({name: text for name, (text, _) in said.values.items()}) if hook else {}
 
 
-def _features(values: dict[str, Any], said: Given, vocabulary: Vocabulary) -> dict[str, Any]:
+def _features(
+    values: dict[str, Any], said: Given, vocabulary: Vocabulary, warnings: list[str]
+) -> dict[str, Any]:
     section = values.get("feature")
     if not isinstance(section, dict):
         section = {}
-    _spread(section, vocabulary.features)
+    _spread(section, vocabulary)
+    outside = {name: _elsewhere(values, cls) for name, cls in vocabulary.features.items()}
+    for cls in vocabulary.features.values():  # after all have looked: one key may be of several features
+        _take(values, cls, elsewhere=True)
     made, faults = {}, Faults()
     for name, cls in vocabulary.features.items():
         with faults.part():
-            outside = _take(values, cls, elsewhere=True)
-            config = _feature(cls, _pick(section, name.split(".")), outside, said, f"feature.{name}")
+            config = _feature(cls, _pick(section, name.split(".")), outside[name], said, f"feature.{name}")
             if config is not None:
                 made[name] = config
+                continue
+            for a in attrs.fields(cls):
+                if not off(outside[name].get(a.name)):
+                    warnings.append(f"{place_of(a)} has no effect on feature.{name}, which is off")
     faults.tell()
     return made
 
 
-def _spread(section: dict[str, Any], names: Iterable[str]) -> None:
-    """`network: false` stands for all features below it (mirrord: 2.2)."""
+def _elsewhere(values: dict[str, Any], cls: type) -> dict[str, Any]:
+    """Field name → value of the keys of `cls` that do not stand in its own section; they are left there."""
+    return {name: holder[leaf] for name, holder, leaf in _found(values, cls, elsewhere=True)}
+
+
+def _spread(section: dict[str, Any], vocabulary: Vocabulary) -> None:
+    """`network: false` stands for all features below it (mirrord: 2.2); so it does where features have
+    keys in a section of their own."""
+    names = [place.removeprefix("feature.") for place in vocabulary.sections()]
     for name in names:
         group, dot, _ = name.partition(".")
-        if dot and isinstance(section.get(group), bool):
+        if dot and group not in names and isinstance(section.get(group), bool):
             section[group] = {
                 each.partition(".")[2]: section[group] for each in names if each.startswith(f"{group}.")
             }
@@ -354,7 +374,7 @@ def _feature(cls: type, value: Any, outside: dict[str, Any], said: Given, place:
     # A sub-tree given in short form still obeys its variables (mirrord: 2.2).
     if short is None:
         when_off = getattr(cls, "when_off", None)
-        return _section(cls, when_off(named) if when_off else {}, said, f"{place}.")
+        return _section(cls, {**(when_off(named) if when_off else {}), **outside}, said, f"{place}.")
     return _section(cls, {**attrs.asdict(short), **outside}, said, f"{place}.")
 
 

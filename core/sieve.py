@@ -52,6 +52,14 @@ class Vocabulary:
         classes = self.features.items()
         return {place_of(a, f"feature.{name}.") for name, cls in classes for a in attrs.fields(cls)}
 
+    def sections(self) -> list[str]:
+        """The features, and the keys that they have in other sections of `feature`."""
+        elsewhere = [place for place in self._places if place.startswith("feature.")]
+        own = [f"feature.{name}." for name in self.features]
+        return [f"feature.{name}" for name in self.features] + sorted(
+            place for place in elsewhere if not place.startswith(tuple(own))
+        )
+
     def refusal(self, path: str) -> tuple[str, str] | None:
         """(words, hint) where the tables refuse `path` or a key above it; None when they do not."""
         for at in above(path):

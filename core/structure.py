@@ -129,7 +129,8 @@ class Faults:
         self._found: list[ConfigError] = []
 
     def add(self, error: ConfigError) -> None:
-        self._found += error.all()
+        told = {each.message for each in self._found}  # a key of several features is wrong once
+        self._found += [each for each in error.all() if each.message not in told]
 
     @contextmanager
     def part(self) -> Iterator[None]:

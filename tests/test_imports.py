@@ -141,7 +141,10 @@ PURE = [
             "dumping",
         )
     ),
-    *(f"features/fs/{name}.py" for name in ("rules", "defaults", "messages", "cache", "fuse")),
+    *(
+        f"features/fs/{name}.py"
+        for name in ("rules", "defaults", "presets", "volumes", "messages", "cache", "fuse")
+    ),
     *(f"features/env/{name}.py" for name in ("select", "dotenv", "messages")),
     *(f"runtimes/kubernetes/{name}.py" for name in ("job", "ephemeral", "agentspec", "refusals", "progress")),
 ]

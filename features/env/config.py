@@ -68,6 +68,13 @@ class Config:
         help="Accepted; no effect: the environment is always there before the program starts.",
     )
 
+    aws: bool = key(
+        False,
+        at="feature.magic.aws",
+        help="This machine's variables that say who one is to AWS (`AWS_PROFILE`, `AWS_ACCESS_KEY_ID` and "
+        "their like) are not the program's; the target's are.",
+    )
+
     def __attrs_post_init__(self) -> None:
         if self.include and self.exclude:
             raise ValueError("include and exclude cannot be given together: include leaves all others out")

@@ -20,7 +20,7 @@ from pymirror.core.feature import Launch, LayerFeature
 from pymirror.features.env import dotenv
 from pymirror.features.env.config import Config as EnvConfig
 from pymirror.features.env.messages import AskVariables, Variables
-from pymirror.features.env.select import choose, is_unset, mapped, merge, unpack
+from pymirror.features.env.select import AWS, MAGIC, choose, is_unset, mapped, merge, unpack
 
 ENTRY_LIMIT = 128 * 1024
 """Bytes of one `NAME=value` that execve takes: MAX_ARG_STRLEN, 32 pages."""
@@ -59,6 +59,7 @@ class Layer(LayerFeature):
             mapping=self.config.mapping,
             override=self.config.override,
             unset=self.config.unset,
+            hidden=AWS if self.config.aws else frozenset(),
         )
         launch.environ.clear()
         launch.environ.update(merged.environ)
@@ -88,8 +89,12 @@ def explain(config: EnvConfig, env_file: dict[str, str], name: str) -> Verdict:
         return Text(f"env.mapping {pattern}", value=os.fsencode(config.mapping[pattern]))
     if name in env_file:
         return Text(f"env.env_file {config.env_file}", value=os.fsencode(env_file[name]))
+    hidden = config.aws and name in AWS
     if choice.taken:
-        return Verdict(f"{choice.reason}: the target's value where it has one, else the one from here")
+        other = f"none ({MAGIC})" if hidden else "the one from here"
+        return Verdict(f"{choice.reason}: the target's value where it has one, else {other}")
+    if hidden:
+        return Verdict(f"{MAGIC}: the program does not have it")
     return Untouched(choice.reason)
 
 
@@ -119,8 +124,8 @@ def note(sources: Mapping[str, str], kept_back: Sequence[bytes], has_target: boo
     count = sum(source == "the target" for source in sources.values())
     owner = "the target" if has_target else "the agent itself (there is no target)"
     parts = [f"environment: {count} variables of {owner}"]
-    changed = len([source for source in sources.values() if source not in ("the target", "env.unset")])
-    removed = len([source for source in sources.values() if source == "env.unset"])
+    removed = len([source for source in sources.values() if source in ("env.unset", MAGIC)])
+    changed = len(sources) - count - removed
     if changed:
         parts.append(f"{changed} set by the configuration")
     if removed:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from functools import lru_cache
 
 from attrs import frozen
@@ -30,6 +31,15 @@ DEFAULT_EXCLUDES = frozenset(
     """.split()
 )
 """Variables that describe where the target's programs are, or steer pymirror itself: of no use here."""
+
+
+AWS = frozenset(
+    "AWS_PROFILE AWS_DEFAULT_PROFILE AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN "
+    "AWS_SECURITY_TOKEN AWS_CONFIG_FILE AWS_SHARED_CREDENTIALS_FILE".split()
+)
+"""`magic.aws` hides these of this machine: each beats what a pod has, its service account's role for one, or
+is half of a pair whose other half the pod has. mirrord hides the first alone."""
+MAGIC = "env.magic aws"
 
 
 @frozen
@@ -83,11 +93,12 @@ def merge(
     mapping: Mapping[str, str],
     override: Mapping[str, str],
     unset: Sequence[str],
+    hidden: AbstractSet[str] = frozenset(),
 ) -> Merged:
     """The target's selected variables laid over those from here, in the fixed order. (mirrord: 4.3)
 
     target's, then `env_file` over them, then `mapping`, then `override`; the result over `here`;
-    at last `unset`, whose names match without regard to case.
+    at last `unset`, whose names match without regard to case. hidden: names that `here` is without.
     """
     values = {**target, **env_file}
     sources = {**dict.fromkeys(target, "the target"), **dict.fromkeys(env_file, "env.env_file")}
@@ -97,7 +108,8 @@ def merge(
             values[name], sources[name] = mapping[pattern], f"env.mapping {pattern}"
     values.update(override)
     sources.update(dict.fromkeys(override, "env.override"))
-    environ = {**here, **values}
+    sources.update(dict.fromkeys(hidden & here.keys() - values.keys(), MAGIC))
+    environ = {**{name: value for name, value in here.items() if name not in hidden}, **values}
     for name in [name for name in environ if is_unset(name, unset)]:
         del environ[name]
         sources[name] = "env.unset"

@@ -84,6 +84,18 @@ class Config:
         validator=[regex, _references],
         help="Pattern: replacement ($1, ${name}); rewrites the path before it is decided. The first counts.",
     )
+    auto_mount: bool = key(
+        False,
+        at="feature.magic.auto_mount",
+        help="What is mounted in the target's container (ConfigMaps, Secrets, claims) is the target's "
+        "whatever the default lists say, but for what is the program's own.",
+    )
+    aws: bool = key(
+        False,
+        at="feature.magic.aws",
+        help="Instead of `~/.aws` the program has a folder of the session's, empty at first, so that AWS's "
+        "libraries find the credentials of the target.",
+    )
     readonly_file_buffer: int = key(
         128_000,
         validator=_buffer,
@@ -126,7 +138,13 @@ class Config:
 
     def warnings(self) -> list[str]:
         """Allowed, but hardly meant: the folder is then listed, and looked for, on the other side."""
-        return [
+        presets = {"auto_mount": self.auto_mount, "aws": self.aws}
+        found = [
+            f"feature.magic.{name} has no effect on files: feature.fs is in mode local"
+            for name, wanted in presets.items()
+            if wanted and self.mode == "local"
+        ]
+        return found + [
             f"feature.fs.{name}: {pattern!r} does not match the folder itself: {whole + '(/|$)'!r} does"
             for name in ("read_only", "local", "remote", "not_found")
             for pattern in getattr(self, name)

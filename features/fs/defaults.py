@@ -26,13 +26,15 @@ REMOTE_TREES = ("/etc/ssl/certs",)
 class Here:
     """What the lists depend on. home, temp, directory: absolute, or empty. programs: installation trees
     of the program's file (its folder's parent when that is a `bin`, with and without links resolved),
-    and the file itself. named: (tree, words), what the command line and the environment say is code."""
+    and the file itself. named: (tree, words), what the command line and the environment say is code.
+    session: the session's private folder, empty where there is none."""
 
     home: str = ""
     temp: str = "/tmp"
     directory: str = ""
     programs: Sequence[str] = ()
     named: Sequence[tuple[str, str]] = ()
+    session: str = ""
 
 
 def tree(path: str) -> str:

@@ -23,8 +23,8 @@ VARIABLES = (
 )
 
 
-def here(argv: Sequence[str], environ: Mapping[str, str]) -> Here:
-    """As it is now in this process. argv: the program's; empty when there is none."""
+def here(argv: Sequence[str], environ: Mapping[str, str], session: str = "") -> Here:
+    """As it is now in this process. argv: the program's; empty when there is none. session: its folder."""
     directory = os.getcwd()
     home = os.path.expanduser("~")
     found = shutil.which(argv[0]) if argv else None
@@ -36,6 +36,7 @@ def here(argv: Sequence[str], environ: Mapping[str, str]) -> Here:
         directory=directory,
         programs=programs(os.path.abspath(found)) if found else (),
         named=list(dict.fromkeys((path, words) for tree, words in named for path in both(tree))),
+        session=session,
     )
 
 

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
-import re
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 from functools import partial
 
 from pymirror.core.call import PATH_CALLS, Call, Errno, OtherPath, Scope, Text, Untouched, Verdict
@@ -24,13 +22,14 @@ from pymirror.features.fs.cache import Seen
 from pymirror.features.fs.here import here
 from pymirror.features.fs.own import MOST, Own
 from pymirror.features.fs.owner import RIGHTS
+from pymirror.features.fs.presets import instead_of_aws
 from pymirror.features.fs.questions import Questions
 from pymirror.features.fs.rules import Decision, Place, Rules
 from pymirror.features.fs.runs import goes_on
 from pymirror.features.fs.standins import StandIns
 from pymirror.features.fs.tree import Tree
+from pymirror.features.fs.volumes import of_volumes, told_of_volumes
 
-MOST_NAMED = 4
 READING = tuple(name for name in PATH_CALLS if name != "change")
 
 
@@ -65,6 +64,8 @@ class Layer(LayerFeature):
         if call.name not in PATH_CALLS:
             return None
         decision = Rules(config, here([], os.environ)).decide(call.path, call.write)
+        if not call.write or config.mode == "write":
+            decision = told_of_volumes(config, decision)
         if decision.place is Place.HERE:
             return Untouched(decision.reason)
         if decision.place is Place.NOWHERE:
@@ -74,10 +75,12 @@ class Layer(LayerFeature):
         return OtherPath(decision.reason, root=-1, path=decision.path)
 
     async def prepare(self, launch: Launch) -> None:
-        self._rules = Rules(self.config, here(launch.argv, os.environ), launch.has_target)
+        place: m.Place = await self.peer.request(m.AskPlace())
+        found = here(launch.argv, os.environ, launch.directory)
+        volumes = place.volumes if launch.has_target else ()
+        self._rules = Rules(self.config, found, launch.has_target, volumes)
         self._own, self._forget = Own(), launch.forget
         self._top = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        place: m.Place = await self.peer.request(m.AskPlace())
         if self.config.writes and place.cannot_write:
             raise SupportError(
                 f"files cannot be written in the target: {place.cannot_write}",
@@ -106,8 +109,10 @@ class Layer(LayerFeature):
                     )
                     launch.known.append((Call(name, tree, write=write), verdict))
         launch.notes.append(f"files: {_summary(self.config, self._rules)}")
-        if launch.has_target and self._rules.mode == "read":
-            launch.notes += unseen(self._rules, place.volumes)
+        launch.notes += of_volumes(self.config, self._rules)
+        if self.config.aws:
+            os.mkdir(instead_of_aws(found), 0o700)
+            launch.notes.append("files: ~/.aws is an empty folder of this session (feature.magic.aws)")
 
     @staticmethod
     def _stand(launch: Launch) -> mount.Mount:
@@ -258,25 +263,6 @@ def _failed(decision: Decision, error: OSError) -> Errno:
     """What the target's kernel said, with the rule that sent the call there."""
     code = error.errno or errno.EIO
     return Errno(f"{decision.reason}; in the target: {os.strerror(code)}", code=code)
-
-
-def unseen(rules: Rules, volumes: Sequence[bytes]) -> list[str]:
-    """A note on volumes of the target that a default list keeps from the program (ConfigMaps below /etc)."""
-    kept = []
-    for path in volumes:
-        decision = rules.decide(path, False)
-        if decision.place is Place.HERE and " default: " in decision.reason:
-            kept.append(os.fsdecode(path))
-    if not kept:
-        return []
-    names = ", ".join(kept[:MOST_NAMED]) + (
-        f" and {len(kept) - MOST_NAMED} more" if kept[MOST_NAMED:] else ""
-    )
-    patterns = json.dumps([f"^{re.escape(path.rstrip('/'))}(/|$)" for path in kept])
-    return [
-        f"files: mounted in the target, but read here by default: {names}"
-        f" (to read the target's: feature.fs.read_only: {patterns})"
-    ]
 
 
 def _summary(config: keys.Config, rules: Rules) -> str:

@@ -22,14 +22,12 @@ _OCTAL = re.compile(rb"\\([0-7]{3})")
 
 
 SYSTEM = (b"/", b"/proc", b"/sys", b"/dev", b"/etc/hosts", b"/etc/hostname", b"/etc/resolv.conf")
-ACCOUNT = b"/run/secrets/kubernetes.io/serviceaccount"
-"""Programs read it as /var/run/secrets/…, which no default list keeps here."""
 
 
 def is_volume(point: bytes, kind: str) -> bool:
-    """Is it somebody's own, not the system's, and not what every pod has?"""
+    """Is it somebody's own, not the system's?"""
     inside = any(point.startswith(top + b"/") for top in (b"/proc", b"/sys", b"/dev"))
-    return not inside and point not in SYSTEM and point != ACCOUNT and not kind.startswith("cgroup")
+    return not inside and point not in SYSTEM and not kind.startswith("cgroup")
 
 
 def mount_points(mountinfo: bytes) -> dict[bytes, str]:

@@ -1,7 +1,7 @@
 """Whether a path is the target's, this machine's, or nowhere: one decision for every call. Pure.
 
-mirrord's order (5.2): user lists not_found, read_write, read_only, local, and our remote; the default lists
-not-found, read-only, local; the mode. Every decision has the rule that made it.
+mirrord's order (5.2): user lists not_found, read_write, read_only, local, and our remote; `feature.magic`;
+the default lists not-found, read-only, local; the mode. Every decision has the rule that made it.
 """
 
 from __future__ import annotations
@@ -18,9 +18,13 @@ from pymirror.core.patterns import Pattern, TooSlow
 from pymirror.features.fs import defaults
 from pymirror.features.fs.config import REFERENCE, Config
 from pymirror.features.fs.defaults import Here
+from pymirror.features.fs.presets import Aws, Volumes, shown
 
 if TYPE_CHECKING:
     from pymirror.core.patterns import Match
+
+
+_AWS = "magic aws:"
 
 
 class Place(enum.Enum):
@@ -74,9 +78,11 @@ class _Users:
 
 
 class Rules:
-    """The decision function of one session."""
+    """The decision function of one session. volumes: where something is mounted in the target."""
 
-    def __init__(self, config: Config, here: Here, has_target: bool = True) -> None:
+    def __init__(
+        self, config: Config, here: Here, has_target: bool = True, volumes: Sequence[bytes] = ()
+    ) -> None:
         self.mode = config.mode if has_target or config.mode == "local" else "localwithoverrides"
         self.has_user_rules = bool(
             config.not_found
@@ -95,6 +101,9 @@ class Rules:
         self._user_read_only = _Users("read_only", config.read_only)
         self._user_local = _Users("local", config.local)
         self._user_remote = _Users("remote", config.remote)
+        self.volumes = Volumes(volumes, here)
+        self._mounted = self.volumes if config.auto_mount else Volumes((), here)
+        self._aws = Aws(here if config.aws else Here())
         self._not_found = _Defaults(defaults.not_found(here))
         self._read_only = _Defaults(defaults.read_only())
         self._local = _Defaults(defaults.local(here))
@@ -108,10 +117,10 @@ class Rules:
         try:
             text, mapped = self._map(text)
             found, rule = self._place(text, write)
+            text = self._aws.moved(text) if rule.startswith(_AWS) else text
         except TooSlow as slow:
             return Decision(Place.UNDECIDED, slow.strerror, path)
-        shown = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-        reason = f"{rule}; mapped by {mapped} to {shown}" if mapped else rule
+        reason = f"{rule}; mapped by {mapped} to {shown(text)}" if mapped else rule
         return Decision(found, f"fs.{reason}", text.encode("utf-8", "surrogateescape"))
 
     def writable(self, path: bytes) -> bool:
@@ -138,6 +147,8 @@ class Rules:
             (self._user_read_only, "read_only", Place.TARGET, Place.HERE),
             (self._user_local, "local", Place.HERE, Place.HERE),
             (self._user_remote, "remote", Place.TARGET, written),
+            (self._mounted, "magic auto_mount:", Place.TARGET, written),
+            (self._aws, _AWS, Place.HERE, Place.HERE),
             (self._not_found, "not_found default:", Place.NOWHERE, Place.NOWHERE),
             (self._read_only, "read_only default:", Place.TARGET, None),
             (self._local, "local default:", Place.HERE, Place.HERE),
@@ -160,6 +171,7 @@ class Rules:
         if self.has_user_rules or self.mode == "local":
             return []
         exceptions = [p for p, _ in self._not_found.patterns] + [p for p, _ in self._read_only.patterns]
+        exceptions += [f"^{re.escape(path)}" for path in (*self._mounted, self._aws.folder)]
         return [
             tree.encode()
             for tree in defaults.TREES

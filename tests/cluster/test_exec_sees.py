@@ -105,6 +105,8 @@ def pod(restricted: bool) -> dict[str, Any]:
             {"name": "tmp", "mountPath": "/tmp"},
             {"name": "config", "mountPath": "/config"},
             {"name": "secret", "mountPath": "/secret"},
+            {"name": "config", "mountPath": "/etc/app"},
+            {"name": "config", "mountPath": "/etc/one/colour", "subPath": "colour"},
         ],
     }
     if restricted:
@@ -164,6 +166,31 @@ def test_go_run_by_a_mirrord_file(place: Place, tmp_path: Path) -> None:
     assert (
         place.exec("go", "run", "main.go", *SEEN, folder=tmp_path, config=".mirrord/mirrord.json") == expected
     )
+
+
+VOLUMES = """
+cat /etc/app/colour /etc/one/colour; ls /etc/app; cat /var/run/secrets/kubernetes.io/serviceaccount/namespace
+echo; cat /etc/group | md5sum; f=$(mktemp); echo here > $f; cat $f; rm $f
+"""
+
+
+@pytest.mark.parametrize("mode", ["read", "localwithoverrides"])
+def test_volumes_below_trees_of_this_machine(place: Place, tmp_path: Path, mode: str) -> None:
+    """A ConfigMap's folder below /etc, one file of it alone, the account's; /tmp, an emptyDir, stays the program's."""
+    assert b"colour" not in place.exec("sh", "-c", "ls -d /etc/app /etc/one/colour 2>/dev/null; true")
+    target = {"path": {"pod": "web", "container": "main"}, "namespace": place.namespace}
+    chosen = {"network": False, "fs": mode, "magic": {"auto_mount": True}}
+    config = tmp_path / "pymirror.json"
+    config.write_text(
+        json.dumps({"target": target, "agent": {"ephemeral": bool(place.flags)}, "feature": chosen})
+    )
+    groups = hashlib.md5(Path("/etc/group").read_bytes(), usedforsecurity=False).hexdigest()
+    assert place.exec("sh", "-c", VOLUMES, config=str(config)).decode().splitlines() == [
+        "the colourthe colourcolour",
+        place.namespace,
+        f"{groups}  -",
+        "here",
+    ]
 
 
 def test_cat_and_pipelines(place: Place) -> None:

@@ -191,11 +191,7 @@ def test_warnings(settle: Any) -> None:
         ({"feature": {"fs": {"mod": "read"}}}, "feature.fs.mod: unknown key"),
         ({"feature": {"fs": "reed"}}, "feature.fs.mode: 'reed' is not one of local, "),
         ({"feature": {"fs": 3}}, "feature.fs: expected true or false, text or a mapping, got the number 3"),
-        (
-            {"feature": {"fs": {"mode": "write"}}},
-            "feature.fs.mode: 'write' is not in this version of pymirror",
-        ),
-        ({"feature": {"fs": {"read_write": "x"}}}, "feature.fs.read_write: not in this version of pymirror"),
+        ({"feature": {"fs": {"mode": "rite"}}}, "feature.fs.mode: 'rite'"),
         ({"feature": {"fs": {"local": "(("}}}, "feature.fs.local: '((' is not a regular expression: "),
         (
             {"feature": {"fs": {"mapping": {"[": "x"}}}},
@@ -236,7 +232,9 @@ def test_warnings(settle: Any) -> None:
             "feature.network.incoming.on_concurrent_steal: needs mirrord's paid operator",
         ),
         ({"feature": {"network": {"ipv6": False}}}, "feature.network.ipv6: not in this version of pymirror"),
-        ({"feature": {"magic": {"aws": True}}}, "feature.magic.aws: not in this version of pymirror"),
+        ({"feature": {"magic": {"aws": 1}}}, "feature.magic.aws: expected true or false, got the number 1"),
+        ({"feature": {"magic": {"awz": True}}}, "feature.magic.awz: unknown key"),
+        ({"feature": {"magic": "on"}}, "feature.magic: expected true or false or a mapping, got the text"),
         ({"feature": {"copy_target": True}}, "feature.copy_target: needs mirrord's paid operator"),
         (
             {"feature": {"db_branches": [{"type": "pg"}]}},
@@ -297,7 +295,7 @@ def test_the_nearest_known_key(refused: Any, file: Any, hint: str) -> None:
     ("name", "text", "words"),
     [
         ("PYMIRROR_FILE_MODE", "reed", "PYMIRROR_FILE_MODE: 'reed' is not one of local, "),
-        ("MIRRORD_FILE_MODE", "write", "MIRRORD_FILE_MODE: 'write' is not in this version"),
+        ("MIRRORD_FILE_MODE", "rite", "MIRRORD_FILE_MODE: 'rite'"),
         ("MIRRORD_AGENT_TTL", "soon", "MIRRORD_AGENT_TTL: expected a whole number, got 'soon'"),
         ("MIRRORD_AGENT_TTL", "-1", "MIRRORD_AGENT_TTL: must not be negative, got -1"),
         (
@@ -362,3 +360,16 @@ def test_a_required_key_is_asked_for() -> None:
 
     with pytest.raises(ConfigError, match=r"^feature\.needy\.name: this key is required"):
         resolve(None, {}, {}, vocabulary_of({"needy": Needy}, {"kubernetes": Kubernetes}))
+
+
+def test_the_presets_are_of_the_features_that_carry_them_out(settle: Any) -> None:
+    for magic in (True, {"auto_mount": True, "aws": True, "turbo": False}):
+        settings = settle({"feature": {"magic": magic}})
+        assert (settings.features["fs"].auto_mount, settings.features["fs"].aws) == (True, True)
+        assert settings.features["env"].aws is True
+    partly = settle({"feature": {"magic": True, "env": False}}, PYMIRROR_OVERRIDE_ENV_VARS_INCLUDE="DB_*")
+    assert (partly.features["env"].include, partly.features["env"].aws) == (["DB_*"], True)
+    off = settle({"feature": {"magic": False}})
+    assert off.warnings == () and off.features == settle().features
+    [warning] = settle({"feature": {"magic": {"turbo": True}}}).warnings
+    assert warning.startswith("feature.magic.turbo has no effect: loopback ports")

@@ -50,6 +50,29 @@ async def test_node(there: Pod) -> None:
     ], ran
 
 
+TURBO = """
+const net = require("net"), { fork, spawn } = require("child_process")
+const [role, port] = process.argv.slice(2)
+if (role === "worker") {
+  net.connect(port, "127.0.0.1").on("data", (data) => process.stdout.write(`${data}`)).on("error", (e) => console.log(e.code))
+} else {
+  const server = net.createServer((socket) => socket.end("bundler\\n")).listen(0, "127.0.0.1", () => {
+    const words = [__filename, "worker", server.address().port]
+    spawn(process.execPath, words, { env: {}, detached: true, stdio: "inherit" }).on("exit", () => {
+      fork(__filename, words.slice(1)).on("exit", () => server.close())
+    })
+  })
+}
+"""
+
+
+async def test_a_bundlers_workers_reach_it_on_loopback(there: Pod, tmp_path: Path) -> None:
+    """As Turbopack has them: a port the kernel chose, workers of another process group without an environment."""
+    (tmp_path / "turbo.js").write_text(TURBO)
+    ran = await there.run(tool("node"), tmp_path / "turbo.js")
+    assert ran.out == "bundler\nbundler\n", ran
+
+
 async def test_java(there: Pod, tmp_path: Path) -> None:
     await build("javac", "-d", tmp_path, PROGRAMS / "Outgoing.java")
     ran = await there.run(tool("java"), "-cp", tmp_path, "Outgoing", REACHED, "10.77.0.1:7099")

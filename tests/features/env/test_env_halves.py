@@ -108,6 +108,16 @@ async def test_all_keys_together(tmp_path: Path) -> None:
     assert launch.notes == ["environment: 1 variables of the target, 3 set by the configuration, 1 removed"]
 
 
+async def test_aws_hides_who_one_is_here() -> None:
+    launch, _ = await prepared(Config(aws=True))
+    assert "AWS_PROFILE" not in launch.environ and launch.environ["HERE"] == "h"
+    assert launch.notes == [
+        "environment: 3 variables of the target, 1 removed, 2 kept from here (HOME, PATH)"
+    ]
+    launch, _ = await prepared(Config(aws=True), Target({b"AWS_PROFILE": b"pod"}))
+    assert launch.environ["AWS_PROFILE"] == "pod"
+
+
 async def test_missing_right_is_said_with_the_way_out() -> None:
     with pytest.raises(PeerError, match=r"lacks DAC_OVERRIDE\n.*agent\.ephemeral"):
         await prepared(Config(), Target(None))
@@ -157,13 +167,25 @@ def test_bad_env_file(tmp_path: Path, content: str | None, words: str) -> None:
         (Config(mapping={"D": "m"}), "DB", "env.mapping D"),
         (Config(mapping={"PATH": "m"}), "PATH", "env default exclude PATH"),
         (Config(unset=["db"], override={"DB": "o"}), "DB", "env.unset: the program does not have it"),
+        (
+            Config(aws=True),
+            "AWS_PROFILE",
+            "env default: all variables: the target's value where it has one, else none (env.magic aws)",
+        ),
+        (
+            Config(aws=True, exclude=["AWS_*"]),
+            "AWS_PROFILE",
+            "env.magic aws: the program does not have it",
+        ),
+        (Config(aws=True, override={"AWS_PROFILE": "o"}), "AWS_PROFILE", "env.override"),
+        (Config(aws=True, exclude=["AWS_*"]), "AWS_REGION", "env.exclude AWS_*"),
     ],
 )
 def test_explain(config: Config, name: str, reason: str) -> None:
     verdict = Layer.explain(config, Call("env", name.encode()))
     assert verdict is not None and verdict.reason == reason
     assert isinstance(verdict, Text) == (reason.startswith(("env.override", "env.mapping")))
-    assert isinstance(verdict, Untouched) == reason.startswith("env default exclude")
+    assert isinstance(verdict, Untouched) == reason.startswith(("env default exclude", "env.exclude"))
 
 
 def test_explain_leaves_other_calls() -> None:

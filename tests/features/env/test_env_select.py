@@ -103,6 +103,16 @@ def test_sources_tell_the_rule() -> None:
     }
 
 
+def test_hidden_names_are_the_targets_or_nobodys() -> None:
+    hidden = frozenset({"AWS_PROFILE", "NOWHERE"})
+    merged = _merged({"A": "t"}, hidden=hidden)
+    assert merged.environ == {"HERE": "h", "BOTH": "h", "A": "t"}
+    assert merged.sources == {"A": "the target", "AWS_PROFILE": "env.magic aws"}
+    assert _merge({"AWS_PROFILE": "pod"}, hidden=hidden)["AWS_PROFILE"] == "pod"
+    assert _merge({}, hidden=hidden, override={"AWS_PROFILE": "set"})["AWS_PROFILE"] == "set"
+    assert _merge({}, hidden=hidden, env_file={"AWS_PROFILE": "file"})["AWS_PROFILE"] == "file"
+
+
 def test_unpack_keeps_any_bytes() -> None:
     values = unpack(b"A=1\0B=x=y\nz\0C=\0\xffN=\xfe\0")
     assert values == {"A": "1", "B": "x=y\nz", "C": "", "\udcffN": "\udcfe"}

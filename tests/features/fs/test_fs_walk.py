@@ -12,11 +12,7 @@ import pytest
 
 from pymirror.features.fs import walk
 from pymirror.features.fs.attr import Attr
-from pymirror.features.fs.config import Config
-from pymirror.features.fs.defaults import Here
-from pymirror.features.fs.layer import unseen
 from pymirror.features.fs.mounts import is_volume, mount_points
-from pymirror.features.fs.rules import Rules
 from pymirror.features.fs.walk import LeftBase, NotCalm, View, WalkFailed
 
 VIEW = View(watch=lambda fd, path, attr: True)
@@ -199,23 +195,12 @@ def test_mount_points_as_the_kernel_writes_them() -> None:
         (b"/proc/acpi", "tmpfs", False),
         (b"/dev/shm", "tmpfs", False),
         (b"/etc/hosts", "ext4", False),
-        (b"/run/secrets/kubernetes.io/serviceaccount", "tmpfs", False),
+        (b"/run/secrets/kubernetes.io/serviceaccount", "tmpfs", True),
         (b"/weird", "cgroup2", False),
     ],
 )
 def test_what_counts_as_a_volume(point: bytes, kind: str, volume: bool) -> None:
     assert is_volume(point, kind) is volume
-
-
-def test_a_volume_that_a_default_list_keeps_here_is_said() -> None:
-    rules = Rules(Config(local=["^/data/own"]), Here(home="/home/me"))
-    volumes = [b"/data", b"/etc/app", b"/data/own", b"/opt/x/"]
-    [note] = unseen(rules, volumes)
-    assert "read here by default: /etc/app, /opt/x/ (" in note
-    assert note.endswith('feature.fs.read_only: ["^/etc/app(/|$)", "^/opt/x(/|$)"])')
-    assert unseen(Rules(Config(read_only=["^/etc/app(/|$)", "^/opt/x(/|$)"]), Here()), volumes) == []
-    assert unseen(Rules(Config(read_only=["^/etc/app", "^/opt"]), Here()), volumes) == []
-    assert " and 6 more" in unseen(rules, [b"/etc/%d" % n for n in range(10)])[0]
 
 
 def test_a_walk_error_is_the_kernels(root: int) -> None:
