@@ -13,7 +13,8 @@ import itertools
 import os
 import resource
 from collections import OrderedDict
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 import attrs
 from attrs import field, frozen
@@ -28,7 +29,9 @@ from pymirror.features.fs.config import Config
 from pymirror.features.fs.mounts import Mounts
 from pymirror.features.fs.watch import MOST_FOLDERS, Watcher
 from pymirror.features.fs.watched import Watched
-from pymirror.features.fs.writing import Writing
+from pymirror.features.fs.writing import Writing, step
+
+T = TypeVar("T")
 
 THREADS = 16
 MOST_HANDLES = 4096
@@ -220,7 +223,7 @@ class Agent(Writing):
                 if held >= 0:
                     os.close(held)
                 raise
-            steps = [m.Step(s.path, s.attr.pack(), s.link, s.watched) for s in way.spots]
+            steps = [step(spot) for spot in way.spots]
             return _Found(m.Fetched(steps, code, missing, 0, data), held, _last_folder(way))
 
     # Held files -----------------------------------------------------------------------------
@@ -286,6 +289,25 @@ class Agent(Writing):
             finally:
                 os.close(folder)
             return _Rest(last.watched, [pack_entry(*entry) for entry in found])
+
+    # Extended attributes --------------------------------------------------------------------
+
+    @handles(m.GetXattr)
+    async def xattr(self, asked: m.GetXattr) -> m.Xattr:
+        if asked.handle:
+            return m.Xattr(await self._away.on(self._handle(asked.handle), walk.xattr, asked.name))
+        return m.Xattr(await self._away(self._at, asked.path, walk.xattr, asked.name))
+
+    @handles(m.ListXattr)
+    async def xattrs(self, asked: m.ListXattr) -> m.Xattr:
+        if asked.handle:
+            return m.Xattr(await self._away.on(self._handle(asked.handle), walk.xattrs))
+        return m.Xattr(await self._away(self._at, asked.path, walk.xattrs))
+
+    def _at(self, path: bytes, work: Callable[..., T], *args: Any) -> T:
+        """`work(fd, …)` of what is there."""
+        with walk.walking(self._root, self._view) as way:
+            return work(way.to(path, follow=False).fd, *args)
 
     @handles(m.StatFs)
     async def statfs(self, asked: m.StatFs) -> m.StatFsAnswer:

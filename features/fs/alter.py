@@ -10,13 +10,16 @@ import ctypes
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from pymirror.core.below import BENEATH, NO_MAGICLINKS, NO_SYMLINKS, open_below
 from pymirror.core.syscalls import syscall
 from pymirror.features.fs import messages as m
 from pymirror.features.fs.walk import open_name
+
+A = TypeVar("A")
 
 _STAYS = NO_MAGICLINKS | NO_SYMLINKS | BENEATH
 _FLAGS = os.O_ACCMODE | os.O_TRUNC | os.O_SYNC | os.O_DSYNC | os.O_NOATIME
@@ -123,17 +126,32 @@ def _is_folder(place: tuple[bytes, int]) -> bool:
 # Attributes ------------------------------------------------------------------------------------
 
 
-def set_attributes(root: int, asked: m.SetAttr) -> None:
-    """By path. OSError."""
-    if asked.path == b"/":
-        _set(root, asked)
+def on_path(root: int, path: bytes, work: Callable[[int, A], None], asked: A) -> None:
+    """`work` with a descriptor (O_PATH) of what is there. OSError."""
+    if path == b"/":
+        work(root, asked)
         return
-    with _place(root, asked.path) as (folder, name):
+    with _place(root, path) as (folder, name):
         fd = open_name(folder, name)
         try:
-            _set(fd, asked)
+            work(fd, asked)
         finally:
             os.close(fd)
+
+
+def set_attributes(root: int, asked: m.SetAttr) -> None:
+    """By path. OSError."""
+    on_path(root, asked.path, _set, asked)
+
+
+def set_xattr(fd: int, asked: m.SetXattr) -> None:
+    """Of what `fd` is on. OSError."""
+    os.setxattr(f"/proc/self/fd/{fd}", asked.name, asked.value, asked.flags)
+
+
+def remove_xattr(fd: int, asked: m.RemoveXattr) -> None:
+    """The same."""
+    os.removexattr(f"/proc/self/fd/{fd}", asked.name)
 
 
 def _set(fd: int, asked: m.SetAttr) -> None:

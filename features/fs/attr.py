@@ -117,26 +117,29 @@ class Attr(NamedTuple):
         )
 
 
-_ENTRY = struct.Struct("<HHB")
+_ENTRY = struct.Struct("<HHBB")
+Entry = tuple[bytes, Attr, bytes, bool, int]
+"""Name, attributes, link target, watched, extended (see messages.Step)."""
 
 
-def pack_entry(name: bytes, attr: Attr, link: bytes, watched: bool) -> bytes:
-    """One entry of a listing: attributes, both lengths, whether it is watched, link target, name."""
-    return attr.pack() + _ENTRY.pack(len(link), len(name), watched) + link + name
+def pack_entry(name: bytes, attr: Attr, link: bytes, watched: bool, extended: int) -> bytes:
+    """One entry of a listing: attributes, both lengths, both marks, link target, name."""
+    return attr.pack() + _ENTRY.pack(len(link), len(name), watched, extended) + link + name
 
 
-def unpack_entries(data: bytes, count: int) -> list[tuple[bytes, Attr, bytes, bool]]:
-    """(name, attributes, link target, watched) of a listing; ValueError when it cannot be one."""
-    found, at = [], 0
+def unpack_entries(data: bytes, count: int) -> list[Entry]:
+    """A listing; ValueError when it cannot be one."""
+    found: list[Entry] = []
+    at = 0
     for _ in range(count):
         if at + SIZE + _ENTRY.size > len(data):
             raise ValueError("a listing ends inside an entry")
         attr = Attr.unpack(data, at)
-        link_size, name_size, watched = _ENTRY.unpack_from(data, at + SIZE)
+        link_size, name_size, watched, extended = _ENTRY.unpack_from(data, at + SIZE)
         at += SIZE + _ENTRY.size
         link, name = data[at : at + link_size], data[at + link_size : at + link_size + name_size]
         at += link_size + name_size
         if len(name) != name_size or name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
             raise ValueError("a listing has an entry without a usable name")
-        found.append((name, attr, link, bool(watched)))
+        found.append((name, attr, link, bool(watched), extended))
     return found

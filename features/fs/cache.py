@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 from attrs import define, field, frozen
 
-from pymirror.features.fs.attr import Attr
+from pymirror.features.fs.attr import Attr, Entry
+from pymirror.features.fs.marks import UNTOLD, lacks
 from pymirror.features.fs.messages import Step
 
 ROOT = 1
@@ -31,8 +32,7 @@ LONGEST = 255
 """Bytes of a name (NAME_MAX); of a longer one the target says that it is too long."""
 
 UNKNOWN = Attr(*[0] * 13)
-Entries = list[tuple[bytes, Attr, bytes, bool]]
-"""Name, attributes, link target, watched."""
+Entries = list[Entry]
 
 
 @define(eq=False)
@@ -42,6 +42,7 @@ class Node:
 
     attr: as it was last told; true only while `fresh`. data: the whole content, if known; head: its
     beginning. handle: the agent holds the file open under it. version: changes whenever the content may have.
+    extended: as marks.py has it; true while it is watched.
     listing: a watched folder's entries. complete: a watched folder's names are all known, so others do not
     exist.
     """
@@ -52,6 +53,7 @@ class Node:
     fresh: bool = False
     link: bytes = b""
     watched: bool = False
+    extended: int = UNTOLD
     data: bytes | None = None
     handle: int = 0
     head: bytes = b""
@@ -66,6 +68,10 @@ class Node:
     def current(self) -> bool:
         """Known, and a change would be told."""
         return self.fresh and self.watched
+
+    def lacks(self, name: bytes) -> bool:
+        """Is it told that it has no such extended attribute? Without a name: none at all."""
+        return self.watched and lacks(self.extended, name)
 
 
 class Seen(NamedTuple):
@@ -91,12 +97,16 @@ class Located:
 
 @define
 class Cache:
-    """The tables. `released` collects agent handles nobody needs any more."""
+    """The tables. `released` collects agent handles nobody needs any more.
+
+    marked: which kinds of extended attributes were seen on any file (marks.py).
+    """
 
     by_path: dict[bytes, Node] = field(factory=dict)
     by_number: dict[int, Node] = field(factory=dict)
     missing: OrderedDict[bytes, bool] = field(factory=OrderedDict)
     released: list[int] = field(factory=list)
+    marked: int = UNTOLD
     _linked: dict[tuple[int, int], Node] = field(
         factory=dict
     )  # identity → a file that may have further names
@@ -157,7 +167,7 @@ class Cache:
         self.by_number[node.number] = node
         return node
 
-    def learn(self, path: bytes, attr: Attr, link: bytes, watched: bool) -> Node:
+    def learn(self, path: bytes, attr: Attr, link: bytes, watched: bool, extended: int = UNTOLD) -> Node:
         """What the agent said of a path, as a node. Another file under the name is another node."""
         node = self.by_path.get(path)
         if node is not None and node.attr.identity != attr.identity and node.number != ROOT:
@@ -175,11 +185,13 @@ class Cache:
         if (node.attr.mtime, node.attr.size) != (attr.mtime, attr.size):
             self.forget_content(node)
         node.attr, node.fresh, node.link, node.watched = attr, True, link, watched
+        node.extended = extended
+        self.marked |= extended
         return node
 
     def learn_steps(self, steps: Iterable[Step]) -> list[Node]:
         """The nodes of a walk, in its order."""
-        return [self.learn(s.path, Attr.unpack(s.attr), s.link, s.watched) for s in steps]
+        return [self.learn(s.path, Attr.unpack(s.attr), s.link, s.watched, s.extended) for s in steps]
 
     def learn_missing(self, path: bytes, certain: bool) -> None:
         """The name does not exist; known from now on if it is `certain` and its folder is watched."""

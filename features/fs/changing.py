@@ -20,6 +20,7 @@ from pymirror.features.fs import fuse_changes as fc
 from pymirror.features.fs import messages as m
 from pymirror.features.fs.attr import Attr
 from pymirror.features.fs.cache import Node
+from pymirror.features.fs.extended import Extended
 from pymirror.features.fs.questions import Questions
 from pymirror.features.fs.written import File, Writes
 
@@ -41,6 +42,7 @@ class Changing:
     ) -> None:
         self.questions, self.cache = questions, questions.cache
         self.writes = Writes(questions)
+        self.extended = Extended(questions, self.writes, self._allow)
         self._writable, self._entry, self._dirtied = writable, entry, dirtied
 
     def _node(self, number: int) -> Node:
@@ -144,6 +146,7 @@ class Changing:
             await self.questions.changed(node, m.SetAttr(node.path, file.handle, *values))
         else:
             await self.questions.change(m.SetAttr(node.path, 0, *values))
+        self.extended.forget(node)  # modes are in the access list, too
         if wanted.size != m.KEEP:
             self._dirtied(node)
         valid = fuse.FOREVER if node.current else 0

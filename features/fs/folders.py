@@ -69,5 +69,5 @@ class Folders:
     def _named(held: Open, number: int) -> tuple[bytes, Attr]:
         if number < 2:
             return (b".", b"..")[number], held.node.attr
-        name, attr, _, _ = held.listing[number - 2]
+        name, attr, *_ = held.listing[number - 2]
         return name, attr

@@ -131,6 +131,21 @@ def forgets(request: Request) -> list[tuple[int, int]]:
     return [FORGET_ONE.unpack_from(request.body, 8 + i * FORGET_ONE.size) for i in range(count)]
 
 
+def xattr_size(body: memoryview) -> int:
+    """The room for an answer to GETXATTR and LISTXATTR; 0: it is asked how much is needed."""
+    return int.from_bytes(body[:4], "little")
+
+
+def xattr_name(body: memoryview) -> bytes:
+    """Of GETXATTR."""
+    return bytes(body[8:]).split(b"\0", 1)[0]
+
+
+def xattr_needs(size: int) -> bytes:
+    """struct fuse_getxattr_out."""
+    return struct.pack("<II", size, 0)
+
+
 def statfs(numbers: list[int]) -> bytes:
     """struct fuse_kstatfs of blocks, bfree, bavail, files, ffree, bsize, namelen, frsize."""
     blocks, bfree, bavail, files, ffree, bsize, namelen, frsize = numbers

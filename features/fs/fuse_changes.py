@@ -152,5 +152,12 @@ def sought_answer(offset: int) -> bytes:
     return offset.to_bytes(8, "little")
 
 
+def new_xattr(body: memoryview) -> tuple[int, bytes, bytes]:
+    """(flags, name, value) of SETXATTR, without SETXATTR_EXT."""
+    size, flags = int.from_bytes(body[:4], "little"), int.from_bytes(body[4:8], "little")
+    name, rest = bytes(body[8:]).split(b"\0", 1)
+    return flags, name, rest[:size]
+
+
 def _name(body: memoryview, at: int) -> bytes:
     return bytes(body[at:]).split(b"\0", 1)[0]

@@ -10,7 +10,7 @@ MOST_INLINE = 64 << 10
 MOST_READ = 1 << 20
 MOST_WRITE = 1 << 20
 MOST_VALUE = 64 << 10
-"""Of an extended attribute: the kernel's own limit (XATTR_SIZE_MAX)."""
+"""Of an extended attribute: the kernel's own limit (XATTR_SIZE_MAX); of all names the same."""
 MOST_ENTRIES = 20_000
 KEEP = -1
 """In place of a number: it stays as it is."""
@@ -24,13 +24,15 @@ EXCHANGE = 2
 class Step:
     """One name on the way to a file. path: with every link before it resolved. attr: Attr, packed.
 
-    link: a link's target, else empty. watched: the agent will push what changes here.
+    link: a link's target, else empty. watched: the agent will push what changes here. extended: as
+    marks.py has it, told of what is watched.
     """
 
     path: bytes
     attr: bytes
     link: bytes = b""
     watched: bool = False
+    extended: int = 0
 
 
 @message("fs")
@@ -113,6 +115,30 @@ class Listed:
     entries: bytes
     count: int
     cursor: int
+
+
+@message("fs")
+class GetXattr:
+    """An extended attribute of `path`, which is not followed, or of the held file `handle`. OSError."""
+
+    path: bytes
+    handle: int
+    name: bytes
+
+
+@message("fs")
+class ListXattr:
+    """The names of all; as `GetXattr`."""
+
+    path: bytes
+    handle: int
+
+
+@message("fs")
+class Xattr:
+    """value: whole; of `ListXattr` the names, each ended by NUL, as listxattr(2) has them."""
+
+    value: bytes
 
 
 @message("fs")
@@ -228,6 +254,26 @@ class SetAttr:
     size: int = KEEP
     atime: int = KEEP
     mtime: int = KEEP
+
+
+@message("fs")
+class SetXattr:
+    """As setxattr(2), of `path`, which is not followed, or of the held file `handle`."""
+
+    path: bytes
+    handle: int
+    name: bytes
+    value: bytes
+    flags: int = 0
+
+
+@message("fs")
+class RemoveXattr:
+    """As removexattr(2)."""
+
+    path: bytes
+    handle: int
+    name: bytes
 
 
 @message("fs")

@@ -16,8 +16,11 @@ from attrs import frozen
 from pymirror.core.capability import CAPABILITIES
 from pymirror.core.syscalls import syscall
 
-FILE_RIGHTS = ("CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "MKNOD", "LINUX_IMMUTABLE")
-"""What has to do with files (the kernel's CAP_FS_SET); a target may have any of them, or none."""
+FILE_RIGHTS = (
+    *("CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "MKNOD", "LINUX_IMMUTABLE"),
+    "SETFCAP",
+)
+"""What has to do with files (the kernel's CAP_FS_SET, and SETFCAP); a target has any of them, or none."""
 RIGHTS = frozenset({"SETUID", "SETGID", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD"})
 """What an agent keeps that is to write as others: to become them, and what containers have by default."""
 _FILE_MASK = sum(1 << CAPABILITIES.index(name) for name in FILE_RIGHTS)

@@ -296,9 +296,10 @@ class Questions:
             version = node.version
             found, watched = await self._listed(node.path)
             watched = watched and not self._meanwhile.touched(node.path)
-            for name, attr, link, told in found:
+            for name, attr, link, told, extended in found:
                 path = node.path.rstrip(b"/") + b"/" + name
-                self.cache.learn(path, attr, link, told and watched and not self._meanwhile.touched(path))
+                told = told and watched and not self._meanwhile.touched(path)
+                self.cache.learn(path, attr, link, told, extended)
             if watched and version == node.version:
                 self.cache.keep_listing(node, found)
             return found

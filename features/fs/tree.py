@@ -12,7 +12,7 @@ import os
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from pymirror.features.fs import changing, fuse, fuse_changes
+from pymirror.features.fs import changing, extended, fuse, fuse_changes
 from pymirror.features.fs import messages as m
 from pymirror.features.fs.access import Identity, W, refusal
 from pymirror.features.fs.attr import Attr
@@ -56,7 +56,7 @@ class Tree:
         self._closing: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         # A change is over there by the time a signal comes; a write may still wait for room.
-        self._device = Device(mount.device, self._begin, frozenset({*_HANDLERS, fuse.WRITE, fuse.FSYNC}))
+        self._device = Device(mount.device, self._begin, _INTERRUPTIBLE)
 
     # News from the agent --------------------------------------------------------------------
 
@@ -74,6 +74,7 @@ class Tree:
 
     def _content_changed(self, node: Node) -> None:
         node.fresh = False
+        self._changing.extended.forget(node)
         self.cache.forget_content(node)
         self._reader.forget(node)
         if node.lookups > 0:
@@ -105,6 +106,9 @@ class Tree:
         change = changing.HANDLERS.get(request.opcode)
         if change is not None:
             return change(self._changing, request)
+        about = extended.HANDLERS.get(request.opcode)
+        if about is not None:
+            return about(self._changing.extended, self._node(request.node), request)
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
     def _forget(self, request: fuse.Request) -> None:
@@ -342,3 +346,4 @@ _HANDLERS: dict[int, Callable[[Tree, fuse.Request], Body | Awaitable[Body] | Non
     fuse.RELEASEDIR: Tree._releasedir,
     fuse.STATFS: Tree._statfs,
 }
+_INTERRUPTIBLE = frozenset({*_HANDLERS, *extended.READING, fuse.WRITE, fuse.FSYNC})

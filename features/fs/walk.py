@@ -17,7 +17,8 @@ from contextlib import contextmanager
 from attrs import frozen
 
 from pymirror.core.below import BENEATH, CACHED, NO_MAGICLINKS, NO_SYMLINKS, open_below
-from pymirror.features.fs.attr import Attr
+from pymirror.features.fs.attr import Attr, Entry
+from pymirror.features.fs.marks import UNTOLD, marks
 
 _RESOLVE = NO_MAGICLINKS | NO_SYMLINKS | BENEATH
 _NO_CALM = (errno.EAGAIN, errno.EOPNOTSUPP, errno.EINVAL)
@@ -94,6 +95,10 @@ class Spot:
     def watch_itself(self, view: View) -> None:
         """Have changes told also through names it may get later, which its folder is not told of."""
         self.watched = self.watched and view.watch(self.fd, self.path, self.attr)
+
+    def extended(self) -> int:
+        """Which extended attributes it has; asked for where changes are told."""
+        return which(self.fd) if self.watched else UNTOLD
 
     def give(self) -> int:
         """The descriptor, the caller's from now on."""
@@ -217,10 +222,6 @@ def reopen(spot: Spot) -> int:
     return os.open(f"/proc/self/fd/{spot.fd}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
 
 
-Entry = tuple[bytes, Attr, bytes, bool]
-"""Name, attributes, link target, watched."""
-
-
 def entries(folder: int, at: Spot, view: View) -> list[Entry]:
     """Everything in an open directory, in the directory's order. OSError.
 
@@ -254,20 +255,51 @@ def _named(item: os.DirEntry[str], name: bytes) -> Entry:
         )
     except OSError:
         kinds = (0, 0, 0)
-    return name, Attr.bare(max(kinds), item.inode()), b"", False
+    return name, Attr.bare(max(kinds), item.inode()), b"", False, UNTOLD
 
 
 def _entry(folder: int, at: Spot, name: bytes, path: bytes, view: View) -> Entry:
     attr = Attr.of(os.stat(name, dir_fd=folder, follow_symlinks=False))
     if not attr.is_dir and attr.nlink == 1 and attr.dev == at.attr.dev and not view.apart(path):
         link = os.readlink(name, dir_fd=folder) if attr.is_link else b""
-        return name, attr, link, at.watched
+        extended = which(folder, name) if at.watched else UNTOLD
+        return name, attr, link, at.watched, extended
     fd = open_name(folder, name)
     try:
         spot = Spot(fd, path, view, at)
-        return name, spot.attr, spot.link, spot.watched
+        return name, spot.attr, spot.link, spot.watched, spot.extended()
     finally:
         os.close(fd)
+
+
+def which(fd: int, name: bytes = b"") -> int:
+    """Which extended attributes a file has, or one in a folder; it takes 2 us.
+
+    So nobody asks where there are none. A calm walk looks too: they are in the inode, but for those that
+    found no room there.
+    """
+    try:
+        names = os.listxattr(
+            b"/proc/self/fd/%d/%s" % (fd, name) if name else fd_path(fd), follow_symlinks=not name
+        )
+    except OSError:
+        return UNTOLD
+    return marks(map(os.fsencode, names))
+
+
+def fd_path(fd: int) -> bytes:
+    """A path of what `fd` is on, for calls that take no descriptor of O_PATH."""
+    return b"/proc/self/fd/%d" % fd
+
+
+def xattr(fd: int, name: bytes) -> bytes:
+    """An extended attribute of what `fd` is on. OSError."""
+    return os.getxattr(fd_path(fd), name)
+
+
+def xattrs(fd: int) -> bytes:
+    """The names of all, as listxattr(2) has them. OSError."""
+    return b"".join(os.fsencode(name) + b"\0" for name in os.listxattr(fd_path(fd)))
 
 
 def read(fd: int, offset: int, size: int) -> bytes:

@@ -118,7 +118,7 @@ class Writing(AgentFeature):
                         continue
                     gone.append(error.missing)
                 spots = [way.start, *way.spots] if base >= 0 else way.spots
-                steps.update((s.path, m.Step(s.path, s.attr.pack(), s.link, s.watched)) for s in spots)
+                steps.update((spot.path, step(spot)) for spot in spots)
         return m.Done(list(steps.values()), gone, turn, empty=empty)
 
     @handles(m.Make)
@@ -157,6 +157,29 @@ class Writing(AgentFeature):
         if asked.handle:
             return await self._on(self._file(asked.handle), alter.set_attributes_of, asked)
         await self._change([asked.path], partial(alter.set_attributes, self._root, asked))
+        return await self._look(asked.path)
+
+    @handles(m.SetXattr)
+    async def set_xattr(self, asked: m.SetXattr) -> m.Done | m.Refreshed:
+        if len(asked.value) > m.MOST_VALUE:
+            raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
+        return await self._extended(asked, alter.set_xattr)
+
+    @handles(m.RemoveXattr)
+    async def remove_xattr(self, asked: m.RemoveXattr) -> m.Done | m.Refreshed:
+        return await self._extended(asked, alter.remove_xattr)
+
+    async def _extended(
+        self, asked: m.SetXattr | m.RemoveXattr, work: Callable[[int, Any], None]
+    ) -> m.Done | m.Refreshed:
+        if asked.handle in self._open:
+            return await self._on(self._open[asked.handle], work, asked)
+        if asked.handle:  # open for reading, and without a name
+            fd = self._handle(asked.handle)
+            self._may_write()
+            await self._writers.on(fd, work, asked)
+            return m.Refreshed(Attr.of(await self._away.on(fd, os.fstat)).pack())
+        await self._change([asked.path], partial(alter.on_path, self._root, asked.path, work, asked))
         return await self._look(asked.path)
 
     # Open files -----------------------------------------------------------------------------
@@ -229,6 +252,11 @@ class Writing(AgentFeature):
     async def _close(self, file: _File) -> None:
         async with file.order:
             await self._writers(os.close, file.fd)
+
+
+def step(spot: walk.Spot) -> m.Step:
+    """As it is told to the layer."""
+    return m.Step(spot.path, spot.attr.pack(), spot.link, spot.watched, spot.extended())
 
 
 def _is_empty(spot: walk.Spot) -> bool:

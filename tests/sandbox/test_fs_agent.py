@@ -295,7 +295,7 @@ async def test_a_listing_is_cut_where_its_names_are_long(
         while cursor or not found:
             reply: m.Listed = await both.layer.peer.request(m.List(b"/", cursor))
             assert len(reply.entries) <= 4000
-            found |= {name: link for name, _, link, _ in unpack_entries(reply.entries, reply.count)}
+            found |= {name: link for name, _, link, *_ in unpack_entries(reply.entries, reply.count)}
             cursor = reply.cursor
         assert found == wanted
 
@@ -339,7 +339,7 @@ async def named(root: Path | str, folder: bytes) -> dict[bytes, tuple[Attr, bool
     async with halves(root) as both:
         reply: m.Listed = await both.layer.peer.request(m.List(folder))
         found = unpack_entries(reply.entries, reply.count)
-        return {name: (attr, told) for name, attr, _, told in found}
+        return {name: (attr, told) for name, attr, _, told, _ in found}
 
 
 async def test_a_listing_beside_a_mount_that_never_answers(tmp_path: Path, hung: Path) -> None:

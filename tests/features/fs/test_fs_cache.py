@@ -9,6 +9,7 @@ import pytest
 from pymirror.features.fs import cache as module
 from pymirror.features.fs.attr import Attr, pack_entry, unpack_entries
 from pymirror.features.fs.cache import Cache, Located, Node
+from pymirror.features.fs.marks import LABEL, LISTS, OTHERS, RIGHTS, TOLD, UNTOLD, marks
 
 DIR, FILE, LINK = 0o40755, 0o100644, 0o120777
 
@@ -141,19 +142,50 @@ def test_contents_listings_missing_names_and_nodes_are_bounded(
 
 
 def test_a_listing_crosses_as_it_was() -> None:
-    entries = [(b"\xffname", attr(LINK, 5, 3), b"to", True), (b"x" * 255, attr(FILE, 6), b"", False)]
+    entries = [
+        (b"\xffname", attr(LINK, 5, 3), b"to", True, TOLD),
+        (b"x" * 255, attr(FILE, 6), b"", False, UNTOLD),
+    ]
     packed = b"".join(pack_entry(*entry) for entry in entries)
     assert unpack_entries(packed, 2) == entries
+
+
+@pytest.mark.parametrize(
+    ("watched", "extended", "lacks", "lacks_label"),
+    [
+        (True, TOLD, True, True),
+        (True, TOLD | LABEL, True, False),
+        (True, TOLD | OTHERS, False, True),
+        (True, UNTOLD, False, False),
+        (True, LABEL, False, False),  # no agent of ours says so
+        (False, TOLD, False, False),
+    ],
+)
+def test_which_attributes_nobody_is_asked_for(
+    cache: Cache, watched: bool, extended: int, lacks: bool, lacks_label: bool
+) -> None:
+    node = cache.learn(b"/data/file", attr(FILE, 3), b"", watched, extended)
+    assert (node.lacks(b"user.x"), node.lacks(b"security.selinux")) == (lacks, lacks_label)
+
+
+def test_attributes_by_kind(cache: Cache) -> None:
+    names = [b"security.selinux", b"security.capability", b"system.posix_acl_default", b"user.x"]
+    assert [marks([name]) for name in names] == [TOLD | kind for kind in (LABEL, RIGHTS, LISTS, OTHERS)]
+    for name in names:
+        node = cache.learn(b"/data/file", attr(FILE, 3), b"", True, marks([name]))
+        assert [other for other in names if not node.lacks(other)] == [name]
+        assert not node.lacks(b"")
+    assert cache.learn(b"/data/file", attr(FILE, 3), b"", True, marks([])).lacks(b"")
 
 
 @pytest.mark.parametrize("name", [b"", b".", b"..", b"a/b", b"a\0"])
 def test_a_listing_with_an_impossible_name_is_refused(name: bytes) -> None:
     with pytest.raises(ValueError, match="usable name"):
-        unpack_entries(pack_entry(name, attr(FILE), b"", True), 1)
+        unpack_entries(pack_entry(name, attr(FILE), b"", True, TOLD), 1)
 
 
 def test_a_listing_that_ends_early_is_refused() -> None:
-    packed = pack_entry(b"name", attr(FILE), b"", True)
+    packed = pack_entry(b"name", attr(FILE), b"", True, TOLD)
     for size in range(len(packed)):
         with pytest.raises(ValueError, match="entry"):
             unpack_entries(packed[:size], 1)

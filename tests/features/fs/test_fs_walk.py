@@ -12,6 +12,7 @@ import pytest
 
 from pymirror.features.fs import walk
 from pymirror.features.fs.attr import Attr
+from pymirror.features.fs.marks import UNTOLD
 from pymirror.features.fs.mounts import is_volume, mount_points
 from pymirror.features.fs.walk import LeftBase, NotCalm, View, WalkFailed
 
@@ -105,7 +106,7 @@ def test_a_file_with_two_names_and_a_mount_have_watches_of_their_own(root: int, 
     with walk.walking(root, view) as way:
         folder = way.to(b"/a/b", True)
         fd = walk.reopen(folder)
-        entries = {name: told for name, _, _, told in walk.entries(fd, folder, view)}
+        entries = {name: told for name, _, _, told, _ in walk.entries(fd, folder, view)}
         os.close(fd)
     assert watched == [b"/", b"/a", b"/a/b", *(p for p in watched[3:])]
     assert set(watched[3:]) == {b"/a/b/file", b"/a/b/second", b"/a/b/mounted"}
@@ -131,7 +132,7 @@ def test_a_listing_does_not_touch_what_another_machine_holds(root: int, tmp_path
         return True
 
     view = View(watch, apart=lambda path: path == b"/a/b/far", quick=lambda path: False)
-    _, attr, link, told = listed(root, view)[b"far"]
+    _, attr, link, told, _ = listed(root, view)[b"far"]
     assert attr == Attr.bare(stat.S_IFDIR, os.stat(tmp_path / "a/b/far").st_ino)
     assert not told and not link and b"/a/b/far" not in touched
 
@@ -155,9 +156,9 @@ def test_an_entry_that_cannot_be_looked_at_is_named(
         return False
 
     found = listed(root, attrs.evolve(VIEW, apart=refuse))
-    assert found[name] == (name, Attr.bare(kind, whole[name][1].ino), b"", False)
+    assert found[name] == (name, Attr.bare(kind, whole[name][1].ino), b"", False, UNTOLD)
     assert list(found) == list(whole)
-    assert [other for other, _, _, told in found.values() if not told] == [name]
+    assert [other for other, _, _, told, _ in found.values() if not told] == [name]
 
 
 def test_a_mount_that_is_entered_is_said(root: int) -> None:
