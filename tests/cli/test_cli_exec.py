@@ -85,11 +85,7 @@ def test_interrupted_while_starting(monkeypatch: pytest.MonkeyPatch) -> None:
             125,
             "key.json: feature.fs.mod: unknown key\n  did you mean 'mode'?",
         ),
-        (
-            ["exec", "--fs-mode", "write", "true"],
-            125,
-            "--fs-mode: 'write' is not in this version of pymirror",
-        ),
+        (["exec", "--fs-mode", "rite", "true"], 125, "--fs-mode: 'rite' is not one of"),
         (
             ["exec", "--steal", "true"],
             125,
