@@ -26,10 +26,11 @@ from pymirror.features.fs import walk
 from pymirror.features.fs.attr import Attr, pack_entry
 from pymirror.features.fs.away import Away
 from pymirror.features.fs.config import Config
+from pymirror.features.fs.locking import Locking
 from pymirror.features.fs.mounts import Mounts
 from pymirror.features.fs.watch import MOST_FOLDERS, Watcher
 from pymirror.features.fs.watched import Watched
-from pymirror.features.fs.writing import Writing, step
+from pymirror.features.fs.writing import step
 
 T = TypeVar("T")
 
@@ -65,7 +66,7 @@ class _Rest:
     entries: list[bytes] = field(repr=False)
 
 
-class Agent(Writing):
+class Agent(Locking):
     """Serves the layer's requests below the target's root."""
 
     name = "fs"

@@ -253,9 +253,9 @@ class Changing:
         if not file.size and file.lasting:
             self.writes.raised(file)
             return b""
-        return self._flush(file)
+        return self.flushed(file)
 
-    async def _flush(self, file: File) -> bytes:
+    async def flushed(self, file: File) -> bytes:
         await self.writes.settle(file)
         if not file.lasting:
             await self.questions.changed(file.node, m.Sync(file.handle, close=True))
@@ -341,7 +341,6 @@ HANDLERS: dict[int, Callable[[Changing, fuse.Request], bytes | Awaitable[bytes]]
     fuse.CREATE: Changing.create,
     fuse.TMPFILE: Changing.tmpfile,
     fuse.WRITE: Changing.write,
-    fuse.FLUSH: Changing.flush,
     fuse.FSYNC: Changing.fsync,
     fuse.FSYNCDIR: Changing.fsync_folder,
     fuse.FALLOCATE: Changing.allocate,

@@ -35,12 +35,14 @@ DIRENT = struct.Struct("<QQII")
 FORGET_ONE = struct.Struct("<QQ")
 
 ASYNC_READ, ATOMIC_O_TRUNC, BIG_WRITES = 1 << 0, 1 << 3, 1 << 5
+POSIX_LOCKS, FLOCK_LOCKS = 1 << 1, 1 << 10
 AUTO_INVAL_DATA, DO_READDIRPLUS, PARALLEL_DIROPS = 1 << 12, 1 << 13, 1 << 18
 MAX_PAGES, CACHE_SYMLINKS, HANDLE_KILLPRIV_V2 = 1 << 22, 1 << 23, 1 << 28
 WANTED = ASYNC_READ | AUTO_INVAL_DATA | DO_READDIRPLUS | PARALLEL_DIROPS | MAX_PAGES | CACHE_SYMLINKS
 """What is asked of the kernel in INIT, where it offers it."""
-WRITING = ATOMIC_O_TRUNC | BIG_WRITES | HANDLE_KILLPRIV_V2
-"""The same, where files can be changed. Set-user-ID bits are taken off by the target's kernel."""
+WRITING = ATOMIC_O_TRUNC | BIG_WRITES | HANDLE_KILLPRIV_V2 | POSIX_LOCKS | FLOCK_LOCKS
+"""The same, where files can be changed. Set-user-ID bits are taken off by the target's kernel, and
+locks are its own: without writing they are this kernel's, and hold among the program's processes."""
 
 FOPEN_DIRECT_IO, FOPEN_KEEP_CACHE, FOPEN_NOFLUSH = 1 << 0, 1 << 1, 1 << 5
 

@@ -14,10 +14,13 @@ _CREATE_IN = struct.Struct("<IIII")
 _MKNOD_IN = struct.Struct("<IIII")
 _FALLOCATE_IN = struct.Struct("<QQQI")
 _LSEEK_IN = struct.Struct("<QQI")
+_LK_IN = struct.Struct("<QQQQIIII")
+_LK_OUT = struct.Struct("<QQII")
 _WRITE_OUT = struct.Struct("<II")
 
 _MODE, _UID, _GID, _SIZE, _ATIME, _MTIME, _FH, _ATIME_NOW, _MTIME_NOW = (1 << bit for bit in range(9))
 _WRITE_CACHE = 1
+_LK_FLOCK, _RELEASE_FLOCK = 1 << 0, 1 << 1
 FSYNC_DATA = 1
 NS = 1_000_000_000
 
@@ -157,6 +160,38 @@ def new_xattr(body: memoryview) -> tuple[int, bytes, bytes]:
     size, flags = int.from_bytes(body[:4], "little"), int.from_bytes(body[4:8], "little")
     name, rest = bytes(body[8:]).split(b"\0", 1)
     return flags, name, rest[:size]
+
+
+class Locking(NamedTuple):
+    """What GETLK, SETLK and SETLKW ask for; kind, start, end as ranges.py has them, whole: flock(2)."""
+
+    handle: int
+    owner: int
+    start: int
+    end: int
+    kind: int
+    whole: bool
+
+
+def locking(body: memoryview) -> Locking:
+    """Of GETLK, SETLK and SETLKW."""
+    handle, owner, start, end, kind, _, flags, _ = _LK_IN.unpack_from(body)
+    return Locking(handle, owner, start, end, kind, bool(flags & _LK_FLOCK))
+
+
+def lock_answer(start: int, end: int, kind: int) -> bytes:
+    """struct fuse_lk_out; whose lock it is has no number here."""
+    return _LK_OUT.pack(start, end, kind, 0)
+
+
+def flush_owner(body: memoryview) -> int:
+    """Whose locks FLUSH ends."""
+    return int.from_bytes(body[16:24], "little")
+
+
+def flock_owner(body: memoryview) -> int:
+    """Whose flock RELEASE ends, or 0."""
+    return int.from_bytes(body[16:24], "little") if body[12] & _RELEASE_FLOCK else 0
 
 
 def _name(body: memoryview, at: int) -> bytes:

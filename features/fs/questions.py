@@ -272,15 +272,20 @@ class Questions:
         except ValueError as error:
             raise PeerError(f"attributes cannot be read: {error}") from error
 
+    async def held(self, node: Node) -> int:
+        """The handle under which the agent holds the file. OSError."""
+        if not node.handle:
+            found = await self.fetch(node.path, False, self.inline or 1)
+            if found.node is not node or not node.handle:
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return node.handle
+
     async def read(self, node: Node, offset: int, size: int) -> bytes:
         """Up to `size` bytes of an open file; less only at its end. OSError."""
         for attempt in (1, 2):
-            if not node.handle:
-                found = await self.fetch(node.path, False, self.inline or 1)
-                if found.node is not node or not node.handle:
-                    raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+            handle = await self.held(node)
             try:
-                reply: m.Data = await self.ask(m.Read(node.handle, offset, min(size, m.MOST_READ)))
+                reply: m.Data = await self.ask(m.Read(handle, offset, min(size, m.MOST_READ)))
                 return reply.data
             except OSError as error:
                 if error.errno != errno.ESTALE or attempt == 2:

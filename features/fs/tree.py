@@ -20,6 +20,7 @@ from pymirror.features.fs.cache import Node, folder_of, relative_link
 from pymirror.features.fs.changing import Changing
 from pymirror.features.fs.device import Body, Device
 from pymirror.features.fs.folders import Folders
+from pymirror.features.fs.locks import HANDLED, Holder, Locks
 from pymirror.features.fs.mount import Mount, read_ahead
 from pymirror.features.fs.notices import Notices
 from pymirror.features.fs.questions import Questions
@@ -50,6 +51,7 @@ class Tree:
         self._readers, self._writers, self._writable = readers, writers, writable
         self._changing = Changing(questions, writable, self._entry, self._dirtied)
         questions.pending = self._changing.writes.pending
+        self._locks = Locks(questions, self._changing.writes, self._current)
         self._reader = Reader(questions.read, AHEAD if ahead else 0)
         self._folders = Folders(self._listed_entry)
         self._notices = Notices(mount.device)
@@ -97,6 +99,12 @@ class Tree:
         """When the kernel has forgotten what there was news of until now."""
         await self._notices.settled()
 
+    async def _current(self, node: Node) -> None:
+        """The same, and of a file whose changes nobody tells nothing is kept."""
+        if not node.watched:
+            self._content_changed(node)
+        await self._notices.settled()
+
     # The kernel's requests ------------------------------------------------------------------
 
     def _begin(self, request: fuse.Request) -> Body | Awaitable[Body] | None:
@@ -109,6 +117,8 @@ class Tree:
         about = extended.HANDLERS.get(request.opcode)
         if about is not None:
             return about(self._changing.extended, self._node(request.node), request)
+        if request.opcode in HANDLED:
+            return self._locks.lock(self._node(request.node), request)
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
     def _forget(self, request: fuse.Request) -> None:
@@ -236,10 +246,12 @@ class Tree:
             # loop must answer holds a page that the kernel would wait for.
             self._device.put(*fuse.store(node.number, node.data))
         node.opens += 1
+        handle = self._locks.handle()
+        flags = 0 if self._locks.any_of(node) else fuse.FOPEN_NOFLUSH
         if node.watched:
-            return fuse.opened(0, fuse.FOPEN_NOFLUSH | fuse.FOPEN_KEEP_CACHE)
+            return fuse.opened(handle, flags | fuse.FOPEN_KEEP_CACHE)
         # Files of pseudo file systems say 0 bytes and have content: only direct reads show it.
-        return fuse.opened(0, fuse.FOPEN_NOFLUSH | (0 if node.attr.size else fuse.FOPEN_DIRECT_IO))
+        return fuse.opened(handle, flags | (0 if node.attr.size else fuse.FOPEN_DIRECT_IO))
 
     def _dirtied(self, node: Node) -> None:
         """The program has changed its content: what is known of it here is not it any more."""
@@ -258,12 +270,27 @@ class Tree:
             return node.head[offset : offset + size]
         return self._reader.ready(node, offset, size) or self._reader.read(node, offset, size)
 
+    def _flush(self, request: fuse.Request) -> bytes | Awaitable[bytes]:
+        ended = self._locks.flushed(request.node, fuse_changes.flush_owner(request.body))
+        if not ended:
+            return self._changing.flush(request)
+        file = self._changing.writes.get(fuse_changes.handle_of(request.body))
+        return self._unlocked(request.node, ended, self._changing.flushed(file) if file else None)
+
+    async def _unlocked(self, node: int, ended: list[Holder], flushed: Awaitable[bytes] | None) -> bytes:
+        await asyncio.shield(self._locks.end(node, ended, flushed))
+        return b""
+
     def _release(self, request: fuse.Request) -> bytes:
         node = self.cache.by_number.get(request.node)
-        file = self._changing.writes.get(fuse_changes.handle_of(request.body))
-        if file is not None:
-            self._spawn(self._changing.release(file))
-        elif node is not None:
+        handle, owner = fuse_changes.handle_of(request.body), fuse_changes.flock_owner(request.body)
+        file = self._changing.writes.get(handle)
+        closing = self._changing.release(file) if file is not None else None
+        if ended := self._locks.released(request.node, handle, owner):
+            self._locks.end(request.node, ended, closing)
+        elif closing is not None:
+            self._spawn(closing)
+        if file is None and node is not None:
             self.cache.closed(node)
             if node.opens <= 0:
                 self._reader.forget(node)
@@ -340,10 +367,12 @@ _HANDLERS: dict[int, Callable[[Tree, fuse.Request], Body | Awaitable[Body] | Non
     fuse.OPEN: Tree._open,
     fuse.READ: Tree._read,
     fuse.RELEASE: Tree._release,
+    fuse.FLUSH: Tree._flush,
     fuse.OPENDIR: Tree._opendir,
     fuse.READDIR: Tree._readdir,
     fuse.READDIRPLUS: Tree._readdirplus,
     fuse.RELEASEDIR: Tree._releasedir,
     fuse.STATFS: Tree._statfs,
 }
-_INTERRUPTIBLE = frozenset({*_HANDLERS, *extended.READING, fuse.WRITE, fuse.FSYNC})
+_WAITING = frozenset({*extended.READING, fuse.WRITE, fuse.FSYNC, fuse.SETLKW})
+_INTERRUPTIBLE = _WAITING.union(_HANDLERS) - {fuse.FLUSH}
