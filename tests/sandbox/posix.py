@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import tempfile
@@ -141,6 +142,32 @@ def fsx(
         # What the file should have held is written when it does not: not beside it, where it is under test.
         words = [*within, str(crate("fsx")), "-f", str(config), "-P", str(place), "-N", str(operations)]
         return work(run([*words, "-S", str(seed), str(file)], environ, limit))
+
+
+def fsx_at_once(
+    folder: Path | str,
+    processes: int,
+    operations: int,
+    seed: int,
+    *,
+    within: Sequence[str] = (),
+    limit: float = 100.0,
+) -> list[Work]:
+    """The same for several processes that one command started, each with a file of its own in the folder."""
+    with scratch() as place:
+        (place / "fsx.toml").write_text(_weights(OPERATIONS, 256 * 1024))
+        program, lines = shlex.quote(str(crate("fsx"))), []
+        for number in range(seed, seed + processes):
+            words = (
+                f"{program} -f {place}/fsx.toml -P {place} -N {operations} -S {number} {folder}/fsx{number}"
+            )
+            lines.append(f"({words} >{place}/{number}.out 2>{place}/{number}.err; echo {number} $?) &")
+        ran = run([*within, "sh", "-c", "\n".join([*lines, "wait"])], None, limit)
+        ended = {int(line.split()[0]): int(line.split()[1]) for line in ran.said.splitlines()}
+        return [
+            work(Ran(ended.get(n), *((place / f"{n}.{end}").read_text() for end in ("out", "err"))))
+            for n in range(seed, seed + processes)
+        ]
 
 
 def having(found: Mapping[str, Verdict], outcome: str) -> dict[str, str]:
