@@ -11,6 +11,7 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncGenerator, Callable, Sequence
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
@@ -107,7 +108,8 @@ class Api:
     async def open(cls, settings: KubeSettings, retry: Retry | None = None) -> Api:
         """Read the kubeconfig and load its keys; nothing is asked yet. UserError, ClusterError."""
         limit = settings.startup_timeout * PATIENCE
-        return cls(await in_thread(lambda: connect(settings), limit), retry, limit)
+        with TemporaryDirectory(prefix="pymirror-kube-") as folder:  # the thread may never come back to do it
+            return cls(await in_thread(lambda: connect(settings, folder), limit), retry, limit)
 
     async def aclose(self) -> None:
         self.connection.pool.clear()

@@ -2,8 +2,8 @@
 
 The only importer of the official client, which knows kubeconfig merging, contexts, exec plug-ins,
 OIDC and in-cluster accounts; it is imported late, it costs a quarter of a second. Its models and API
-classes are not used. Client keys that it unpacks into files are deleted as soon as they are loaded,
-so that a killed session leaves none behind. Everything here blocks: call it from a worker thread.
+classes are not used. Client keys that it unpacks into files are in a folder of the caller's, who takes
+it away whatever becomes of this. Everything here blocks: call it from a worker thread.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from __future__ import annotations
 import logging
 import os
 import ssl
-import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from attrs import frozen
@@ -57,54 +58,60 @@ class Connection:
         return found
 
 
-class _Complaints(logging.Filter):
-    """The official client logs a failed exec plug-in and goes on without credentials: keep its words."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.words: list[str] = []
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if record.levelno < logging.ERROR:
-            return True
-        self.words.append(record.getMessage())
-        return False  # they are in the error's message; once is enough
+class _Complaint(Exception):
+    """The official client's words for a failed exec plug-in."""
 
 
-def connect(settings: KubeSettings) -> Connection:
-    """Load the kubeconfig (else the pod's own account). UserError naming what is wrong with it."""
+def _raised(record: logging.LogRecord) -> bool:
+    if record.levelno < logging.ERROR:
+        return True
+    raise _Complaint(record.getMessage())
+
+
+@contextmanager
+def _complaints(context: str) -> Iterator[None]:
+    """The official client logs a failed exec plug-in and goes on without credentials: it ends there instead.
+
+    It would unpack keys, and a helper may have been ended because nobody waits for them any more.
+    """
+    logging.getLogger().addFilter(_raised)
+    try:
+        yield
+    except _Complaint as error:
+        raise UserError(
+            f"context {context}: no credentials: {error}",
+            "the command under users[].user.exec of the kubeconfig must be on PATH and log in",
+        ) from error
+    finally:
+        logging.getLogger().removeFilter(_raised)
+
+
+def connect(settings: KubeSettings, folder: str) -> Connection:
+    """Load the kubeconfig (else the pod's own account). UserError naming what is wrong with it.
+
+    folder: a private one for keys, of no use when this is done.
+    """
     from kubernetes.client.configuration import Configuration
 
     configuration = Configuration()
     configuration.retries = False  # urllib3 then raises what happened; api.py repeats where that is safe
-    with tempfile.TemporaryDirectory(prefix="pymirror-kube-") as folder:
-        complaints = _Complaints()
-        logging.getLogger().addFilter(complaints)
-        try:
-            context, namespace = _load(settings, configuration, folder)
-        except PymirrorError:
-            raise
-        except Exception as error:  # whatever the client stumbles over in someone's file
-            why = fault(_paths(settings)) or f"{_paths(settings)} cannot be used: {error}"
-            raise UserError(f"the kubeconfig {why}", _way_out(settings)) from error
-        finally:
-            logging.getLogger().removeFilter(complaints)
-        if complaints.words:
-            raise UserError(
-                f"context {context}: no credentials: {'; '.join(complaints.words)}",
-                "the command under users[].user.exec of the kubeconfig must be on PATH and log in",
-            )
-        if settings.accept_invalid_certificates is not None:
-            configuration.verify_ssl = not settings.accept_invalid_certificates
-        if not settings.use_proxy:
-            configuration.proxy = None
-        if not configuration.host.startswith(("http://", "https://")):
-            raise UserError(
-                f"context {context}: its server {configuration.host!r} is no http:// or https:// address",
-                "look at clusters[].cluster.server of the kubeconfig",
-            )
-        tls = _tls(configuration)
-    return _made(configuration, context, namespace, tls)
+    try:
+        context, namespace = _load(settings, configuration, folder)
+    except PymirrorError:
+        raise
+    except Exception as error:  # whatever the client stumbles over in someone's file
+        why = fault(_paths(settings)) or f"{_paths(settings)} cannot be used: {error}"
+        raise UserError(f"the kubeconfig {why}", _way_out(settings)) from error
+    if settings.accept_invalid_certificates is not None:
+        configuration.verify_ssl = not settings.accept_invalid_certificates
+    if not settings.use_proxy:
+        configuration.proxy = None
+    if not configuration.host.startswith(("http://", "https://")):
+        raise UserError(
+            f"context {context}: its server {configuration.host!r} is no http:// or https:// address",
+            "look at clusters[].cluster.server of the kubeconfig",
+        )
+    return _made(configuration, context, namespace, _tls(configuration))
 
 
 def _load(settings: KubeSettings, configuration: Any, folder: str) -> tuple[str, str]:
@@ -129,13 +136,14 @@ def _load(settings: KubeSettings, configuration: Any, folder: str) -> tuple[str,
     for kind in ("cluster", "user"):
         if chosen.get(kind):
             _named(merged.value, kind, chosen[kind], path)
-    kube_config.load_kube_config_from_dict(  # type: ignore[no-untyped-call]
-        merged,
-        context=name,
-        client_configuration=configuration,
-        persist_config=False,
-        temp_file_path=folder,
-    )
+    with _complaints(name):
+        kube_config.load_kube_config_from_dict(  # type: ignore[no-untyped-call]
+            merged,
+            context=name,
+            client_configuration=configuration,
+            persist_config=False,
+            temp_file_path=folder,
+        )
     return name, chosen.get("namespace") or "default"
 
 

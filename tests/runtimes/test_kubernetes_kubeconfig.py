@@ -48,7 +48,7 @@ def written(path: Path, **changes: Any) -> str:
 
 
 def test_a_sound_one_is_read(tmp_path: Path) -> None:
-    found = connect(Config(kubeconfig=written(tmp_path / "config")))
+    found = connect(Config(kubeconfig=written(tmp_path / "config")), str(tmp_path))
     assert (found.host, found.context, found.namespace) == ("http://127.0.0.1:9", "c", "shop")
 
 
@@ -65,7 +65,7 @@ def test_what_is_no_kubeconfig_is_named(tmp_path: Path, text: str, part: str) ->
     path = tmp_path / "config"
     path.write_text(text)
     with pytest.raises(UserError) as caught:
-        connect(Config(kubeconfig=str(path)))
+        connect(Config(kubeconfig=str(path)), str(tmp_path))
     assert str(path) in caught.value.message
     assert part in caught.value.message
     assert caught.value.hint
@@ -96,7 +96,7 @@ def test_a_folder_bytes_and_nothing(tmp_path: Path) -> None:
         ("/no", "no kubeconfig"),
     ):
         with pytest.raises(UserError) as caught:
-            connect(Config(kubeconfig=str(path)))
+            connect(Config(kubeconfig=str(path)), str(tmp_path))
         assert str(path) in caught.value.message
         assert part in caught.value.message
 
@@ -130,7 +130,7 @@ def test_a_folder_bytes_and_nothing(tmp_path: Path) -> None:
 )
 def test_what_is_missing_is_named(tmp_path: Path, changes: dict[str, Any], part: str) -> None:
     with pytest.raises(UserError) as caught:
-        connect(Config(kubeconfig=written(tmp_path / "config", **changes)))
+        connect(Config(kubeconfig=written(tmp_path / "config", **changes)), str(tmp_path))
     assert part in caught.value.message
     assert caught.value.hint
 
@@ -174,9 +174,11 @@ async def test_a_helper_is_ended_with_who_waits_for_it(tmp_path: Path) -> None:
 def test_a_helper_that_hangs_is_named_and_ended(tmp_path: Path) -> None:
     """The whole command, since it is the end of the process that a stuck thread would hold up."""
     config = written(tmp_path / "config", **helper("sh", "-c", HANGS.format(tmp_path / "pid")))
+    keys = tmp_path / "keys"
+    keys.mkdir()
     done = subprocess.run(
         [sys.executable, "-c", START, "ls"],
-        env={**os.environ, "KUBECONFIG": config, "PYMIRROR_AGENT_STARTUP_TIMEOUT": "6"},
+        env={**os.environ, "KUBECONFIG": config, "PYMIRROR_AGENT_STARTUP_TIMEOUT": "6", "TMPDIR": str(keys)},
         capture_output=True,
         text=True,
         timeout=60,
@@ -186,6 +188,17 @@ def test_a_helper_that_hangs_is_named_and_ended(tmp_path: Path) -> None:
     assert "helper did not end within 4.5 s: sh -c echo" in done.stderr
     assert "Traceback" not in done.stderr
     until(lambda: not family(tmp_path / "pid"))
+    assert not list(keys.iterdir())
+
+
+def test_keys_are_not_unpacked_when_a_helper_was_ended(tmp_path: Path) -> None:
+    """Nobody waits for them then, nor takes them away: the folder would be made anew for them."""
+    gone = tmp_path / "gone"
+    user = {"client-key-data": "YQ==", **helper("sh", "-c", "kill -9 $$")["users"][0]["user"]}
+    changes = {**cluster(**{"certificate-authority-data": "YQ=="}), "users": [{"name": "u", "user": user}]}
+    with pytest.raises(UserError, match="context c: no credentials"):
+        connect(Config(kubeconfig=written(tmp_path / "config", **changes)), str(gone))
+    assert not gone.exists()
 
 
 async def test_what_a_thread_raises_is_raised() -> None:
