@@ -18,6 +18,7 @@ from typing import TypeVar
 
 from pymirror.core.call import Address
 from pymirror.features.network import sockdiag
+from pymirror.features.network.carry import end_by_reset
 from pymirror.features.network.loopback import family, loopback
 from pymirror.features.network.outgoing.looks import Looks
 
@@ -142,6 +143,9 @@ class Room:
         try:
             made.setblocking(False)
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shared)
+            end_by_reset(
+                made, True
+            )  # killed before it is joined, nothing is complete; what is accepted inherits it
             made.bind(place)
         except BaseException:
             made.close()

@@ -13,6 +13,8 @@ import socket
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+from pymirror.features.network.carry import end_by_reset
+
 Kind = tuple[int, int]
 """Family and type."""
 KEPT = 16
@@ -75,6 +77,7 @@ def _make(kind: Kind, count: int) -> Batch:
         for _ in range(count):
             made.append(socket.socket(kind[0], kind[1] | socket.SOCK_NONBLOCK))
             if kind[0] != socket.AF_UNIX and kind[1] == socket.SOCK_STREAM:
+                end_by_reset(made[-1], True)  # until it is joined nothing is complete
                 made[-1].setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except BaseException:
         made.close()

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from pymirror.core.limit import timeout
+from pymirror.features.network.carry import BY_RESET
 from pymirror.features.network.outgoing import room as rooms
 from pymirror.features.network.outgoing.borrow import cookie_of
 from pymirror.features.network.outgoing.looks import Look, Looks
@@ -71,6 +72,23 @@ async def test_a_socket_that_is_closed_while_it_is_met_is_known_by_what_is_held(
     assert end is not None and held.fileno() == -1
     with end:
         assert await asyncio.get_running_loop().sock_recv(end, 1) == b""  # its end
+
+
+@pytest.mark.parametrize("protocol", [0, socket.IPPROTO_MPTCP], ids=["opened", "accepted"])
+async def test_a_socket_that_is_met_ends_by_reset_until_it_is_joined(protocol: int) -> None:
+    try:
+        program = socket.socket(proto=protocol)
+    except OSError:
+        pytest.skip("this kernel has no MPTCP")
+    with program:
+        program.setblocking(False)
+        room = Room(4, cookie_of(program), Looks())
+        assert program.connect_ex((room.address.host, room.address.port)) == errno.EINPROGRESS
+        async with timeout(30):
+            end = await room.joined(true(), nothing)
+        assert end is not None
+        with end:
+            assert end.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8) == BY_RESET
 
 
 async def test_a_program_that_never_comes_is_waited_for_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
