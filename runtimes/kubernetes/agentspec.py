@@ -103,7 +103,7 @@ def refuse_disabled(settings: AgentSettings, rights: Sequence[str]) -> None:
         return
     raise ConfigError(
         "agent.disabled_capabilities",
-        f"without {ENTERING} the agent cannot enter the target's network, which outgoing and dns need",
+        f"without {ENTERING} the agent cannot enter the target's network, which this session's features need",
         f"take {ENTERING} out of it, set agent.ephemeral, which is in there, or turn feature.network off",
     )
 
