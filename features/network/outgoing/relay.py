@@ -8,6 +8,7 @@ longest. Bounded: strangers and expected ones alike.
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
 import logging
 import os
@@ -29,6 +30,10 @@ STRANGERS = 256
 """Connections that have not said yet whose they are. What the pump connects has, by the time it is taken."""
 STRANGER = 5.0
 BACKLOG = 4096
+LACKS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+"""Who was not taken is still there, and the loop would tell of it at once and again."""
+REST = 1.0
+"""Seconds until it is tried anew, as in asyncio's own servers."""
 ANY, DEVICE = "0.0.0.0", b"lo"
 """Each address of IPv4, by this device alone: nobody else's machine reaches it."""
 FIRST, ADDRESSES = ipaddress.IPv4Address("127.64.0.0"), 1 << 20
@@ -46,7 +51,8 @@ class Relay:
         self._refusing: dict[int, socket.socket] = {}
         self._expected: dict[bytes, tuple[Joined, Callable[[], None], asyncio.TimerHandle]] = {}
         self._strangers: dict[socket.socket, asyncio.TimerHandle] = {}  # the first has waited longest
-        self._level = logging.WARNING
+        self._resting: dict[socket.socket, asyncio.TimerHandle] = {}
+        self._level = self._lost = logging.WARNING
 
     def address(self, version: int) -> Address:
         """Where the next connection over IP version 4 or 6 is taken.
@@ -94,6 +100,8 @@ class Relay:
 
     def close(self) -> None:
         """Listen no more; the connections that run are whoever's that made them."""
+        for timer in self._resting.values():
+            timer.cancel()
         for listener in self._listeners.values():
             self._loop.remove_reader(listener.fileno())
             listener.close()
@@ -126,8 +134,17 @@ class Relay:
         except BaseException:
             listener.close()
             raise
-        self._loop.add_reader(listener.fileno(), self._accept, listener)
+        self._watch(listener)
         return listener
+
+    def _watch(self, listener: socket.socket) -> None:
+        self._resting.pop(listener, None)
+        self._loop.add_reader(listener.fileno(), self._accept, listener)
+
+    def _rest(self, listener: socket.socket) -> None:
+        if listener not in self._resting:
+            self._loop.remove_reader(listener.fileno())
+            self._resting[listener] = self._loop.call_later(REST, self._watch, listener)
 
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(BACKLOG):
@@ -136,7 +153,10 @@ class Relay:
             except BlockingIOError:
                 return
             except OSError as error:  # the connection was gone before we took it, or no descriptor is left
-                log.warning("a connection to the relay is lost: %s", error)
+                level, self._lost = self._lost, logging.DEBUG  # told once: it may be so for each
+                log.log(level, "a connection to the relay is lost, or has to wait: %s", error)
+                if error.errno in LACKS:
+                    self._rest(listener)
                 return
             sock.setblocking(False)
             self._strangers[sock] = self._loop.call_later(STRANGER, self._turn_away, sock)

@@ -20,6 +20,7 @@ class Rooms:
     def __init__(self, hold: Hold, looks: Looks) -> None:
         self._hold, self._looks = hold, looks
         self.waiting: dict[asyncio.Task[None], Room] = {}
+        self._level = logging.WARNING
 
     def take(
         self,
@@ -61,7 +62,8 @@ class Rooms:
         try:
             sock = await room.joined(connected, self._hold)
         except OSError as error:
-            log.warning("a connection that was being made is lost: %s", error)
+            level, self._level = self._level, logging.DEBUG  # told once: it may be so for each
+            log.log(level, "a connection that was being made is lost: %s", error)
         finally:
             if sock is None:
                 never()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from contextlib import ExitStack
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from pymirror.core.limit import timeout
+from pymirror.features.network.outgoing import relay as module
 from pymirror.features.network.outgoing.flows import Flows
 from pymirror.features.network.outgoing.relay import STRANGERS, Relay
 
@@ -82,6 +85,50 @@ async def test_a_guest_may_be_slow_to_say_its_words() -> None:
             await asyncio.sleep(0)
         assert await guest.came()
     relay.close()
+
+
+async def test_where_no_descriptor_is_left_it_rests_and_says_so_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tries: list[float] = []
+    accept, loop = socket.socket.accept, asyncio.get_running_loop()
+
+    def scarce(listener: socket.socket) -> Any:
+        tries.append(loop.time())
+        if len(tries) < 4:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return accept(listener)
+
+    monkeypatch.setattr(socket.socket, "accept", scarce)
+    monkeypatch.setattr(module, "REST", 0.05)
+    relay = Relay()
+    guest = Guest(relay)
+    with unix(relay) as sock:
+        sock.sendall(guest.words)
+        assert await guest.came()
+    assert all(after - before >= 0.05 for before, after in pairwise(tries[:4]))
+    assert caplog.text.count("a connection to the relay is lost") == 1
+    relay.close()
+
+
+async def test_a_relay_that_rests_can_be_closed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    failed = asyncio.Event()
+
+    def scarce(listener: socket.socket) -> Any:
+        failed.set()
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(socket.socket, "accept", scarce)
+    monkeypatch.setattr(module, "REST", 0.01)
+    relay = Relay()
+    with unix(relay):
+        await failed.wait()
+        relay.settle()  # once more while it rests
+        relay.close()
+        await asyncio.sleep(0.02)
+    assert not [each for each in caplog.records if each.name == "asyncio"]  # nothing was watched anew
 
 
 @pytest.mark.parametrize("said", [b"x" * 16, b""])
