@@ -1,22 +1,15 @@
-"""Two muxes and their transcript: requests, streams, credit, order, and a peer that cheats."""
+"""Two muxes and their transcript: requests, streams, credit, order."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
+from raw_peer import ASKED, Ask, Raw
 
 from pymirror.core import arrivals, lanes, mux, room, windows, wire
 from pymirror.core.errors import PeerError
 from pymirror.core.message import message
-from pymirror.core.mux import Mux
 from pymirror.core.testing import Transcript
 from pymirror.core.wire import Frame
-
-
-@message("test-mux")
-class Ask:
-    number: int
 
 
 @message("test-mux")
@@ -27,24 +20,6 @@ class Data:
 @message("test-mux-large")
 class Large:
     data: bytes
-
-
-class Raw:
-    """A peer that says what it likes to a mux (the agent's side, unless told otherwise)."""
-
-    def __init__(self, initiator: bool = False) -> None:
-        self.mux, self.sequence = Mux(initiator), 0
-
-    def say(self, kind: int, number: int = 0, tag: str = "", body: bytes = b"", *blobs: bytes) -> list[Any]:
-        self.sequence += 1
-        return self.send(Frame(kind, number, tag, body, blobs), self.sequence)
-
-    def send(self, frame: Frame, sequence: int, acknowledged: int = 0) -> list[Any]:
-        return list(self.mux.receive([wire.pack(frame, sequence, acknowledged), *frame.blobs]))
-
-
-def ask(number: int) -> tuple[str, bytes]:
-    return wire.encode(Ask(number))[:2]
 
 
 def opened(talk: Transcript) -> int:
@@ -163,7 +138,7 @@ def test_an_unknown_message_costs_only_itself() -> None:
     assert isinstance(event, arrivals.Unknown)
     kinds = [frame.kind for frame, _, _ in wire.unpack(raw.mux.take())]
     assert kinds == [wire.ERROR, wire.RESET]
-    assert raw.say(wire.REQUEST, 1, *ask(1)) == [arrivals.Requested(1, Ask(1))]
+    assert raw.say(wire.REQUEST, 1, *ASKED) == [arrivals.Requested(1, Ask(1))]
 
 
 def test_an_answer_nobody_can_read_fails_its_request_only() -> None:
@@ -178,7 +153,7 @@ def test_an_answer_nobody_can_read_fails_its_request_only() -> None:
 
 def test_what_arrives_twice_is_dropped_and_a_gap_is_an_error() -> None:
     raw = Raw()
-    frame = Frame(wire.EVENT, 0, *ask(1))
+    frame = Frame(wire.EVENT, 0, *ASKED)
     assert raw.send(frame, 1) == [arrivals.Happened(Ask(1))]
     assert raw.send(frame, 1) == []
     with pytest.raises(PeerError, match="frame 2 is missing: 3"):
@@ -351,53 +326,3 @@ def test_a_stream_reset_before_it_left_was_never_there() -> None:
     talk = Transcript()
     talk.layer.reset(talk.layer.open(Ask(1)))
     assert talk.exchange() == [] and talk.lines == []
-
-
-# A peer that cheats -----------------------------------------------------------------------------
-
-
-def test_cheating_ends_the_connection() -> None:
-    tag, body = ask(1)
-    for rows, words in (
-        ([(wire.REQUEST, 1, tag, body)] * 2, "open already"),
-        ([(wire.REPLY, 5, tag, body)], "not open"),
-        ([(wire.OPEN, 2, tag, body)], "cannot be opened"),  # an agent's number
-        ([(wire.OPEN, 1, tag, body)] * 2, "cannot be opened"),
-        (
-            [
-                (wire.OPEN, 1, tag, body),
-                *[(wire.DATA, 1, "", b"", bytes(windows.TO_AGENT // 3))] * 3,
-                (wire.DATA, 1, "", b"", bytes(windows.LEAST + 1)),
-            ],
-            "window",
-        ),
-        ([(wire.OPEN, 1, tag, body), (wire.END, 1), (wire.DATA, 1, "", b"x")], "after its end"),
-        ([(wire.OPEN, 1, tag, body), (wire.CREDIT, 1, "", b"\1" + bytes(7))], "more credit"),
-    ):
-        raw = Raw()
-        with pytest.raises(PeerError, match=words):
-            for row in rows:
-                raw.say(*row)  # type: ignore[arg-type]
-
-
-def test_what_a_peer_that_does_not_read_may_open_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "MAX_OPEN", 3)
-    raw = Raw()
-    for number in (1, 2, 3):
-        raw.say(wire.REQUEST, number, "test-mux/Gone", b"\0\x80")
-    with pytest.raises(PeerError, match="more than 3"):  # answered, but no answer has left
-        raw.say(wire.REQUEST, 4, "test-mux/Gone", b"\0\x80")
-    raw = Raw()
-    for number in (1, 3, 5):
-        raw.say(wire.OPEN, number, "test-mux/Gone", b"\0\x80")
-    with pytest.raises(PeerError, match="more than 3"):
-        raw.say(wire.OPEN, 7, "test-mux/Gone", b"\0\x80")
-    raw.mux.take()
-    assert raw.mux._theirs == set()
-
-
-def test_frames_of_streams_that_are_gone_are_dropped() -> None:
-    raw = Raw()
-    for kind in (wire.DATA, wire.CREDIT, wire.END, wire.RESET):
-        assert raw.say(kind, 9, "", b"x") == []
-    assert raw.say(wire.CANCEL, 9) == []
