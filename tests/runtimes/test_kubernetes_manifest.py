@@ -77,7 +77,7 @@ def test_rights_are_those_ordered_without_the_disabled(
 def test_a_job_that_could_not_enter_the_network_is_refused_by_its_key() -> None:
     rights, without = ("SYS_ADMIN", "SYS_PTRACE"), evolve(CONFIG, disabled_capabilities=["CAP_SYS_ADMIN"])
     with pytest.raises(
-        ConfigError, match="without SYS_ADMIN .* target's network, which this session's features need"
+        ConfigError, match=r"without SYS_ADMIN .* target's network, which this session's features need"
     ) as caught:
         refuse_disabled(without, rights)
     assert caught.value.place == "agent.disabled_capabilities" and "agent.ephemeral" in caught.value.hint
