@@ -1,4 +1,4 @@
-/* calls WHAT PATH COUNT: nanoseconds per call, the median of ten rounds. WHAT: open (with close), stat,
+/* calls WHAT PATH COUNT: nanoseconds per call, the median of ten rounds. WHAT: open (with close), stat, goto (chdir),
    getppid (never caught), descriptor (fstat of standard output), fresh (a stat of PATH.N, each N once). */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -24,11 +24,14 @@ static void once(const char *what, const char *path, int number)
 {
     struct stat got;
     char name[4096];
+    int ignored;
 
     if (what[0] == 'o') {
         close(open(path, O_RDONLY));
     } else if (what[0] == 's') {
         stat(path, &got);
+    } else if (what[0] == 'g' && what[1] == 'o') {
+        ignored = chdir(path);
     } else if (what[0] == 'f') {
         snprintf(name, sizeof name, "%s.%d", path, number);
         stat(name, &got);

@@ -73,6 +73,8 @@ async def measure(place: Path) -> list[Figure]:
         ("known local stat", "stat", str(local), local, COUNT, True),
         ("known open+close in the tree", "open", "/bench/file", tree, COUNT, True),
         ("known stat in the tree", "stat", "/bench/file", tree, COUNT, True),
+        ("known chdir to a local folder", "goto", str(place), place, COUNT, True),
+        ("known chdir into the tree", "goto", "/bench", place / "root" / "bench", COUNT, True),
         ("unknown stat, a path never seen (Python decides)", "fresh", str(local), local, 500, True),
         ("asked stat in the tree (Python decides each time)", "stat", "/bench/file", tree, 500, False),
     ]

@@ -18,7 +18,7 @@ PATH_CALLS = ("open", "stat", "access", "readlink", "statfs", "change", "watch",
 whatever makes, removes or renames what the path names, or sets its attributes; always with `write`. Of two
 paths (rename, link) each is asked about; where they are of two places, the program gets EXDEV. `watch`:
 inotify_add_watch; the program's own descriptor watches what the verdict leads to. `other`: a call that no
-engine makes elsewhere (chdir, execve, mount and its like, new ones: `Call.system`); answered with `OtherPath`
+engine makes elsewhere (execve, mount and its like, new ones: `Call.system`); answered with `OtherPath`
 it fails, in words (layer/other.py)."""
 
 SOCKET_CALLS = ("connect", "sendto")

@@ -63,6 +63,7 @@ class Source(Protocol):
 
     def take(self, numbers: Iterable[int]) -> int: ...
     def come(self) -> Iterable[Came]: ...
+    def wait(self, pid: int) -> tuple[int, int]: ...
     def give_back(self) -> None: ...
 
 
@@ -161,7 +162,7 @@ class Launched:
             if passes_on(came, self.pid, _leads()) and not self._ended.done():
                 _send(self.pid, came.number)
         while not self._ended.done():
-            pid, status = os.waitpid(self.pid, os.WNOHANG | os.WUNTRACED)
+            pid, status = self._signals.wait(self.pid)
             if pid == 0:
                 return
             if not os.WIFSTOPPED(status):

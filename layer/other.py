@@ -11,7 +11,6 @@ import errno
 from pymirror.core.call import Call, Errno, Untouched, Verdict
 
 CODES = {
-    "chdir": errno.EOPNOTSUPP,  # EACCES or ENOENT would send its user looking at modes and names
     "name_to_handle_at": errno.EOPNOTSUPP,
     "fanotify_mark": errno.EOPNOTSUPP,
     "execve": errno.EACCES,  # as where a file system is mounted noexec

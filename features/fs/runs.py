@@ -1,7 +1,7 @@
 """Calls of `other` that go on though the path is the target's by the rules. Asks the kernel what is here.
 
 A program's own files are this machine's (mirrord runs local binaries, too), so what exists here is run from
-here; the default lists leave few such paths to the target. `/` is in both, and daemons make it their folder.
+here; the default lists leave few such paths to the target.
 """
 
 from __future__ import annotations
@@ -16,6 +16,4 @@ def goes_on(call: Call, decision: Decision) -> Untouched | None:
     """The verdict on a call that is made on this machine all the same; None: as the decision says."""
     if call.system in ("execve", "execveat") and os.path.exists(call.path):
         return Untouched(f"{decision.reason}; but it is here, and programs are run from this machine")
-    if call.system == "chdir" and call.path == b"/":
-        return Untouched(f"{decision.reason}; but / is this machine's to work in")
     return None

@@ -16,7 +16,7 @@ THERE = OtherPath("a rule", root=3, path=b"data")
 @pytest.mark.parametrize(
     ("system", "code"),
     [
-        ("chdir", errno.EOPNOTSUPP),
+        ("name_to_handle_at", errno.EOPNOTSUPP),
         ("execve", errno.EACCES),
         ("mount", errno.EPERM),
         ("open_tree_attr", errno.EPERM),
@@ -32,7 +32,7 @@ def test_what_leads_elsewhere_fails_by_its_name(system, code, verdict):
 
 @pytest.mark.parametrize("verdict", [Untouched("x", scope=Scope.CALL), Errno("x", code=errno.ENOENT)])
 def test_what_is_here_or_nowhere_stays_so(verdict):
-    assert settled(Call("other", b"/data", system="chdir"), verdict) is verdict
+    assert settled(Call("other", b"/data", system="chroot"), verdict) is verdict
 
 
 def test_calls_that_are_carried_out_stay_so():
@@ -51,10 +51,10 @@ def test_each_is_traced_and_said_once_by_name(caplog):
     traced = []
     dispatch = Dispatch([There(None, None)], lambda call, verdict: traced.append((call.system, verdict.code)))
     with caplog.at_level(logging.WARNING):
-        for system, path in (("chdir", b"/a"), ("chdir", b"/b"), ("mount", b"/c\xff")):
+        for system, path in (("chroot", b"/a"), ("chroot", b"/b"), ("mount", b"/c\xff")):
             assert isinstance(dispatch(Call("other", path, system=system)), Errno)
-    assert traced == [("chdir", errno.EOPNOTSUPP)] * 2 + [("mount", errno.EPERM)]
+    assert traced == [("chroot", errno.EPERM)] * 2 + [("mount", errno.EPERM)]
     assert [record.getMessage().partition(" fails: ")[0] for record in caplog.records] == [
-        "chdir of /a",
+        "chroot of /a",
         "mount of /c\udcff",
     ]

@@ -53,26 +53,8 @@ def run(target: int, script: str, **fs: Any) -> tuple[list[str], list[str]]:
     return done.stdout.splitlines(), done.stderr.splitlines()
 
 
-def test_a_folder_of_the_target_is_not_gone_into(target: int, both: Path) -> None:
-    out, said = run(target, f"cd {both}; cd {both}/sub; cd {both}/own; cd {both}/theirs; pwd; cd /; pwd")
-    assert [line.rpartition(": ")[2] for line in out] == [
-        *("Operation not supported", "Operation not supported", "No such file or directory"),
-        *("Operation not supported", "/tmp", "/"),
-    ]
-    reason = "(fs.mode read; pymirror does not carry out chdir there)"
-    assert {line for line in said if "trace: chdir" in line and reason in line} == {
-        f"trace: chdir {both}{below} -> ENOTSUP {reason}" for below in ("", "/sub", "/theirs")
-    }
-    warned = [line for line in said if "WARNING" in line]
-    assert len(warned) == 1 and f"chdir of {both} fails" in warned[0]
-
-
 def test_what_the_program_made_here_is_gone_into(target: int, both: Path) -> None:
     assert run(target, f"mkdir {both}/new; cd {both}/new && pwd")[0] == [f"{both}/new"]
-
-
-def test_the_top_is_this_machines_whatever_the_lists_say(target: int) -> None:
-    assert run(target, "cd / && pwd", remote="^/$")[0] == ["/"]
 
 
 def test_a_file_of_the_target_is_not_run(target: int, both: Path) -> None:

@@ -102,5 +102,9 @@ int pm_named(pm_pump *pump, unsigned long long socket, int put);
 int pm_guest(pm_pump *pump, const char *peer, int size, int domain, int client, char *into);
 int pm_normalise(const char *raw, char *into, int *slash);
 
+/* As waitpid with WNOHANG and WUNTRACED, or -errno. While a thread of the pump makes the child change its folder it is
+   0, too, and SIGCHLD comes when that is done. */
+int pm_child_wait(int pid, int *status);
+
 int pm_signals_take(int write_end, unsigned long long numbers);
 void pm_signals_give_back(void);

@@ -13,6 +13,7 @@ PARTS = (
         "accept",
         "carry",
         "change",
+        "chdir",
         "classify",
         "connect",
         "decide",

@@ -347,6 +347,8 @@ void pm_job_carry_out(struct pm_job *job)
         pm_job_carry_change(job);
     else if (job->kind == PM_WATCH)
         pm_job_carry_watch(job);
+    else if (job->caught->op == OP_CHDIR)
+        pm_job_carry_chdir(job);
     else
         carry_by_path(job);
 }

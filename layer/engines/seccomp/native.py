@@ -337,6 +337,13 @@ class Signals:
         for record in ffi.from_buffer("pm_signal[]", data):
             yield Signal(record.number, bool(record.from_user), record.sender)
 
+    def wait(self, pid: int) -> tuple[int, int]:
+        """As os.waitpid with WNOHANG and WUNTRACED; see api.h for when the pump holds the child."""
+        status = ffi.new("int *")
+        found = lib.pm_child_wait(pid, status)
+        _check(-min(found, 0), "waiting for the program")
+        return found, status[0]
+
     def give_back(self) -> None:
         """As before `take`; may be called twice."""
         if self._read < 0:

@@ -38,7 +38,7 @@ enum op { OP_NONE, OP_OPEN, OP_CREAT, OP_OPENAT, OP_OPENAT2, OP_STAT, OP_LSTAT, 
           OP_UNLINKAT, OP_RMDIR, OP_RENAME, OP_RENAMEAT, OP_RENAMEAT2, OP_LINK, OP_LINKAT, OP_SYMLINK,
           OP_SYMLINKAT, OP_CHMOD, OP_FCHMODAT, OP_FCHMODAT2, OP_CHOWN, OP_LCHOWN, OP_FCHOWNAT, OP_UTIME,
           OP_UTIMES, OP_FUTIMESAT, OP_UTIMENSAT, OP_TRUNCATE, OP_SETXATTR, OP_LSETXATTR, OP_REMOVEXATTR,
-          OP_LREMOVEXATTR, OP_OTHER, OP_WATCH };
+          OP_LREMOVEXATTR, OP_OTHER, OP_WATCH, OP_CHDIR };
 enum { /* numbers that are the same on every architecture, also where the system's headers are older */
     PM_SYS_open_tree = 428, PM_SYS_move_mount = 429, PM_SYS_fspick = 433, PM_SYS_mount_setattr = 442,
     PM_SYS_fchmodat2 = 452, PM_SYS_setxattrat = 463, PM_SYS_getxattrat = 464, PM_SYS_listxattrat = 465,
@@ -142,6 +142,7 @@ void pm_job_carry_out(struct pm_job *job);
 int pm_job_open_below(const struct pm_job *job, int root, const char *path, uint64_t flags);
 void pm_job_carry_change(struct pm_job *job); /* change.c */
 void pm_job_carry_watch(const struct pm_job *job); /* watch.c */
+void pm_job_carry_chdir(const struct pm_job *job); /* chdir.c */
 void pm_job_text(struct pm_job *job, const char *text, int size);
 void pm_job_hand_over(const struct pm_job *job, int fd, int close_on_exec);
 
