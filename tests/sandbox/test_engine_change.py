@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -53,6 +54,21 @@ def test_every_call_does_what_the_kernels_does(
     assert "change" in asked
     folder = {"/remote-demo/w": places[0] / "remote-demo/w", "/remote-mapped/w": places[1] / "w"}[place]
     assert sorted(os.listdir(folder)) == sorted(os.listdir(places[2] / "w"))
+
+
+def test_what_may_be_another_programs_word_is_not_acted_on(tmp_path: Path) -> None:
+    """The number of who is killed in between may be another's when its memory is read."""
+    parts = PROGRAMS.parents[2] / "layer" / "engines" / "seccomp"
+    source, made, folder = PROGRAMS / "gone_caller.c", tmp_path / "gone", tmp_path / "folder"
+    words = [tool("gcc"), "-D_GNU_SOURCE", f"-I{parts}", "-o", made, source, parts / "change.c"]
+    subprocess.run(words, check=True)
+    folder.mkdir()
+    (folder / "file").touch()
+    done = subprocess.run([made, folder], capture_output=True, text=True, timeout=60, check=True)
+    gone, there = done.stdout.splitlines()[:3], done.stdout.splitlines()[3:]
+    assert gone == [f"{call}: {-errno.ESRCH}" for call in ("symlink", "utimes", "setxattr")]
+    assert there == ["symlink: 0", "utimes: 0", "setxattr: 0"]
+    assert os.readlink(folder / "link") == "user.another's"
 
 
 BETWEEN = """

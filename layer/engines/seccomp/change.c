@@ -1,6 +1,7 @@
 /* Changes of names and attributes, carried out below a tree's root, or refused. Rules: what the program's memory holds
-   is copied before its rights are taken on; a name is changed in its folder, which is resolved below the root; what
-   a call follows is opened first and changed through its descriptor, so that no link leads out of the tree. */
+   is copied, and known to be this program's, before its rights are taken on; a name is changed in its folder, which
+   is resolved below the root; what a call follows is opened first and changed through its descriptor, so that no
+   link leads out of the tree. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/limits.h>
@@ -276,6 +277,8 @@ void pm_job_carry_change(struct pm_job *job)
     if (job->slash && !of_names(job->caught->op))
         job->follow = 1; /* `link/` is what the link leads to */
 
+    if (!done && !pm_job_valid(job)) /* what was read may have been another's */
+        done = -ESRCH;
     if (!done && makes(job->caught->op))
         done = pm_job_take_mask(job);
     if (!done)
