@@ -112,55 +112,72 @@ int pm_look(struct worker *worker, int argument, int follow, int *slash, int *al
     return 1;
 }
 
+/* Of a call of two names; where the second leads is in job.found. alone: the kernel finds it by itself. */
+struct two {
+    struct pm_found first;
+    int follow; /* the first, if it is a link */
+    int alone, other_alone;
+};
+
+/* Where both lead. 0: there is an answer already. */
+static int look_at_both(struct worker *worker, struct two *two)
+{
+    struct pm_job *job = &worker->job;
+    int looked = pm_look(worker, job->caught->path, two->follow, &job->slash, &two->alone);
+
+    two->first = job->found;
+    if (looked > 0 && two->first.verdict == PM_ERRNO) {
+        pm_job_carry_out(job);
+        return 0;
+    }
+    if (looked > 0) {
+        looked = pm_look(worker, job->caught->other, 0, &job->slash_other, &two->other_alone);
+        if (looked < 0 && two->first.verdict != PM_CONTINUE) {
+            pm_job_return(job, looked);
+            return 0;
+        }
+    }
+    if (looked <= 0 || (job->found.verdict == PM_CONTINUE && two->first.verdict == PM_CONTINUE)) {
+        pm_leave_alone(worker);
+        return 0;
+    }
+    return 1;
+}
+
+/* Whether both are of one tree, or both of this machine: then *here. */
+static int in_one_place(struct worker *worker, const struct two *two, int *here)
+{
+    struct pm_trees *trees = worker->pump->trees;
+    int root = two->first.root, other = worker->job.found.root;
+
+    if (two->alone || two->other_alone)
+        return 0;
+    *here = !pm_trees_known(trees, root);
+    return *here == !pm_trees_known(trees, other) && (*here || root == other);
+}
+
 /* A name becomes another one, or gets one more: both are of one place, else it is as between two file systems. */
 static void decide_two(struct worker *worker)
 {
     struct pm_job *job = &worker->job;
-    struct pm_trees *trees = worker->pump->trees;
-    struct pm_found first;
-    int alone, other_alone, follow, known, other_known, looked;
+    struct two two;
 
     pm_job_classify(job);
-    follow = job->follow;
-    if (pm_look(worker, job->caught->path, follow, &job->slash, &alone) <= 0) {
-        pm_leave_alone(worker);
+    two.follow = job->follow;
+    if (!look_at_both(worker, &two))
         return;
-    }
-    first = job->found;
-    if (first.verdict == PM_ERRNO) {
-        pm_job_carry_out(job);
-        return;
-    }
-    looked = pm_look(worker, job->caught->other, 0, &job->slash_other, &other_alone);
-    if (looked < 0 && first.verdict != PM_CONTINUE) {
-        pm_job_return(job, looked);
-        return;
-    }
-    if (looked <= 0) {
-        pm_leave_alone(worker);
-        return;
-    }
-    if (job->found.verdict == PM_CONTINUE && first.verdict == PM_CONTINUE) {
-        pm_leave_alone(worker);
-        return;
-    }
     worker->pump->counters[PM_CARRIED]++;
     if (job->found.verdict == PM_ERRNO) {
         pm_job_carry_out(job);
-        return;
-    }
-    known = !alone && pm_trees_known(trees, first.root);
-    other_known = !other_alone && pm_trees_known(trees, job->found.root);
-    if (alone || other_alone || known != other_known || (known && first.root != job->found.root)) {
+    } else if (!in_one_place(worker, &two, &job->here)) {
         pm_job_return(job, -EXDEV);
-        return;
+    } else {
+        job->found_other = job->found;
+        job->found = two.first;
+        job->found.verdict = PM_TREE_PATH;
+        job->follow = two.follow;
+        pm_job_carry_out(job);
     }
-    job->found_other = job->found;
-    job->found = first;
-    job->found.verdict = PM_TREE_PATH;
-    job->here = !known;
-    job->follow = follow;
-    pm_job_carry_out(job);
 }
 
 /* The working directory is inside a tree: say where in the target's words. */
@@ -257,6 +274,7 @@ void pm_serve(struct worker *worker)
 
     job->caught = pm_caught(job->request->data.nr);
     job->slash = 0;
+    job->here = 0;
     job->resolve = 0;
     if (!job->caught) {
         pm_leave_alone(worker);
