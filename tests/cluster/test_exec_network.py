@@ -238,6 +238,15 @@ def test_a_program_says_what_the_pod_says(in_pod: list[str], here: Path, name: s
     assert status == "0\n"
 
 
+def test_a_connect_that_is_answered_too_late_is_refused_later(there: There, in_pod: list[str]) -> None:
+    """With the wait as it is by default: nobody is behind `empty`, which a node says once a second, so that the
+    connect is in progress until then. What is answered in time is beside it."""
+    need("node")
+    words = ("tcp,empty,7001", "tcp,api,7001")
+    said = there.place.exec("node", str(PROBES / "network.mjs"), *words).decode()
+    assert lines(said) == [line for line in in_pod if line.startswith(("tcp empty:", "tcp api:"))]
+
+
 def test_kubectl_is_the_pods_service_account(there: There, here: Path) -> None:
     """Without a kubeconfig: the API server's address, the authority and the token are the pod's."""
     user = json.loads((here / "kubectl.out").read_text())["status"]["userInfo"]

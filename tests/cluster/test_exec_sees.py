@@ -237,7 +237,7 @@ with open(path, "rb") as file, open(out + "/copied", "wb") as copy:
     while left:
         try:
             done = os.copy_file_range(file.fileno(), copy.fileno(), left)
-        except OSError as error:  # across file systems the kernel may refuse, as for any other
+        except OSError as error:  # as natively between any two file systems of a different kind
             import errno, shutil
             assert error.errno == errno.EXDEV
             shutil.copyfileobj(file, copy)
@@ -302,6 +302,81 @@ def test_what_stays_here_stays_here(place: Place, tmp_path: Path) -> None:
     assert place.exec(
         sys.executable, "-c", f"import sys; sys.path.insert(0, '.'); {own}", folder=tmp_path
     ) == (f"42 {json.__file__}\n".encode())
+
+
+IMPORTS = {
+    "node": (
+        {
+            "app.cjs": """
+const fs = require('fs'), own = require('./own.cjs'), kept = require('kept');
+import('./own.mjs').then(({ word }) => {
+    console.log(own.word, kept.word, word, fs.readFileSync('/data/file', 'utf8').trim());
+});
+""",
+            "own.cjs": "exports.word = 'own';",
+            "own.mjs": "export const word = 'module';",
+            "node_modules/kept/index.js": "exports.word = 'kept';",
+        },
+        (),
+        ("node", "app.cjs"),
+        b"own kept module hello\n",
+    ),
+    "go": (
+        {
+            "go.mod": "module example/app\n\ngo 1.21\n",
+            "own/own.go": 'package own\n\nconst Word = "own"\n',
+            "app.go": """
+package main
+
+import (
+    "example/app/own"
+    "fmt"
+    "os"
+)
+
+func main() {
+    text, err := os.ReadFile("/data/file")
+    if err != nil {
+        panic(err)
+    }
+    fmt.Print(own.Word, " ", string(text))
+}
+""",
+        },
+        (),
+        ("go", "run", "."),
+        b"own hello\n",
+    ),
+    "java": (
+        {
+            "code/kept/Own.java": 'package kept; public class Own { public static String word() { return "own"; } }',
+            "code/App.java": """
+public class App {
+    public static void main(String[] words) throws Exception {
+        String text = java.nio.file.Files.readString(java.nio.file.Path.of("/data/file"));
+        System.out.print(kept.Own.word() + " " + text);
+    }
+}
+""",
+        },
+        ("javac", "-d", "classes", "code/kept/Own.java", "code/App.java"),
+        ("java", "-cp", "classes", "App"),
+        b"own hello\n",
+    ),
+}
+"""Files, what is run once before, the program, and what it says: a word of each module, and a file of the pod."""
+
+
+@pytest.mark.parametrize("language", list(IMPORTS))
+def test_a_program_imports_what_is_here(place: Place, tmp_path: Path, language: str) -> None:
+    files, build, command, said = IMPORTS[language]
+    need(*build[:1], command[0])
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    if build:
+        subprocess.run(build, cwd=tmp_path, check=True, timeout=100)
+    assert place.exec(*command, folder=tmp_path) == said
 
 
 def test_streams_are_the_programs_own(place: Place) -> None:
