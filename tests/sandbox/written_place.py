@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -37,7 +37,8 @@ class Place:
 
     def within(self, **fs: Any) -> list[str]:
         """The command that a program's follows to run in a session; by default FOLDER is written."""
-        words = json.dumps({"feature": {"fs": {"read_write": [f"^{FOLDER}"], **fs}}})
+        feature = {"fs": {"read_write": [f"^{FOLDER}"], **fs}}
+        words = json.dumps({"feature": feature, "skip_build_tools": False})  # git is one
         config = self.scratch / f"pymirror-{abs(hash(words))}.json"
         config.write_text(words)
         options = ["-f", str(config), "-t", f"process/{self.pid}", "--progress", "off"]
@@ -63,9 +64,13 @@ class Place:
         """What it says."""
         return _run(self.there(*program), False)
 
-    def session(self, script: str, *words: str, **fs: Any) -> subprocess.Popen[str]:
-        """A Python program in a session that runs on; `with` waits for it."""
+    def session(self, script: str, *words: str, **fs: Any) -> AbstractContextManager[subprocess.Popen[str]]:
+        """A Python program in a session that is spoken with."""
         return started([*self.within(**fs), sys.executable, "-c", script, *words])
+
+    def beside(self, script: str, *words: str) -> AbstractContextManager[subprocess.Popen[str]]:
+        """The same in the target."""
+        return started(self.there(sys.executable, "-c", script, *words))
 
 
 def _run(words: Sequence[str], fails: bool) -> str:
@@ -83,9 +88,23 @@ def _run(words: Sequence[str], fails: bool) -> str:
     return done.stdout
 
 
-def started(words: Sequence[str]) -> subprocess.Popen[str]:
-    """A process that is spoken with."""
-    return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/tmp")
+@contextmanager
+def started(words: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+    """A process that is spoken with, and awaited in the end; where the block fails it is killed."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True, cwd="/tmp") as process:
+        try:
+            yield process
+        except BaseException:
+            process.kill()
+            raise
+
+
+def tell(stream: IO[str] | None, line: str) -> None:
+    """One line more for it."""
+    assert stream is not None
+    stream.write(f"{line}\n")
+    stream.flush()
 
 
 def says(stream: IO[str] | None) -> str:
