@@ -117,7 +117,6 @@ def checked(place: Place, name: str) -> str:
     return place.run_there(*SAFE, "sh", "-c", shell, "sh", f"{FOLDER}/{name}")
 
 
-@pytest.mark.xfail(strict=True, reason="chdir into the target is not carried out")
 def test_git(place: Place, tmp_path: Path) -> None:
     (place.folder / "repo").mkdir()
     shell = f"{COMMITS}\ngit clone -q . ../clone; git clone -q ../clone $1/here; git -C $1/here log --oneline | wc -l"

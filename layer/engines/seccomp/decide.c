@@ -83,15 +83,30 @@ static void decide(struct worker *worker)
     pm_job_carry_out(job);
 }
 
-/* What the path in that argument leads to, in job.found; where the kernel finds it by itself, *alone is set. 0: nobody
-   waits for it any more; or -errno: it cannot be read. */
-int pm_look(struct worker *worker, int argument, int follow, int *slash, int *alone)
+/* The relative path in raw, made absolute in the target's words; 0: its directory is not inside a tree. */
+static int join_inside(struct worker *worker, int directory)
 {
     struct pm_job *job = &worker->job;
-    int size = pm_read_string((pid_t)job->request->pid, job->request->data.args[argument], job->raw, PATH_MAX);
+    char link[48], place[PM_PATH], joined[2 * PM_PATH];
 
-    if (size < 0)
-        return size;
+    if (!pm_trees_any(worker->pump->trees, 0))
+        return 0;
+    if (directory == AT_FDCWD)
+        snprintf(link, sizeof link, "/proc/%u/cwd", job->request->pid);
+    else
+        snprintf(link, sizeof link, "/proc/%u/fd/%d", job->request->pid, directory);
+    if (!pm_trees_inside(worker->pump->trees, link, place))
+        return 0;
+    if (snprintf(joined, sizeof joined, "%s%s%s", place, *job->raw ? "/" : "", job->raw) >= PATH_MAX)
+        return 0;
+    memcpy(job->raw, joined, strlen(joined) + 1);
+    return 1;
+}
+
+static int look_at(struct worker *worker, int follow, int *slash, int *alone)
+{
+    struct pm_job *job = &worker->job;
+
     job->follow = follow;
     *alone = job->raw[0] != '/';
     if (!*alone) {
@@ -112,12 +127,43 @@ int pm_look(struct worker *worker, int argument, int follow, int *slash, int *al
     return 1;
 }
 
+/* What the path in that argument leads to, in job.found; where the kernel finds it by itself, *alone is set. 0: nobody
+   waits for it any more; or -errno: it cannot be read. */
+int pm_look(struct worker *worker, int argument, int follow, int *slash, int *alone)
+{
+    struct pm_job *job = &worker->job;
+    int size = pm_read_string((pid_t)job->request->pid, job->request->data.args[argument], job->raw, PATH_MAX);
+
+    return size < 0 ? size : look_at(worker, follow, slash, alone);
+}
+
 /* Of a call of two names; where the second leads is in job.found. alone: the kernel finds it by itself. */
 struct two {
     struct pm_found first;
     int follow; /* the first, if it is a link */
     int alone, other_alone;
 };
+
+/* Where one is relative to a folder in a tree and the other is not: that one's place, too. */
+static void look_inside(struct worker *worker, struct two *two)
+{
+    struct pm_job *job = &worker->job;
+    const struct pm_found found = job->found;
+    int argument = two->alone ? job->caught->path : job->caught->other;
+    int plain = job->caught->op == OP_RENAME || job->caught->op == OP_LINK;
+
+    if (two->alone == two->other_alone ||
+        pm_read_string((pid_t)job->request->pid, job->request->data.args[argument], job->raw, PATH_MAX) < 0 ||
+        job->raw[0] == '/' || !join_inside(worker, plain ? AT_FDCWD : (int)job->request->data.args[argument - 1]))
+        return;
+    if (!two->alone) {
+        look_at(worker, 0, &job->slash_other, &two->other_alone);
+        return;
+    }
+    look_at(worker, two->follow, &job->slash, &two->alone);
+    two->first = job->found;
+    job->found = found;
+}
 
 /* Where both lead. 0: there is an answer already. */
 static int look_at_both(struct worker *worker, struct two *two)
@@ -136,6 +182,7 @@ static int look_at_both(struct worker *worker, struct two *two)
             pm_job_return(job, looked);
             return 0;
         }
+        look_inside(worker, two);
     }
     if (looked <= 0 || (job->found.verdict == PM_CONTINUE && two->first.verdict == PM_CONTINUE)) {
         pm_leave_alone(worker);
@@ -199,22 +246,11 @@ static void answer_getcwd(struct worker *worker)
    Leaves raw absolute; 0: not inside a tree. */
 static int make_absolute(struct worker *worker)
 {
-    struct pm_job *job = &worker->job;
-    char link[48], place[PM_PATH], joined[2 * PM_PATH];
-    int directory = job->caught->op == OP_READLINKAT ? (int)job->request->data.args[0] : AT_FDCWD;
+    const struct pm_job *job = &worker->job;
 
-    if ((job->kind != PM_READLINK && job->kind != PM_WATCH) || !pm_trees_any(worker->pump->trees, 0))
+    if (job->kind != PM_READLINK && job->kind != PM_WATCH)
         return 0;
-    if (directory == AT_FDCWD)
-        snprintf(link, sizeof link, "/proc/%u/cwd", job->request->pid);
-    else
-        snprintf(link, sizeof link, "/proc/%u/fd/%d", job->request->pid, directory);
-    if (!pm_trees_inside(worker->pump->trees, link, place))
-        return 0;
-    if (snprintf(joined, sizeof joined, "%s%s%s", place, *job->raw ? "/" : "", job->raw) >= PATH_MAX)
-        return 0;
-    memcpy(job->raw, joined, strlen(joined) + 1);
-    return 1;
+    return join_inside(worker, job->caught->op == OP_READLINKAT ? (int)job->request->data.args[0] : AT_FDCWD);
 }
 
 /* /proc/…/fd/N, cwd, exe that leads into a tree: where to, in the target's words. */
