@@ -7,6 +7,8 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any
 import pytest
 
 from pymirror.core.errors import UserError
+from pymirror.runtimes.kubernetes import api
 from pymirror.runtimes.kubernetes.api import Api
 from pymirror.runtimes.kubernetes.config import Config
 from pymirror.runtimes.kubernetes.connection import connect
@@ -189,6 +192,31 @@ def test_a_helper_that_hangs_is_named_and_ended(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
     until(lambda: not family(tmp_path / "pid"))
     assert not list(keys.iterdir())
+
+
+async def test_the_folder_for_keys_goes_although_a_thread_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def folders() -> list[str]:
+        return [str(each) for each in tmp_path.iterdir()]
+
+    loop, over, began = asyncio.get_running_loop(), threading.Event(), asyncio.Queue[str]()
+
+    def stays(settings: Any, folder: str) -> Any:
+        loop.call_soon_threadsafe(began.put_nowait, folder)
+        over.wait()
+        raise UserError("too late", "")
+
+    monkeypatch.setattr(api, "connect", stays)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    opening = asyncio.ensure_future(Api.open(Config()))
+    folder = await began.get()
+    assert folder in folders()
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    assert folder not in folders()
+    over.set()
 
 
 def test_keys_are_not_unpacked_when_a_helper_was_ended(tmp_path: Path) -> None:
