@@ -19,10 +19,10 @@ TRUSTED = {"protocol": "tls"}
 FILTER = "feature.network.incoming.http_filter"
 DELIVERY = "feature.network.incoming.tls_delivery"
 
-# mirrord: 2.3, 2.4 and 8.1, each with a value that mirrord takes and that is not its default.
+# mirrord: 2.3, 2.4 and 8.1, each with a value that mirrord takes and that is not the default here.
 SERVED: dict[str, Any] = {
     "accept_invalid_certificates": True,
-    "skip_processes": "gcc",
+    "skip_processes": "nginx",
     "skip_build_tools": False,
     "skip_extra_build_tools": ["make"],
     "kubeconfig": "~/.kube/other",
@@ -44,6 +44,8 @@ SERVED: dict[str, Any] = {
     "feature.env.mapping": {"^E": "1"},
     "feature.env.env_file": "/dev/null",
     "feature.hostname": False,
+    "feature.magic.aws": True,
+    "feature.magic.auto_mount": True,
     "feature.fs": "local",
     "feature.fs.mode": "localwithoverrides",
     "feature.fs.read_write": "^/a",
@@ -54,7 +56,7 @@ SERVED: dict[str, Any] = {
     "feature.fs.readonly_file_buffer": 0,
     "feature.network": False,
     "feature.network.incoming": "steal",
-    "feature.network.incoming.mode": "off",
+    "feature.network.incoming.mode": "mirror",
     f"{FILTER}.header_filter": "^a: b$",
     f"{FILTER}.path_filter": "^/a",
     f"{FILTER}.method_filter": "POST",
@@ -103,7 +105,7 @@ SERVED |= {
         "ttl": 30,
         "ephemeral": True,
         "startup_timeout": 90,
-        "flush_connections": False,
+        "flush_connections": True,
         "disabled_capabilities": ["NET_ADMIN"],
         "tolerations": [],
         "resources": {"limits": {"cpu": "1"}},
@@ -130,6 +132,7 @@ def words(prefix: str, names: str) -> list[str]:
 
 WITHOUT_EFFECT = [
     "feature.env.load_from_process",
+    "feature.magic.turbo",
     "agent.communication_timeout",
     *words("", "api telemetry skip_sip sip_binaries traceparent baggage ci.output_dir"),
     *words("internal_proxy", "start_idle_timeout idle_timeout socket_timeout ping_interval log_level"),
@@ -148,7 +151,6 @@ REFUSED = [
     *words("", "operator multi_cluster profile"),
     *words("container", "cli_image cli_extra_args cli_prevent_cleanup cli_image_lib_path cli_tls_path"),
     *words("container", "override_host_ip host_gateway_detection platform"),
-    *words("feature.magic", "aws auto_mount turbo"),
     *words("feature.network", "ipv6 incoming.on_concurrent_steal"),
     *words("feature.copy_target", "enabled scale_down exclude_containers exclude_init_containers"),
     *words("feature", "copy_target split_queues split_queues.a.queue_type db_branches"),
@@ -178,7 +180,7 @@ def settled(folder: Path, **values: Any) -> Settings:
 @pytest.mark.parametrize("key", list(SERVED))
 def test_a_key_that_is_served_changes_something(tmp_path: Path, key: str) -> None:
     """More than that a warning is given."""
-    beside = {f"{DELIVERY}.protocol": "tls"} if key.startswith(f"{DELIVERY}.") else {}
+    beside = {"key": "one", **({f"{DELIVERY}.protocol": "tls"} if key.startswith(f"{DELIVERY}.") else {})}
     plain, changed = settled(tmp_path, **beside), settled(tmp_path, **{**beside, key: SERVED[key]})
     assert evolve(changed, warnings=()) != evolve(plain, warnings=())
 
