@@ -251,15 +251,18 @@ class Changing:
         if file is None:
             return b""
         if not file.size and file.lasting:
-            self.writes.raised(file)
-            return b""
-        return self.flushed(file)
+            return self._closed(file, request.thread)
+        return self.flushed(file, request.thread)
 
-    async def flushed(self, file: File) -> bytes:
+    async def flushed(self, file: File, thread: int) -> bytes:
         await self.writes.settle(file)
-        if not file.lasting:
+        if not file.lasting and not _ours(thread):
             await self.questions.changed(file.node, m.Sync(file.handle, close=True))
-        self.writes.raised(file)
+        return self._closed(file, thread)
+
+    def _closed(self, file: File, thread: int) -> bytes:
+        if file.error and not _ours(thread):
+            self.writes.raised(file)
         return b""
 
     def fsync(self, request: fuse.Request) -> bytes | Awaitable[bytes]:
@@ -322,6 +325,12 @@ class Changing:
             if file.size or file.error:
                 why = os.strerror(file.error) if file.error else "the target did not answer in time"
                 log.warning("%s: not all that was written arrived: %s", os.fsdecode(file.node.path), why)
+
+
+def _ours(thread: int) -> bool:
+    """The engine closes its copy of a descriptor when the program has it and may have written by it already:
+    that close is told no error, for it would be lost."""
+    return bool(thread) and os.path.exists(f"/proc/self/task/{thread}")
 
 
 def _error(code: int) -> OSError:

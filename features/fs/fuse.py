@@ -59,12 +59,14 @@ class Request(NamedTuple):
     unique: int
     node: int
     body: memoryview
+    thread: int = 0
+    """Who asks; 0: one that has no number here."""
 
 
 def parse(data: memoryview) -> Request:
     """One request as read from /dev/fuse."""
-    _size, opcode, unique, node, _uid, _gid, _pid, _ext, _pad = HEADER.unpack_from(data)
-    return Request(opcode, unique, node, data[HEADER.size :])
+    _size, opcode, unique, node, _uid, _gid, thread, _ext, _pad = HEADER.unpack_from(data)
+    return Request(opcode, unique, node, data[HEADER.size :], thread)
 
 
 def answer_head(unique: int, size: int) -> bytes:

@@ -275,7 +275,7 @@ class Tree:
         if not ended:
             return self._changing.flush(request)
         file = self._changing.writes.get(fuse_changes.handle_of(request.body))
-        return self._unlocked(request.node, ended, self._changing.flushed(file) if file else None)
+        return self._unlocked(request.node, ended, self._changing.flushed(file, request.thread) if file else None)
 
     async def _unlocked(self, node: int, ended: list[Holder], flushed: Awaitable[bytes] | None) -> bytes:
         await asyncio.shield(self._locks.end(node, ended, flushed))
