@@ -19,6 +19,7 @@ def told(work, *words, **named):
         found = work(*words, **named)
     except OSError as error:
         found = errno.errorcode[error.errno]
+    print(found)
     return found
 def put(path, text=b"new", flags=os.O_WRONLY | os.O_CREAT, **named):
     fd = os.open(path, flags, **named)
