@@ -233,9 +233,11 @@ class Changing:
             self.writes.raised(file)
         return fc.write_answer(len(data))
 
-    async def read(self, file: File, offset: int, size: int) -> bytes:
-        """By the handle that wrote: it may be the only way to the file."""
-        await self.writes.settle_all(file.node)
+    async def read(self, node: Node, file: File | None, offset: int, size: int) -> bytes:
+        """What is there by now. file: it is read by this one; None: by one that was opened to read."""
+        await self.writes.settle_all(node)
+        if file is None:
+            return await self.questions.read(node, offset, min(size, m.MOST_READ))
         reply: m.Data = await self.questions.ask(m.Read(file.handle, offset, min(size, m.MOST_READ)))
         return reply.data
 

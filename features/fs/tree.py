@@ -261,9 +261,9 @@ class Tree:
     def _read(self, request: fuse.Request) -> Body | Awaitable[Body]:
         node = self._node(request.node)
         handle, offset, size = fuse.read_arguments(request.body)
-        file = self._changing.writes.get(handle) or self._changing.writes.of(node)
-        if file is not None:
-            return self._changing.read(file, offset, size)
+        file = self._changing.writes.get(handle)
+        if file is not None or self._changing.writes.of(node) is not None:
+            return self._changing.read(node, file, offset, size)
         if node.data is not None:
             return node.data[offset : offset + size]
         if offset + size <= len(node.head) and node.watched:
@@ -275,7 +275,9 @@ class Tree:
         if not ended:
             return self._changing.flush(request)
         file = self._changing.writes.get(fuse_changes.handle_of(request.body))
-        return self._unlocked(request.node, ended, self._changing.flushed(file, request.thread) if file else None)
+        return self._unlocked(
+            request.node, ended, self._changing.flushed(file, request.thread) if file else None
+        )
 
     async def _unlocked(self, node: int, ended: list[Holder], flushed: Awaitable[bytes] | None) -> bytes:
         await asyncio.shield(self._locks.end(node, ended, flushed))

@@ -107,6 +107,22 @@ async def test_small_writes_are_sent_together(tree: Mounted) -> None:
     assert (tree.folder / "data/big").read_bytes() == b"".join(bytes([n % 256]) * 4096 for n in range(512))
 
 
+async def test_what_is_only_written_is_read_by_another_descriptor(tree: Mounted) -> None:
+    fd = await do(tree, os.open, "/data/log", os.O_CREAT | os.O_WRONLY, 0o644, call="open")
+    await tree.away(os.write, fd, b"one")
+    reader = await tree.open("/data/log")
+    assert await tree.away(os.pread, reader, 10, 0) == b"one"
+    await tree.away(os.write, fd, b" two")
+    assert await tree.away(os.pread, reader, 10, 0) == b"one two"
+    await do(tree, os.unlink, "/data/log")
+    await tree.away(os.write, fd, b"!")
+    assert await tree.away(os.pread, reader, 10, 0) == b"one two!"
+    assert (await tree.away(os.fstat, reader)).st_size == 8
+    await tree.away(os.close, fd)
+    assert await tree.away(os.pread, reader, 10, 0) == b"one two!"
+    await tree.away(os.close, reader)
+
+
 async def test_what_is_written_is_read_by_another_descriptor(tree: Mounted) -> None:
     fd = await do(tree, os.open, "/data/both", os.O_CREAT | os.O_RDWR, call="open")
     await tree.away(os.write, fd, b"one")
