@@ -244,3 +244,32 @@ def test_who_makes_a_file_first(place: Place) -> None:
         assert here.stdout is not None
         ours = here.stdout.read().split()
     assert sorted(map(int, ours + there)) == list(range(300))
+
+
+def test_two_names_written_in_two_ways(place: Place) -> None:
+    """A path from the top and one from a folder, or from a descriptor, of the same tree are of one file system."""
+    (place.folder / "w/s").mkdir(parents=True)
+    (place.folder / "one").write_text("1")
+    script = """
+fd = os.open(f"{d}/w", os.O_RDONLY)
+os.fchdir(fd)
+put("two")
+told(os.rename, f"{d}/one", "one")
+told(os.rename, "two", f"{d}/w/s/two")
+told(os.rename, "s/two", f"{d}/w/three", src_dir_fd=fd)
+told(os.link, f"{d}/w/three", "../four", dst_dir_fd=fd)
+told(os.rename, "none", f"{d}/five")
+told(os.rename, "one", f"{sys.argv[1]}/one")
+told(os.rename, "/proc/version", "one")
+file = os.open(d, os.O_TMPFILE | os.O_RDWR)
+os.write(file, b"tmp")
+told(os.link, f"/proc/self/fd/{file}", f"{d}/named", dst_dir_fd=fd, follow_symlinks=True)
+told(os.link, "/proc/self/exe", f"{d}/program", dst_dir_fd=fd, follow_symlinks=True)
+told(os.link, "/proc/self/fd/99", f"{d}/program", dst_dir_fd=fd, follow_symlinks=True)
+"""
+    assert told(place, script, str(place.scratch)) == [
+        *("None", "None", "None", "None", "ENOENT", "EXDEV", "EXDEV", "None", "EXDEV", "ENOENT"),
+    ]
+    assert (place.folder / "named").read_text() == "tmp"
+    assert sorted(os.listdir(place.folder)) == ["four", "named", "w"]
+    assert sorted(os.listdir(place.folder / "w")) == ["one", "s", "three"]

@@ -132,12 +132,13 @@ static long at_folder(const struct pm_job *job, const struct details *details, i
 /* A further name for what a link leads to. */
 static long link_followed(const struct pm_job *job, int other, const char *other_name)
 {
-    int fd = pm_job_open_below(job, job->found.root, job->found.value, O_PATH);
+    int fd = job->magic ? open(job->path, O_PATH | O_CLOEXEC)
+                        : pm_job_open_below(job, job->found.root, job->found.value, O_PATH);
     char place[LINK];
     long done;
 
     if (fd < 0)
-        return fd;
+        return job->magic ? -errno : fd;
     snprintf(place, sizeof place, "/proc/self/fd/%d", fd);
     done = linkat(AT_FDCWD, place, other, other_name, AT_SYMLINK_FOLLOW) < 0 ? -errno : 0;
     close(fd);

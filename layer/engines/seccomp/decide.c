@@ -144,6 +144,41 @@ struct two {
     int alone, other_alone;
 };
 
+/* job.path, which is below /proc, as it is called from here. */
+static void callers_proc(const struct pm_job *job, char *link, size_t size)
+{
+    const char *self = pm_below(job->path, "/proc/self") ? "/proc/self" : "/proc/thread-self";
+
+    if (pm_is_own_proc(job->path))
+        snprintf(link, size, "/proc/%u%s", job->request->pid, job->path + strlen(self));
+    else
+        snprintf(link, size, "%s", job->path);
+}
+
+/* linkat of /proc/self/fd/N, which is how a file without a name gets one: a name in a tree is made there, and
+   that it is one file system is the kernel's to say. */
+static int look_through_proc(struct worker *worker, struct two *two)
+{
+    struct pm_job *job = &worker->job;
+    char link[PM_PATH + 32];
+
+    if (!two->alone || two->other_alone || !two->follow || job->caught->op != OP_LINKAT ||
+        !pm_trees_known(worker->pump->trees, job->found.root) ||
+        pm_read_string((pid_t)job->request->pid, job->request->data.args[1], job->raw, PATH_MAX) < 0 ||
+        job->raw[0] != '/')
+        return 0;
+    pm_normalise(job->raw, job->path, &job->slash);
+    callers_proc(job, link, sizeof link);
+    if (!pm_is_own_proc(job->path) || strlen(link) >= PATH_MAX)
+        return 0;
+    memcpy(job->path, link, strlen(link) + 1);
+    job->slash = PM_END_NAME;
+    job->magic = 1;
+    two->first = job->found;
+    two->alone = 0;
+    return 1;
+}
+
 /* Where one is relative to a folder in a tree and the other is not: that one's place, too. */
 static void look_inside(struct worker *worker, struct two *two)
 {
@@ -182,7 +217,8 @@ static int look_at_both(struct worker *worker, struct two *two)
             pm_job_return(job, looked);
             return 0;
         }
-        look_inside(worker, two);
+        if (looked > 0 && !look_through_proc(worker, two))
+            look_inside(worker, two);
     }
     if (looked <= 0 || (job->found.verdict == PM_CONTINUE && two->first.verdict == PM_CONTINUE)) {
         pm_leave_alone(worker);
@@ -211,6 +247,7 @@ static void decide_two(struct worker *worker)
 
     pm_job_classify(job);
     two.follow = job->follow;
+    job->magic = 0;
     if (!look_at_both(worker, &two))
         return;
     worker->pump->counters[PM_CARRIED]++;
@@ -258,16 +295,10 @@ static int proc_link(struct worker *worker, int visible, char *inside)
 {
     struct pm_job *job = &worker->job;
     char link[PM_PATH + 32];
-    const char *rest = job->path;
 
     if (!pm_below(job->path, "/proc") || !pm_trees_any(worker->pump->trees, visible))
         return 0;
-    if (pm_below(rest, "/proc/self"))
-        snprintf(link, sizeof link, "/proc/%u%s", job->request->pid, rest + strlen("/proc/self"));
-    else if (pm_below(rest, "/proc/thread-self"))
-        snprintf(link, sizeof link, "/proc/%u%s", job->request->pid, rest + strlen("/proc/thread-self"));
-    else
-        snprintf(link, sizeof link, "%s", rest);
+    callers_proc(job, link, sizeof link);
     return pm_trees_inside(worker->pump->trees, link, inside);
 }
 

@@ -128,6 +128,7 @@ struct pm_job {
     char path[PM_PATH];
     struct pm_found found;
     struct pm_found found_other; /* where the second path leads */
+    int magic;            /* path is a link of /proc, which leads to what gets a further name */
     int here;             /* found.root is this machine's: the caller's rights count */
     int borrowed;         /* which are in caller and differ from own */
     const struct pm_rights *own;
