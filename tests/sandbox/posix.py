@@ -34,7 +34,10 @@ OPERATIONS = {
     **dict.fromkeys(("close_open", "fsync", "fdatasync", "invalidate", "posix_fadvise"), 1.0),
     **dict.fromkeys(("punch_hole", "posix_fallocate"), 1.0),
 }
-"""All that fsx can do to a file, each with its weight among them. What gets 0 is not done."""
+"""All that fsx can do to a file, each with its weight among them. What gets 0 is not done.
+
+It never unmaps what it maps, so each close_open leaves a file that is open: 13 in 1,000 operations.
+"""
 PATIENCE = 10.0
 """Seconds that a session has to undo what it did to this machine."""
 PROGRAM = "pjdfstest::tests::"
@@ -151,11 +154,12 @@ def fsx_at_once(
     seed: int,
     *,
     within: Sequence[str] = (),
+    weights: Mapping[str, float] = OPERATIONS,
     limit: float = 100.0,
 ) -> list[Work]:
     """The same for several processes that one command started, each with a file of its own in the folder."""
     with scratch() as place:
-        (place / "fsx.toml").write_text(_weights(OPERATIONS, 256 * 1024))
+        (place / "fsx.toml").write_text(_weights(weights, 256 * 1024))
         program, lines = shlex.quote(str(crate("fsx"))), []
         for number in range(seed, seed + processes):
             words = (
