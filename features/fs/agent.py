@@ -76,6 +76,7 @@ class Agent(Locking):
         self._root = target.root
         self._away = Away(THREADS, "fs")
         self._most, folders = shares(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        self._most_open = self._most // 2  # together three quarters of its descriptors
         self._watcher = Watcher(self._changed, most_folders=folders)
         self._watched = Watched(self._happened)
         self._mounts = Mounts(target.pid, self._watcher.forget_all)

@@ -255,6 +255,13 @@ class Cache:
             self._retire(node)
         return node
 
+    def give_name(self, node: Node, path: bytes) -> None:
+        """A file that had none, or has lost them all, is `path` now."""
+        for inner in (*self.below(path), path):
+            self.drop_name(inner)
+        node.path = path
+        self._name(node, path)
+
     def move(self, old: bytes, new: bytes) -> None:
         """A name became another, and with it all names below; the kernel knows the nodes by their numbers."""
         for path in (*self.below(new), new):

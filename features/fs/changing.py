@@ -14,6 +14,7 @@ import logging
 import os
 import stat
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from pymirror.features.fs import fuse
 from pymirror.features.fs import fuse_changes as fc
@@ -90,10 +91,17 @@ class Changing:
             return self._made(folder, path, m.Link(node.path, path))
         if file is None:
             raise _error(errno.ENOENT)
-        return self._made(folder, path, m.Link(b"", path, file.handle))
+        named = partial(self.cache.give_name, node, path)
+        return self._made(folder, path, m.Link(b"", path, file.handle), named)
 
-    async def _made(self, folder: Node, path: bytes, message: m.Make | m.Link) -> bytes:
-        await self.questions.change(message)
+    async def _made(
+        self,
+        folder: Node,
+        path: bytes,
+        message: m.Make | m.Link,
+        named: Callable[[], None] = lambda: None,
+    ) -> bytes:
+        await self.questions.change(message, named)
         return self._shown(folder, path)
 
     def _shown(self, folder: Node, path: bytes) -> bytes:
@@ -161,6 +169,8 @@ class Changing:
 
     async def _created(self, folder: Node, path: bytes, flags: int, mode: int) -> bytes:
         done = await self.questions.change(m.Open(path, flags | os.O_CREAT, mode))
+        if path not in self.cache.by_path:
+            self.questions.let_go(done.handle)
         shown = self._shown(folder, path)
         return shown + self._opened(self.cache.by_path[path], done, flags)
 

@@ -30,7 +30,6 @@ from pymirror.features.fs.watch import Watcher
 T = TypeVar("T")
 
 WRITERS = 8
-MOST_OPEN = 1024
 
 
 @define(eq=False)
@@ -58,7 +57,7 @@ class Writing(AgentFeature):
     _handle: Callable[[int], int]
     _turn = 0
     """How often news was told."""
-    _most_open = MOST_OPEN
+    _most_open: int
 
     def _start_writing(self, target: Target) -> None:
         self._open: dict[int, _File] = {}

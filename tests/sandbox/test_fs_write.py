@@ -132,3 +132,20 @@ async def test_what_is_written_is_read_by_another_descriptor(tree: Mounted) -> N
     assert await tree.away(os.pread, fd, 10, 0) == b"oXe"
     await tree.away(os.close, fd)
     assert await tree.read("/data/both") == b"oXe"
+
+
+async def test_a_file_without_a_name_gets_two(tree: Mounted) -> None:
+    folder = await tree.open("/data", os.O_RDONLY | os.O_DIRECTORY)
+    flags = os.O_TMPFILE | os.O_RDWR
+    fd = await tree.away(os.open, ".", flags, 0o600, dir_fd=folder)
+    await tree.away(os.write, fd, b"one")
+    assert os.listdir(tree.folder / "data") == ["file"]
+    place = f"/proc/self/fd/{fd}"
+    for name in ("first", "second"):
+        await tree.away(os.link, place, name, dst_dir_fd=folder, follow_symlinks=True)
+    await tree.away(os.write, fd, b" two")
+    assert await tree.read("/data/first") == await tree.read("/data/second") == b"one two"
+    assert (await tree.stat("/data/second")).st_nlink == 2
+    await tree.away(os.close, fd)
+    assert (tree.folder / "data/first").read_bytes() == b"one two"
+    await tree.away(os.close, folder)
