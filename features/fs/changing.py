@@ -9,12 +9,14 @@ memory.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import os
 import stat
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
+from typing import Any
 
 from pymirror.features.fs import fuse
 from pymirror.features.fs import fuse_changes as fc
@@ -239,7 +241,7 @@ class Changing:
             await self.writes.progress(file)
         self._changes(file)
         if file.synced:
-            await self.writes.settle(file)
+            await _to_its_end(self.writes.settle(file))
             self.writes.raised(file)
         return fc.write_answer(len(data))
 
@@ -273,7 +275,7 @@ class Changing:
         return self._closed(file, thread)
 
     def _closed(self, file: File, thread: int) -> bytes:
-        if file.error and not _ours(thread):
+        if self.writes.failing(file) and not _ours(thread):
             self.writes.raised(file)
         return b""
 
@@ -334,9 +336,19 @@ class Changing:
             for task in late:
                 task.cancel()
         for file in self.writes.files():
-            if file.size or file.error:
-                why = os.strerror(file.error) if file.error else "the target did not answer in time"
+            code = self.writes.untold(file.node)
+            if file.size or code:
+                why = os.strerror(code) if code else "the target did not answer in time"
                 log.warning("%s: not all that was written arrived: %s", os.fsdecode(file.node.path), why)
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Whatever signal comes: what has been taken must not be said to have been interrupted."""
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.shield(task)
+    task.result()
 
 
 def _ours(thread: int) -> bool:

@@ -42,7 +42,8 @@ WANTED = ASYNC_READ | AUTO_INVAL_DATA | DO_READDIRPLUS | PARALLEL_DIROPS | MAX_P
 """What is asked of the kernel in INIT, where it offers it."""
 WRITING = ATOMIC_O_TRUNC | BIG_WRITES | HANDLE_KILLPRIV_V2 | POSIX_LOCKS | FLOCK_LOCKS
 """The same, where files can be changed. Set-user-ID bits are taken off by the target's kernel, and
-locks are its own: without writing they are this kernel's, and hold among the program's processes."""
+locks are its own: without writing they are this kernel's, and hold among the program's processes.
+Links are asked for each time: an absolute one is shown by its place, which a rename changes."""
 
 FOPEN_DIRECT_IO, FOPEN_KEEP_CACHE, FOPEN_NOFLUSH = 1 << 0, 1 << 1, 1 << 5
 
@@ -85,7 +86,7 @@ def init(body: memoryview, read_ahead: int, writing: bool) -> bytes:
         7,
         min(minor, 38),
         min(offered_ahead, read_ahead) or offered_ahead,
-        flags & (WANTED | WRITING if writing else WANTED),
+        flags & (WANTED & ~CACHE_SYMLINKS | WRITING if writing else WANTED),
         64,  # requests in the background at once: read-ahead of several files
         48,
         MAX_WRITE,

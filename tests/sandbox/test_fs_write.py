@@ -149,3 +149,30 @@ async def test_a_file_without_a_name_gets_two(tree: Mounted) -> None:
     await tree.away(os.close, fd)
     assert (tree.folder / "data/first").read_bytes() == b"one two"
     await tree.away(os.close, folder)
+
+
+async def test_an_absolute_link_leads_to_its_place_from_another_depth(tree: Mounted) -> None:
+    (tree.folder / "data/sub/deep").mkdir(parents=True)
+    (tree.folder / "data/link").symlink_to("/data/file")
+    verdict = await tree.call("change", "/data/link", write=True, follow=False)
+    assert await tree.read("/data/link") == b"content"
+    for old, new in (("link", "sub/deep/link"), ("sub/deep", "deep")):
+        places = (f"data/{old}", f"data/{new}")
+        await tree.away(os.rename, *places, src_dir_fd=verdict.root, dst_dir_fd=verdict.root)
+    assert await tree.read("/data/deep/link") == b"content"
+    assert os.readlink(tree.folder / "data/deep/link") == "/data/file"
+
+
+async def test_two_descriptors_write_in_their_order(tree: Mounted) -> None:
+    flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND
+    one = await do(tree, os.open, "/data/log", flags, 0o644, call="open")
+    two = await do(tree, os.open, "/data/log", flags, 0o644, call="open")
+
+    def write() -> None:
+        for number in range(100):
+            os.write(one if number % 2 else two, b"%d\n" % number)
+
+    await tree.away(write)
+    await tree.away(os.close, two)
+    await tree.away(os.close, one)
+    assert (tree.folder / "data/log").read_text().split() == [str(number) for number in range(100)]

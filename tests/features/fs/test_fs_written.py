@@ -158,3 +158,59 @@ async def test_a_busy_writer_does_not_keep_who_waits_for_what_was_before(
     peer.answer()
     await asyncio.wait_for(settling, 10)
     assert file.size == len(b"later")
+
+
+@pytest.fixture
+async def second(writes: Writes, file: File) -> File:
+    """The same file by another descriptor."""
+    return writes.open(file.node, 4, lasting=True, synced=False)
+
+
+@pytest.mark.parametrize(
+    ("offset", "append", "waits"), [(0, False, True), (5, True, True), (5, False, False)]
+)
+async def test_what_was_written_first_is_there_first_by_whichever_descriptor(
+    peer: Peer, writes: Writes, file: File, second: File, offset: int, append: bool, waits: bool
+) -> None:
+    assert writes.put(file, 0, b"first", append)
+    assert writes.put(second, offset, b"second", append) is not waits
+    assert [asked.data for asked, _ in peer.asked] == [b"first"]
+    if waits:
+        room = writes.progress(second)
+        peer.answer()
+        await asyncio.wait_for(room, 10)
+        assert writes.put(second, offset, b"second", append)
+    settling = asyncio.ensure_future(writes.settle(second))
+    await turns()
+    assert peer.asked[-1][0].data == b"second" and peer.asked[-1][0].handle == 4
+    while peer.asked:
+        peer.answer()
+    await asyncio.wait_for(settling, 10)
+
+
+async def test_an_error_is_told_to_each_descriptor_that_was_open(
+    peer: Peer, writes: Writes, file: File, second: File
+) -> None:
+    writes.put(file, 0, b"a", False)
+    settling = asyncio.ensure_future(writes.settle(file))
+    await turns()
+    peer.answer(failed=errno.ENOSPC)
+    await asyncio.wait_for(settling, 10)
+    late = writes.open(file.node, 5, lasting=True, synced=False)
+    for told in (second, file, late):
+        with pytest.raises(OSError, match="space"):
+            writes.raised(told)
+        writes.raised(told)
+    writes.raised(writes.open(file.node, 6, lasting=True, synced=False))  # somebody knows by now
+
+
+async def test_what_nobody_was_told_of_is_in_the_log(
+    peer: Peer, writes: Writes, file: File, caplog: pytest.LogCaptureFixture
+) -> None:
+    writes.put(file, 0, b"a", False)
+    settling = asyncio.ensure_future(writes.settle(file))
+    await turns()
+    peer.answer(failed=errno.EDQUOT)
+    await asyncio.wait_for(settling, 10)
+    writes.closed(file)
+    assert "/f: not all that was written arrived: Disk quota exceeded" in caplog.text
