@@ -11,14 +11,14 @@ from __future__ import annotations
 import errno
 import itertools
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from attrs import define, field, frozen
 
 from pymirror.features.fs.attr import Attr, Entry
 from pymirror.features.fs.marks import UNTOLD, lacks
-from pymirror.features.fs.messages import Step
+from pymirror.features.fs.messages import ASIDE, Step
 
 ROOT = 1
 MOST_INLINE_BYTES = 64 << 20
@@ -242,6 +242,19 @@ class Cache:
             node.data = None
             self._inline_size -= self._inline.pop(node.number, 0)
 
+    def list_again(self, node: Node) -> None:
+        """A name in it has come or gone, which one is known."""
+        node.version += 1
+        self._forget_listing(node)
+
+    def doubt_name(self, path: bytes) -> None:
+        """The name may lead elsewhere: it is asked again, and is the same node if it is the same file."""
+        self.missing.pop(path, None)
+        node = self.by_path.get(path)
+        if node is not None:
+            node.fresh = node.watched = False
+            self.forget_content(node)
+
     def drop_name(self, path: bytes) -> Node | None:
         """The name leads elsewhere or nowhere now; its node lives on for those who have it open."""
         self.missing.pop(path, None)
@@ -274,18 +287,9 @@ class Cache:
                 self._rename(node, path, new + path[len(old) :])
 
     def exchange(self, one: bytes, other: bytes) -> None:
-        """Each of two names is the other's now. What is below them is to be asked again."""
-        nodes = self.by_path.get(one), self.by_path.get(other)
-        for path in (one, other):
-            for inner in self.below(path):
-                self.drop_name(inner)
-        if None in nodes or nodes[0] is nodes[1]:
-            return
-        aside = b"\0"  # no path
-        for node, before, after in ((nodes[0], one, aside), (nodes[1], other, one), (nodes[0], aside, other)):
-            assert node is not None
-            self._rename(node, before, after)
-        self._outside(aside)
+        """Each of two names is the other's now, with all below."""
+        for before, after in ((one, ASIDE), (other, one), (ASIDE, other)):
+            self.move(before, after)
 
     def _rename(self, node: Node, before: bytes, after: bytes) -> None:
         if before in node.names:
@@ -312,12 +316,14 @@ class Cache:
             if not known:
                 del self._inside[folder]
 
-    def below(self, path: bytes) -> Iterator[bytes]:
-        """Every known path below a folder, the deepest first; each may be dropped when it comes."""
-        for inner in list(self._inside.get(path, ())):
-            if inner != path:  # the top is in itself
-                yield from self.below(inner)
-                yield inner
+    def below(self, path: bytes) -> list[bytes]:
+        """Every known path below a folder, the deepest first."""
+        found, todo = [], [path]
+        while todo:
+            inside = [inner for inner in self._inside.get(todo.pop(), ()) if inner != b"/"]  # in itself
+            found += inside
+            todo += inside
+        return found[::-1]
 
     def told(self, node: Node) -> None:
         """The kernel is told of a node, which may have lost its name while the answer was on its way."""

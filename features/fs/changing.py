@@ -16,7 +16,7 @@ import os
 import stat
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from pymirror.features.fs import fuse
 from pymirror.features.fs import fuse_changes as fc
@@ -29,6 +29,7 @@ from pymirror.features.fs.written import File, Writes
 
 log = logging.getLogger("pymirror.fs")
 
+T = TypeVar("T")
 Entry = Callable[[Node, Node, Attr], bytes]
 SYNCED = os.O_SYNC | os.O_DSYNC
 
@@ -63,6 +64,11 @@ class Changing:
             raise _error(errno.ENOENT)  # it was removed while it was somebody's working folder
         return folder, path
 
+    def _allow_node(self, node: Node) -> None:
+        """Every name of it that is known may be changed; a file without a name is the program's own."""
+        for path in node.names or ({node.path} if node.path else ()):
+            self._allow(path)
+
     def _allow(self, path: bytes) -> None:
         if not self._writable(path):
             raise _error(errno.EROFS)
@@ -90,20 +96,25 @@ class Changing:
         node = self._node(number)
         file = self.writes.of(node)
         if self.cache.by_path.get(node.path) is node:
-            return self._made(folder, path, m.Link(node.path, path))
+            self._allow_node(node)
+            return self._linked(folder, path, node, m.Link(node.path, path))
         if file is None:
             raise _error(errno.ENOENT)
         named = partial(self.cache.give_name, node, path)
-        return self._made(folder, path, m.Link(b"", path, file.handle), named)
+        return self._linked(folder, path, node, m.Link(b"", path, file.handle), named)
 
-    async def _made(
-        self,
-        folder: Node,
-        path: bytes,
-        message: m.Make | m.Link,
-        named: Callable[[], None] = lambda: None,
+    async def _linked(
+        self, folder: Node, path: bytes, node: Node, message: m.Link, named: Callable[[], None] = lambda: None
     ) -> bytes:
+        """Who finds the new name finds all that was written before."""
+        await self.writes.settle_all(node)
+        await self.questions.sure(folder)
         await self.questions.change(message, named)
+        return self._shown(folder, path)
+
+    async def _made(self, folder: Node, path: bytes, message: m.Make) -> bytes:
+        await self.questions.sure(folder)
+        await self.questions.change(message)
         return self._shown(folder, path)
 
     def _shown(self, folder: Node, path: bytes) -> bytes:
@@ -119,35 +130,39 @@ class Changing:
         return self._removed(request, folder=True)
 
     def _removed(self, request: fuse.Request, folder: bool) -> Awaitable[bytes]:
-        _, path = self._folder(request.node, fuse.name_of(request.body))
-        return self._changed(m.Remove(path, folder))
+        inside, path = self._folder(request.node, fuse.name_of(request.body))
+        return self._changed(m.Remove(path, folder), inside)
 
-    async def _changed(self, message: object, moved: Callable[[], None] = lambda: None) -> bytes:
+    async def _changed(
+        self, message: object, *folders: Node, moved: Callable[[], None] = lambda: None
+    ) -> bytes:
+        await self.questions.sure(*folders)
         await self.questions.change(message, moved)
         return b""
 
     def rename(self, request: fuse.Request) -> Awaitable[bytes]:
         number, flags, old_name, new_name = fc.renamed(request.body, request.opcode == fuse.RENAME2)
-        _, old = self._folder(request.node, old_name)
-        _, new = self._folder(number, new_name)
+        one, old = self._folder(request.node, old_name)
+        other, new = self._folder(number, new_name)
 
         def moved() -> None:
             (self.cache.exchange if flags & m.EXCHANGE else self.cache.move)(old, new)
 
-        return self._changed(m.Rename(old, new, flags), moved)
+        return self._changed(m.Rename(old, new, flags), one, other, moved=moved)
 
     # Attributes -----------------------------------------------------------------------------
 
     def set_attributes(self, request: fuse.Request) -> Awaitable[bytes]:
         node, wanted = self._node(request.node), fc.new_attributes(request.body)
-        if node.path:
-            self._allow(node.path)
+        self._allow_node(node)
         return self._set(node, wanted)
 
     async def _set(self, node: Node, wanted: fc.NewAttributes) -> bytes:
         await self.writes.settle_all(node)
         file = self.writes.get(wanted.handle) or self.writes.of(node)
         named = self.cache.by_path.get(node.path) is node
+        if named and not wanted.handle:
+            await self.questions.sure(node)
         values = wanted[1:]
         if wanted.handle or not named:
             if file is None and not named:
@@ -170,6 +185,7 @@ class Changing:
         return self._created(folder, path, flags, stat.S_IMODE(mode))
 
     async def _created(self, folder: Node, path: bytes, flags: int, mode: int) -> bytes:
+        await self.questions.sure(folder)
         done = await self.questions.change(m.Open(path, flags | os.O_CREAT, mode))
         if path not in self.cache.by_path:
             self.questions.let_go(done.handle)
@@ -189,15 +205,15 @@ class Changing:
         return shown + self._opened(node, done, flags)
 
     def open(self, node: Node, flags: int) -> Awaitable[bytes]:
-        """One that is there, for writing."""
-        if node.path:
-            self._allow(node.path)
-        return self._open(node, flags)
+        """One that is there, for writing. A signal does not take it back: it is open over there by then."""
+        self._allow_node(node)
+        return _to_its_end(self._open(node, flags))
 
     async def _open(self, node: Node, flags: int) -> bytes:
         await self.writes.settle_all(node)
         if self.cache.by_path.get(node.path) is not node:
             raise _error(errno.ESTALE)
+        await self.questions.sure(node)
         done = await self.questions.change(m.Open(node.path, flags & ~(os.O_CREAT | os.O_EXCL)))
         if self.cache.by_path.get(node.path) is not node:
             self.questions.let_go(done.handle)
@@ -282,14 +298,17 @@ class Changing:
     def fsync(self, request: fuse.Request) -> bytes | Awaitable[bytes]:
         file = self.writes.get(fc.handle_of(request.body))
         node = self._node(request.node)
-        return self._fsync(node, file or self.writes.of(node), fc.sync_data(request.body))
+        return self._fsync(node, file, fc.sync_data(request.body))
 
     async def _fsync(self, node: Node, file: File | None, data: bool) -> bytes:
-        if file is None:
-            return b""  # nothing was written here
+        """By a descriptor for reading, too: what was written by others is on its disk then."""
         await self.writes.settle_all(node)
-        await self.questions.changed(node, m.Sync(file.handle, data=data))
-        self.writes.raised(file)
+        by = file or self.writes.of(node)
+        handle = by.handle if by is not None else node.handle
+        if handle and self._writable(node.path):
+            await self.questions.changed(node, m.Sync(handle, data=data))
+        if file is not None:
+            self.writes.raised(file)
         return b""
 
     async def fsync_folder(self, request: fuse.Request) -> bytes:
@@ -342,13 +361,13 @@ class Changing:
                 log.warning("%s: not all that was written arrived: %s", os.fsdecode(file.node.path), why)
 
 
-async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
     """Whatever signal comes: what has been taken must not be said to have been interrupted."""
     task = asyncio.ensure_future(work)
     while not task.done():
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.shield(task)
-    task.result()
+    return task.result()
 
 
 def _ours(thread: int) -> bool:

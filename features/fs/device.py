@@ -10,6 +10,7 @@ import errno
 import inspect
 import logging
 import os
+import signal
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -22,22 +23,36 @@ Body = bytes | memoryview
 Begin = Callable[[fuse.Request], Body | Awaitable[Body] | None]
 BUSY = (errno.ENOENT, errno.ENODEV, errno.EBADF)
 """What the kernel says to an answer nobody waits for any more: its asker was killed, or we end."""
+KILL = 1 << signal.SIGKILL - 1
 TURN = 32
 """Requests read in one turn of the loop."""
+
+
+def is_dying(thread: int) -> bool:
+    """Has it got a SIGKILL, or is it gone?"""
+    try:
+        with open(f"/proc/{thread}/status", encoding="ascii", errors="replace") as file:
+            pending = [line.split()[1] for line in file if line.startswith(("SigPnd:", "ShdPnd:"))]
+    except OSError:
+        return True
+    return any(int(mask, 16) & KILL for mask in pending)
 
 
 class Device:
     """fd: of /dev/fuse. begin(request): the answer's body, or what brings it; None where none is due.
 
-    A request's memory is good until `begin` returns. interruptible: opcodes that are given up at a signal.
+    A request's memory is good until `begin` returns. interruptible: opcodes that are given up at a signal;
+    mortal: when who asks is being killed, as programs do not expect EINTR of them.
     """
 
-    def __init__(self, fd: int, begin: Begin, interruptible: frozenset[int]) -> None:
+    def __init__(
+        self, fd: int, begin: Begin, interruptible: frozenset[int], mortal: frozenset[int] = frozenset()
+    ) -> None:
         self.fd = fd
-        self._begin, self._interruptible = begin, interruptible
+        self._begin, self._interruptible, self._mortal = begin, interruptible, mortal
         self._buffer = memoryview(bytearray(fuse.READ_BUFFER))
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._waiting: dict[int, asyncio.Task[None]] = {}  # those that may be interrupted
+        self._waiting: dict[int, int] = {}  # those that may be interrupted → 0, or whose death may do it
         self._ended = False
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(fd, self._readable)
@@ -74,12 +89,12 @@ class Device:
         if isinstance(answer, (bytes, memoryview)):
             self._reply(request.unique, answer)
         else:
-            self._wait(request.unique, request.opcode, answer)
+            self._wait(request.unique, request.opcode, request.thread, answer)
 
-    def _wait(self, unique: int, opcode: int, answer: Awaitable[Body]) -> None:
+    def _wait(self, unique: int, opcode: int, thread: int, answer: Awaitable[Body]) -> None:
         task = self._tasks[unique] = self._loop.create_task(self._later(unique, opcode, answer))
-        if opcode in self._interruptible:
-            self._waiting[unique] = task
+        if opcode in self._interruptible or opcode in self._mortal:
+            self._waiting[unique] = thread if opcode in self._mortal else 0
         task.add_done_callback(partial(self._done, unique, answer))
 
     def _done(self, unique: int, answer: Awaitable[Body], task: asyncio.Task[None]) -> None:
@@ -91,8 +106,10 @@ class Device:
             self._write(fuse.failure(unique, self._cancelled()))
 
     def _interrupt(self, request: fuse.Request) -> None:
-        if (task := self._waiting.get(fuse.interrupted(request.body))) is not None:
-            task.cancel()
+        unique = fuse.interrupted(request.body)
+        thread = self._waiting.get(unique)
+        if thread is not None and (not thread or is_dying(thread)):
+            self._tasks[unique].cancel()
 
     def _cancelled(self) -> int:
         """Who asked was interrupted; at the session's end all are."""

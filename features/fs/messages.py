@@ -18,6 +18,8 @@ NOW = -2
 """In place of a time: the target's clock."""
 EXCHANGE = 2
 """RENAME_EXCHANGE of renameat2(2)."""
+ASIDE = b"/\0"
+"""No path: where tables put one of two names that are exchanged."""
 
 
 @frozen

@@ -29,6 +29,8 @@ _VERSION_3 = 0x20080522
 _CLONE_FS = 0x200
 
 _libc = ctypes.CDLL(None, use_errno=True)
+for _call in (_libc.setfsuid, _libc.setfsgid):
+    _call.argtypes, _call.restype = [ctypes.c_uint], ctypes.c_uint
 
 
 @frozen
@@ -85,7 +87,7 @@ def _set_groups(groups: tuple[int, ...]) -> None:
 
 def _set_id(call: Callable[[int], int], wanted: int, right: str) -> None:
     call(wanted)
-    if call(-1) != wanted:  # which changes nothing, and says what is in effect
+    if call(0xFFFFFFFF) != wanted:  # which changes nothing, and says what is in effect
         raise PermissionError(errno.EPERM, f"the target's user cannot be taken on: {right} is missing")
 
 

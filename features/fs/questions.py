@@ -47,10 +47,11 @@ class _Meanwhile:
     all: int = OLD
 
     def add(self, paths: list[bytes], below: list[bytes], everything: bool, turn: int) -> None:
-        self.paths.update(dict.fromkeys(paths, turn))
-        self.below.update(dict.fromkeys(below, turn))
+        for known, named in ((self.paths, paths), (self.below, below)):
+            known.update((path, max(turn, known.get(path, OLD))) for path in named)
         if everything or len(self.paths) + len(self.below) > MOST_NEWS:
-            self.paths, self.below, self.all = {}, {}, turn
+            latest = max((turn, self.all, *self.paths.values(), *self.below.values()))
+            self.paths, self.below, self.all = {}, {}, latest
 
     def touched(self, path: bytes, since: int = OLD) -> bool:
         """Was anything told of it that an answer of turn `since` does not know?"""
@@ -217,6 +218,12 @@ class Questions:
 
     # Changes --------------------------------------------------------------------------------
 
+    async def sure(self, *nodes: Node) -> None:
+        """Each is what its path leads to. ESTALE: that is another one by now."""
+        for node in nodes:
+            if not node.fresh and (await self.fetch(node.path, False, 0)).node is not node:
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
     async def change(self, message: Any, moved: Callable[[], None] = lambda: None) -> m.Done:
         """Have it made over there, and learn what the answer tells. moved: renames what is known. OSError."""
         with self._asking():
@@ -243,6 +250,9 @@ class Questions:
             for inner in self.cache.below(path):
                 self.cache.drop_name(inner)
             self.cache.learn_missing(path, not self._meanwhile.touched(path, done.turn))
+        for path in (*paths, *done.gone):
+            if (folder := self.cache.by_path.get(folder_of(path))) is not None:
+                self.cache.list_again(folder)
         self._meanwhile.add([*paths, *done.gone], done.gone, False, done.turn)
 
     async def changed(self, node: Node, message: Any) -> None:

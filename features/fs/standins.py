@@ -14,7 +14,7 @@ import os
 from collections.abc import Awaitable, Callable
 from itertools import count
 
-from pymirror.core.errors import ChannelLost, SupportError
+from pymirror.core.errors import ChannelLost, PeerError, SupportError
 from pymirror.core.feature import Peer
 from pymirror.features.fs import messages as m
 from pymirror.features.fs import mount
@@ -53,7 +53,10 @@ class StandIns:
         stage = await self._opened()
         if len(stage) >= MOST:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        reply: m.Watched = await self._peer.request(m.Watch(path, next(self._numbers)), self._limit)
+        asked = next(self._numbers)
+        reply: m.Watched = await self._peer.request(m.Watch(path, asked), self._limit)
+        if not 0 < reply.number <= asked:
+            raise PeerError(f"there is no watch {reply.number}")
         stage.add(reply.number, reply.folder)
         self._use(reply.number)
         return stage.mount.root, b"%d" % reply.number

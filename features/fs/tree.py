@@ -58,7 +58,7 @@ class Tree:
         self._closing: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         # A change is over there by the time a signal comes; a write may still wait for room.
-        self._device = Device(mount.device, self._begin, _INTERRUPTIBLE)
+        self._device = Device(mount.device, self._begin, _INTERRUPTIBLE, frozenset({fuse.WRITE, fuse.FSYNC}))
 
     # News from the agent --------------------------------------------------------------------
 
@@ -87,7 +87,7 @@ class Tree:
             node = self.cache.by_path.get(inner)
             if node is not None:
                 self._content_changed(node)
-            self.cache.drop_name(inner)
+            self.cache.doubt_name(inner)
             folder = self.cache.by_path.get(folder_of(inner))
             if folder is not None and folder.lookups > 0 and inner != b"/":
                 self._notices.name(folder.number, inner.rpartition(b"/")[2])
@@ -376,5 +376,5 @@ _HANDLERS: dict[int, Callable[[Tree, fuse.Request], Body | Awaitable[Body] | Non
     fuse.RELEASEDIR: Tree._releasedir,
     fuse.STATFS: Tree._statfs,
 }
-_WAITING = frozenset({*extended.READING, fuse.WRITE, fuse.FSYNC, fuse.SETLKW})
+_WAITING = frozenset({*extended.READING, fuse.SETLKW})
 _INTERRUPTIBLE = _WAITING.union(_HANDLERS) - {fuse.FLUSH}

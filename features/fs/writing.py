@@ -7,6 +7,7 @@ looked at afterwards, once all news from before has been told: so an answer and 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import itertools
 import os
@@ -55,6 +56,7 @@ class Writing(AgentFeature):
     _numbers: itertools.count[int]
     _away: Away
     _handle: Callable[[int], int]
+    _changed: Callable[[list[bytes], list[bytes], bool], None]
     _turn = 0
     """How often news was told."""
     _most_open: int
@@ -98,10 +100,13 @@ class Writing(AgentFeature):
 
     async def _look(self, *paths: bytes) -> m.Done:
         turn = self._turn
-        try:
+        with contextlib.suppress(walk.NotCalm):
             return self._looked(paths, self._calm_view, turn)
-        except walk.NotCalm:
+        try:
             return await self._away(self._looked, paths, self._view, 0)  # any news is younger
+        except BaseException:
+            self._changed(list(paths), list(paths), False)  # nobody else tells of it
+            raise
 
     def _looked(self, paths: Iterable[bytes], view: walk.View, turn: int) -> m.Done:
         steps: dict[bytes, m.Step] = {}
@@ -145,10 +150,11 @@ class Writing(AgentFeature):
     async def rename(self, asked: m.Rename) -> m.Done:
         both = [asked.old, asked.new]
         folder = await self._change(both, partial(alter.rename, self._root, asked))
+        moves = [(asked.old, asked.new)]
         if asked.flags & m.EXCHANGE:
-            self._watcher.forget(both, folder)
-        else:
-            self._watcher.rename(asked.old, asked.new, folder)
+            moves = [(asked.old, m.ASIDE), (asked.new, asked.old), (m.ASIDE, asked.new)]
+        for old, new in moves:
+            self._watcher.rename(old, new, folder)
         return await self._look(*both)
 
     @handles(m.SetAttr)
@@ -199,20 +205,39 @@ class Writing(AgentFeature):
         number = next(self._numbers)
         attr = Attr.of(os.fstat(fd))
         self._open[number] = file = _File(fd, self._watcher.tells(fd, attr.dev))
-        done = (
-            m.Done([m.Step(b"", attr.pack())], [], self._turn) if nameless else await self._look(asked.path)
-        )
+        try:
+            done = m.Done([m.Step(b"", attr.pack())], [], self._turn)
+            if not nameless:
+                done = await self._look(asked.path)
+        except BaseException:
+            self._closed(number)
+            raise
         return m.Done(done.steps, done.gone, done.turn, number, lasting=file.lasting)
 
     async def _on(self, file: _File, work: Callable[..., object], *args: Any) -> m.Refreshed:
         """`work(fd, …)` as the owner, in the order of this file's writes; its attributes then."""
         self._may_write()
-        async with file.order:
-            await self._writers.on(file.fd, work, *args)
+        # Who asked may not wait any more: the thread goes on, and what comes next waits for it.
+        await asyncio.shield(self._in_order(file, work, *args))
         self._watcher.tell_now()
         if file.lasting:
             return m.Refreshed(Attr.of(os.fstat(file.fd)).pack(), self._turn)
         return m.Refreshed(Attr.of(await self._writers.on(file.fd, os.fstat)).pack(), 0)
+
+    def _in_order(self, file: _File, work: Callable[..., object], *args: Any) -> asyncio.Task[None]:
+        async def ordered() -> None:
+            async with file.order:
+                await self._writers.on(file.fd, work, *args)
+
+        task = asyncio.get_running_loop().create_task(ordered())
+        self._closing.add(task)
+        task.add_done_callback(self._over)
+        return task
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        self._closing.discard(task)
+        if not task.cancelled():
+            task.exception()  # who waited was told
 
     @handles(m.Write)
     async def write(self, asked: m.Write) -> m.Refreshed:
@@ -222,9 +247,14 @@ class Writing(AgentFeature):
 
     @handles(m.Sync)
     async def sync(self, asked: m.Sync) -> m.Refreshed:
-        if asked.handle:
-            return await self._on(self._file(asked.handle), alter.sync, asked)
+        file = self._open.get(asked.handle)
+        if file is not None:
+            return await self._on(file, alter.sync, asked)
         self._may_write()
+        if asked.handle:  # one that is held for reading
+            fd = self._handle(asked.handle)
+            await self._writers.on(fd, alter.sync, asked)
+            return m.Refreshed(Attr.of(await self._away.on(fd, os.fstat)).pack(), 0)
         await self._writers(alter.sync_folder, self._root, asked.folder)
         return m.Refreshed(b"")
 

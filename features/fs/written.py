@@ -56,8 +56,8 @@ class _Failed:
 class File:
     """One open for writing. number: the kernel's handle; handle: the agent's. synced: O_SYNC or O_DSYNC.
 
-    lasting: as `Done` has it. changed: something was written. told: the number of the last failure of its file that
-    it need not be told; as errseq_t does it.
+    lasting: as `Done` has it. changed: something was written. told: the number of the last failure that it
+    need not be told; as errseq_t does it.
     """
 
     number: int

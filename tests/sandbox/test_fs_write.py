@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import stat
 from collections.abc import AsyncIterator, Callable
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 
 from pymirror.core.call import OtherPath
+from pymirror.core.syscalls import syscall
+from pymirror.features.fs import messages as m
 from tests.sandbox.test_fs_tree import Mounted, mounted
 
 pytestmark = pytest.mark.sandbox
@@ -176,3 +179,49 @@ async def test_two_descriptors_write_in_their_order(tree: Mounted) -> None:
     await tree.away(os.close, two)
     await tree.away(os.close, one)
     assert (tree.folder / "data/log").read_text().split() == [str(number) for number in range(100)]
+
+
+async def test_a_folder_in_doubt_still_takes_names_by_its_descriptor(tree: Mounted) -> None:
+    folder = await tree.open("/data", os.O_RDONLY | os.O_DIRECTORY)
+    await tree.away(os.mkdir, "before", dir_fd=folder)
+    tree.layer.changed(m.Changed([], [], True, 1 << 30))
+    await tree.away(os.mkdir, "after", dir_fd=folder)
+    assert (tree.folder / "data/after").is_dir()
+    os.rename(tree.folder / "data", tree.folder / "old")
+    (tree.folder / "data").mkdir()
+    tree.layer.changed(m.Changed([], [b"/data"], False, 1 << 31))
+    with pytest.raises(OSError):
+        await tree.away(os.mkdir, "elsewhere", dir_fd=folder)
+    assert os.listdir(tree.folder / "data") == []
+    await tree.away(os.close, folder)
+
+
+async def test_a_listing_has_what_the_program_made_although_its_folder_looks_the_same(tree: Mounted) -> None:
+    await tree.list("/data")
+    folder = tree.folder / "data"
+    before = folder.stat()
+    await do(tree, os.mkdir, "/data/made")
+    node = tree.layer._tree.cache.by_path[b"/data"]  # type: ignore[union-attr]
+    assert node.listing is None and node.complete
+    os.utime(folder, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert [name for name, _ in await tree.list("/data")] == ["file", "made"]
+
+
+async def test_two_folders_are_exchanged_with_what_is_below(tree: Mounted) -> None:
+    for name in ("one", "two"):
+        (tree.folder / "data" / name).mkdir()
+        (tree.folder / "data" / name / "file").write_text(name)
+        assert await tree.read(f"/data/{name}/file") == name.encode()
+    root = (await tree.call("change", "/data", write=True)).root
+    places = (root, b"data/one", root, b"data/two", m.EXCHANGE)
+    await tree.away(syscall, "renameat2", *places)
+    assert await tree.read("/data/one/file") == b"two" and await tree.read("/data/two/file") == b"one"
+    (tree.folder / "data/one/file").write_text("longer")
+    found = [await later(tree) for _ in range(200)]
+    assert b"longer" in found
+
+
+async def later(tree: Mounted) -> bytes:
+    """What is read a moment later: news takes a while."""
+    await asyncio.sleep(0.01)
+    return await tree.read("/data/one/file")

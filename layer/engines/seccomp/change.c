@@ -182,7 +182,8 @@ static long at_file(const struct pm_job *job, const struct details *details, con
 
 static long truncated(const struct pm_job *job)
 {
-    int fd = pm_job_open_below(job, job->found.root, job->found.value, O_WRONLY | O_NONBLOCK);
+    int flags = O_WRONLY | O_NONBLOCK | (job->slash ? O_DIRECTORY : 0);
+    int fd = pm_job_open_below(job, job->found.root, job->found.value, flags);
     long done;
 
     if (fd < 0)
@@ -196,7 +197,8 @@ static long truncated(const struct pm_job *job)
 static long attributes(const struct pm_job *job, const struct details *details)
 {
     char name[NAME_MAX + 2], place[LINK + NAME_MAX];
-    int fd = job->follow ? pm_job_open_below(job, job->found.root, job->found.value, O_PATH)
+    int flags = O_PATH | (job->slash ? O_DIRECTORY : 0);
+    int fd = job->follow ? pm_job_open_below(job, job->found.root, job->found.value, flags)
                          : folder_of(job, &job->found, 0, name);
     long done;
 

@@ -10,7 +10,6 @@ static const struct {
     int nr;
     const char *name;
 } NAMES[] = {
-    {SYS_chdir, "chdir"},
     {SYS_chroot, "chroot"},
     {SYS_execve, "execve"},
     {SYS_execveat, "execveat"},
