@@ -84,11 +84,11 @@ CONFIGS = [
         '{"feature": {"fs": {"local": ["("]}}}',
         ["feature.fs", "local", "not a regular expression"],
     ),
-    ("pymirror.json", '{"feature": {"fs": "write"}}', ["feature.fs", "write", "not in this version"]),
+    ("pymirror.json", '{"feature": {"fs": "rite"}}', ["feature.fs", "rite", "write"]),
     (
         "pymirror.json",
-        '{"feature": {"fs": {"read_write": "/x"}}}',
-        ["read_write", "not in this version", "read_only"],
+        '{"feature": {"fs": {"mode": "write", "owner": "root"}}}',
+        ["feature.fs", "owner", "1000:1000"],
     ),
     (
         "pymirror.json",
