@@ -14,6 +14,7 @@ import resource
 import signal
 from collections.abc import Iterable
 
+from pymirror.core import capset
 from pymirror.core.capability import CAPABILITIES
 from pymirror.core.errors import SupportError, UserError
 
@@ -26,7 +27,6 @@ _PR_CAPBSET_DROP = 24
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
-_VERSION_3 = 0x20080522
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -58,14 +58,13 @@ def confine(keep: frozenset[int]) -> frozenset[int]:
 
 def give_up(keep: frozenset[int]) -> frozenset[int]:
     """Of this thread and those it starts: all capabilities but `keep`, and the right to gain any."""
-    effective, permitted, _ = _capget()
+    effective, permitted = capset.held()
     if effective >> CAP_SETPCAP & 1:
         for number in range(64):
             if number not in keep and _libc.prctl(_PR_CAPBSET_READ, number, 0, 0, 0) == 1:
                 _prctl(_PR_CAPBSET_DROP, number)
     _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
-    mask = sum(1 << number for number in keep)
-    _capset(permitted & mask, permitted & mask, 0)
+    capset.keep_only(sum(1 << number for number in keep))
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     return frozenset(number for number in keep if permitted >> number & 1)
 
@@ -84,24 +83,3 @@ def _prctl(option: int, argument: int) -> None:
     if _libc.prctl(option, argument, 0, 0, 0) != 0:
         code = ctypes.get_errno()
         raise OSError(code, f"prctl {option}: {os.strerror(code)}")
-
-
-def _capget() -> tuple[int, int, int]:
-    """(effective, permitted, inheritable) of this thread, as bit masks."""
-    header, data = (ctypes.c_uint32 * 2)(_VERSION_3, 0), (ctypes.c_uint32 * 6)()
-    if _libc.capget(header, data) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"capget: {os.strerror(code)}")
-    return data[0] | data[3] << 32, data[1] | data[4] << 32, data[2] | data[5] << 32
-
-
-def _capset(effective: int, permitted: int, inheritable: int) -> None:
-    low, high = 0xFFFFFFFF, 32
-    header = (ctypes.c_uint32 * 2)(_VERSION_3, 0)
-    data = (ctypes.c_uint32 * 6)(
-        effective & low, permitted & low, inheritable & low,
-        effective >> high, permitted >> high, inheritable >> high,
-    )  # fmt: skip
-    if _libc.capset(header, data) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"capset: {os.strerror(code)}")

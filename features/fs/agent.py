@@ -28,6 +28,7 @@ from pymirror.features.fs.away import Away
 from pymirror.features.fs.config import Config
 from pymirror.features.fs.locking import Locking
 from pymirror.features.fs.mounts import Mounts
+from pymirror.features.fs.owner import owner_of
 from pymirror.features.fs.watch import MOST_FOLDERS, Watcher
 from pymirror.features.fs.watched import Watched
 from pymirror.features.fs.writing import step
@@ -155,19 +156,15 @@ class Agent(Locking):
 
     @handles(m.AskPlace)
     def place(self, _: m.AskPlace) -> m.Place:
-        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
-            [effective] = [line.split()[1] for line in file if line.startswith("CapEff:")]
-        overrides = bool(int(effective, 16) & DAC_RIGHTS)
-        groups = [os.getegid(), *os.getgroups()]
-        writer = self._owner
+        reader, writer = owner_of(0), self._owner
         return m.Place(
             self._mounts.volumes(),
-            os.geteuid(),
-            groups,
-            overrides,
+            reader.uid,
+            [reader.gid, *reader.groups],
+            bool(reader.rights & DAC_RIGHTS),
             writer.uid,
             [writer.gid, *writer.groups],
-            writer.overrides,
+            writer.overrides and reader.overrides,  # a thread that writes has no right that the agent has not
             self._cannot_write,
         )
 

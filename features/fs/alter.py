@@ -27,7 +27,7 @@ _FLAGS = os.O_ACCMODE | os.O_TRUNC | os.O_SYNC | os.O_DSYNC | os.O_NOATIME
 _ALWAYS = os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 RACES = 8
 """Times an open begins again because the name came or went meanwhile."""
-_SYMLINK_NOFOLLOW = 0x100
+_EMPTY_PATH = 0x1000
 _UTIME_NOW, _UTIME_OMIT = (1 << 30) - 1, (1 << 30) - 2
 _NS = 1_000_000_000
 
@@ -167,10 +167,7 @@ def _set(fd: int, asked: m.SetAttr) -> None:
             raise _error(errno.EOPNOTSUPP)
         os.chmod(file, stat.S_IMODE(asked.mode))
     if (asked.atime, asked.mtime) != (m.KEEP, m.KEEP):
-        _set_times(fd, asked, _EMPTY_PATH)
-
-
-_EMPTY_PATH = 0x1000
+        _set_times(fd, asked)
 
 
 def _own(fd: int, uid: int, gid: int) -> None:
@@ -191,12 +188,12 @@ def set_attributes_of(fd: int, asked: m.SetAttr) -> None:
     if asked.mode != m.KEEP:
         os.fchmod(fd, stat.S_IMODE(asked.mode))
     if (asked.atime, asked.mtime) != (m.KEEP, m.KEEP):
-        _set_times(fd, asked, _EMPTY_PATH)
+        _set_times(fd, asked)
 
 
-def _set_times(fd: int, asked: m.SetAttr, flags: int) -> None:
+def _set_times(fd: int, asked: m.SetAttr) -> None:
     times = (_Timespec * 2)(_timespec(asked.atime), _timespec(asked.mtime))
-    if _libc.utimensat(fd, b"", times, flags) != 0:
+    if _libc.utimensat(fd, b"", times, _EMPTY_PATH) != 0:
         raise _error(ctypes.get_errno())
 
 

@@ -253,7 +253,6 @@ class Cache:
         node = self.by_path.get(path)
         if node is not None:
             node.fresh = node.watched = False
-            self.forget_content(node)
 
     def drop_name(self, path: bytes) -> Node | None:
         """The name leads elsewhere or nowhere now; its node lives on for those who have it open."""

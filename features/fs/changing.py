@@ -163,10 +163,9 @@ class Changing:
         named = self.cache.by_path.get(node.path) is node
         if named and not wanted.handle:
             await self.questions.sure(node)
+        if file is None and not named:
+            raise _error(errno.ESTALE)
         values = wanted[1:]
-        if wanted.handle or not named:
-            if file is None and not named:
-                raise _error(errno.ESTALE)
         if file is not None and (wanted.handle or not named):
             await self.questions.changed(node, m.SetAttr(node.path, file.handle, *values))
         else:

@@ -53,7 +53,7 @@ class Device:
         self._buffer = memoryview(bytearray(fuse.READ_BUFFER))
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._waiting: dict[int, int] = {}  # those that may be interrupted → 0, or whose death may do it
-        self._ended = False
+        self._ended = self._closed = False
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(fd, self._readable)
 
@@ -82,7 +82,7 @@ class Device:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
             answer = self._begin(request)
         except Exception as error:
-            self._write(fuse.failure(request.unique, self._code(error, request.opcode)))
+            self.put(fuse.failure(request.unique, self._code(error, request.opcode)))
             return
         if answer is None:
             return
@@ -103,7 +103,7 @@ class Device:
         if task.cancelled():  # before its first step: nobody has answered
             if inspect.iscoroutine(answer):
                 answer.close()
-            self._write(fuse.failure(unique, self._cancelled()))
+            self.put(fuse.failure(unique, self._cancelled()))
 
     def _interrupt(self, request: fuse.Request) -> None:
         unique = fuse.interrupted(request.body)
@@ -119,9 +119,9 @@ class Device:
         try:
             body = await work
         except asyncio.CancelledError:
-            self._write(fuse.failure(unique, self._cancelled()))
+            self.put(fuse.failure(unique, self._cancelled()))
         except Exception as error:
-            self._write(fuse.failure(unique, self._code(error, opcode)))
+            self.put(fuse.failure(unique, self._code(error, opcode)))
         else:
             self._reply(unique, body)
 
@@ -134,13 +134,12 @@ class Device:
         return errno.EIO
 
     def _reply(self, unique: int, body: Body) -> None:
-        self._write(fuse.answer_head(unique, len(body)), body)
+        self.put(fuse.answer_head(unique, len(body)), body)
 
     def put(self, *parts: Body) -> None:
-        """Something for the kernel that it has not asked for."""
-        self._write(*parts)
-
-    def _write(self, *parts: Body) -> None:
+        """An answer, or something that the kernel has not asked for; nothing once the device is closed."""
+        if self._closed:  # its number may be another file's by now
+            return
         try:
             os.writev(self.fd, parts)
         except OSError as error:
@@ -156,4 +155,6 @@ class Device:
             await asyncio.wait([*self._tasks.values()], timeout=limit)
 
     def close(self) -> None:
+        """The descriptor is the caller's to close."""
+        self._closed = True
         self._loop.remove_reader(self.fd)

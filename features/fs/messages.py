@@ -189,7 +189,7 @@ class Changed:
     turn: int = 0
 
 
-# Changes. Each is carried out as the target's first process would (writers.py) --------------------
+# Changes. Each is carried out as the target's first process would (owner.py) --------------------
 
 
 @message("fs")

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from attrs import frozen
 
 from pymirror.core.capability import CAPABILITIES
+from pymirror.core.capset import keep_only
 from pymirror.core.syscalls import syscall
 
 FILE_RIGHTS = (
@@ -25,7 +26,6 @@ RIGHTS = frozenset({"SETUID", "SETGID", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSET
 """What an agent keeps that is to write as others: to become them, and what containers have by default."""
 _FILE_MASK = sum(1 << CAPABILITIES.index(name) for name in FILE_RIGHTS)
 _OVERRIDE = 1 << CAPABILITIES.index("DAC_OVERRIDE")
-_VERSION_3 = 0x20080522
 _CLONE_FS = 0x200
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -72,7 +72,7 @@ def put_on(owner: Owner) -> None:
         _set_groups(owner.groups)
     _set_id(_libc.setfsgid, owner.gid, "SETGID")
     _set_id(_libc.setfsuid, owner.uid, "SETUID")
-    _limit(owner.rights & _FILE_MASK)
+    keep_only(owner.rights & _FILE_MASK)
 
 
 def _set_groups(groups: tuple[int, ...]) -> None:
@@ -89,16 +89,3 @@ def _set_id(call: Callable[[int], int], wanted: int, right: str) -> None:
     call(wanted)
     if call(0xFFFFFFFF) != wanted:  # which changes nothing, and says what is in effect
         raise PermissionError(errno.EPERM, f"the target's user cannot be taken on: {right} is missing")
-
-
-def _limit(rights: int) -> None:
-    """To those of `rights` that this thread has; it cannot get others back."""
-    header = (ctypes.c_uint32 * 2)(_VERSION_3, 0)
-    data = (ctypes.c_uint32 * 6)()
-    if _libc.capget(header, data) != 0:
-        raise OSError(ctypes.get_errno(), "capget")
-    low, high = rights & 0xFFFFFFFF, rights >> 32
-    kept = (data[1] & low, data[4] & high)
-    wanted = (ctypes.c_uint32 * 6)(kept[0], kept[0], 0, kept[1], kept[1], 0)
-    if _libc.capset(header, wanted) != 0:
-        raise OSError(ctypes.get_errno(), "capset")

@@ -180,10 +180,7 @@ class Writing(AgentFeature):
         if asked.handle in self._open:
             return await self._on(self._open[asked.handle], work, asked)
         if asked.handle:  # open for reading, and without a name
-            fd = self._handle(asked.handle)
-            self._may_write()
-            await self._writers.on(fd, work, asked)
-            return m.Refreshed(Attr.of(await self._away.on(fd, os.fstat)).pack())
+            return await self._on_held(asked.handle, work, asked)
         await self._change([asked.path], partial(alter.on_path, self._root, asked.path, work, asked))
         return await self._look(asked.path)
 
@@ -224,6 +221,13 @@ class Writing(AgentFeature):
             return m.Refreshed(Attr.of(os.fstat(file.fd)).pack(), self._turn)
         return m.Refreshed(Attr.of(await self._writers.on(file.fd, os.fstat)).pack(), 0)
 
+    async def _on_held(self, number: int, work: Callable[..., object], *args: Any) -> m.Refreshed:
+        """The same by a descriptor that is held for reading."""
+        self._may_write()
+        fd = self._handle(number)
+        await self._writers.on(fd, work, *args)
+        return m.Refreshed(Attr.of(await self._away.on(fd, os.fstat)).pack())
+
     def _in_order(self, file: _File, work: Callable[..., object], *args: Any) -> asyncio.Task[None]:
         async def ordered() -> None:
             async with file.order:
@@ -250,11 +254,9 @@ class Writing(AgentFeature):
         file = self._open.get(asked.handle)
         if file is not None:
             return await self._on(file, alter.sync, asked)
+        if asked.handle:
+            return await self._on_held(asked.handle, alter.sync, asked)
         self._may_write()
-        if asked.handle:  # one that is held for reading
-            fd = self._handle(asked.handle)
-            await self._writers.on(fd, alter.sync, asked)
-            return m.Refreshed(Attr.of(await self._away.on(fd, os.fstat)).pack(), 0)
         await self._writers(alter.sync_folder, self._root, asked.folder)
         return m.Refreshed(b"")
 

@@ -133,9 +133,7 @@ class Writes:
 
     def put(self, file: File, offset: int, data: memoryview | bytes, append: bool) -> bool:
         """Take them. False: there is no room now; try again after `progress`."""
-        if file.size + len(data) > max(MOST_OF_FILE, len(data)) or self._size + len(data) > max(
-            MOST, len(data)
-        ):
+        if not self._has_room(file, len(data)):
             self._leave(file)
             return False
         if file.piece and not self._follows(file, offset, len(data), append):
@@ -156,6 +154,11 @@ class Writes:
         elif file.timer is None:
             file.timer = self._loop.call_later(AGE, self._leave, file)
         return True
+
+    def _has_room(self, file: File, size: int) -> bool:
+        """One that is alone always has."""
+        own = not file.size or file.size + size <= MOST_OF_FILE
+        return own and (not self._size or self._size + size <= MOST)
 
     def _after_others(self, file: File, place: Range) -> bool:
         """Is something under way by another descriptor that has to be there first? It is sent, then."""
